@@ -1,0 +1,62 @@
+"""ciess: small recommenders. An embedding size for every user and every item, under a memory budget."""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ciess.backbones.lightgcn import LightGCN
+    from ciess.backbones.mf import MF
+    from ciess.data import Interactions, Split, read, split_random, synthetic
+    from ciess.errors import InputError
+    from ciess.methods.ciess import Ciess
+    from ciess.methods.equal import EqualSizes
+    from ciess.model import CompressedModel, load
+    from ciess.outcome import Outcome
+    from ciess.pipeline import search
+    from ciess.tables.budget import Budget
+    from ciess.tables.plan import SizePlan
+
+__all__ = [
+    "MF",
+    "Budget",
+    "Ciess",
+    "CompressedModel",
+    "EqualSizes",
+    "InputError",
+    "Interactions",
+    "LightGCN",
+    "Outcome",
+    "SizePlan",
+    "Split",
+    "load",
+    "read",
+    "search",
+    "split_random",
+    "synthetic",
+]
+
+_ROOMS = {
+    "MF": "backbones.mf",
+    "Budget": "tables.budget",
+    "Ciess": "methods.ciess",
+    "CompressedModel": "model",
+    "EqualSizes": "methods.equal",
+    "InputError": "errors",
+    "Interactions": "data",
+    "LightGCN": "backbones.lightgcn",
+    "Outcome": "outcome",
+    "SizePlan": "tables.plan",
+    "Split": "data",
+    "load": "model",
+    "read": "data",
+    "search": "pipeline",
+    "split_random": "data",
+    "synthetic": "data",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import on first use: `import ciess` stays fast, since torch and polars are not."""
+    if name not in _ROOMS:
+        raise AttributeError(f"module 'ciess' has no attribute '{name}'")
+    return getattr(importlib.import_module(f"ciess.{_ROOMS[name]}"), name)

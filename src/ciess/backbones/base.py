@@ -1,0 +1,159 @@
+"""What a recommender must offer so that its tables can be sized."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ciess.data import Interactions
+
+
+class Represented(NamedTuple):
+    """The vectors that are scored: users (n_users, width), items (n_items, width)."""
+
+    users: Tensor
+    items: Tensor
+
+
+class Backbone(nn.Module, ABC):
+    """A recommender with one table for users and one for items, whose rows can be cut short.
+
+    A subclass sets `user_table` (n_users, dim) and `item_table` (n_items, dim), and says how users and items
+    are scored. Tables are arguments of `represent` so that shortened ones can be tried without a copy of the model.
+    """
+
+    user_table: nn.Parameter
+    item_table: nn.Parameter
+
+    def represent(self, user_table: Tensor, item_table: Tensor) -> Represented:
+        """From tables (n, width) to the vectors that are scored. Default: the tables themselves."""
+        return Represented(user_table, item_table)
+
+    @abstractmethod
+    def score(self, vectors: Represented, users: Tensor, items: Tensor) -> Tensor:
+        """Score each user against its own items.
+
+        Args:
+            vectors: what `represent` returned.
+            users: (b,) rows in rising order.
+            items: (b, m) rows.
+
+        Returns:
+            (b, m) scores.
+        """
+
+    @abstractmethod
+    def score_all(self, vectors: Represented, users: Tensor) -> Tensor:
+        """Score users, (b,) rows, against every item: (b, n_items)."""
+
+    @torch.no_grad()
+    def vectors(self) -> Represented:
+        """The vectors of the model as it stands, without gradient."""
+        return self.represent(self.user_table, self.item_table)
+
+
+class InnerProduct(Backbone):
+    """A backbone that scores by inner products of vectors that are linear in the tables.
+
+    Multiplying all rows by one rotation leaves every score unchanged, and each column of the tables
+    only reaches the same column of the vectors.
+    """
+
+    def score(self, vectors: Represented, users: Tensor, items: Tensor) -> Tensor:
+        """Inner products, see `Backbone.score`."""
+        scores: Tensor = _PairScores.apply(vectors.users, vectors.items, users, items)  # type: ignore[no-untyped-call]
+        return scores
+
+    def score_all(self, vectors: Represented, users: Tensor) -> Tensor:
+        """Inner products with every item, see `Backbone.score_all`."""
+        return vectors.users[users] @ vectors.items.T
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a backbone is trained: BPR with Adam.
+
+    Attributes:
+        steps: the most steps.
+        batch_size: triplets a step.
+        lr: learning rate at the start.
+        lr_decay: what it is multiplied by every `lr_every` steps.
+        lr_every: steps between two decays.
+        lr_floor: the least learning rate.
+        l2: weight of the squared norms of a triplet's rows.
+        eval_every: steps between two measurements on validation.
+        patience: measurements without a better one after which training stops.
+    """
+
+    steps: int = 1500
+    batch_size: int = 50_000
+    lr: float = 0.03
+    lr_decay: float = 0.9
+    lr_every: int = 100
+    lr_floor: float = 1e-3
+    l2: float = 1e-3
+    eval_every: int = 50
+    patience: int = 3
+
+
+@dataclass(frozen=True)
+class BackboneConfig(ABC):
+    """Settings of a backbone; the class is its key.
+
+    Attributes:
+        dim: numbers of a full row (d_max).
+        training: how it is trained.
+    """
+
+    dim: int = 128
+    training: Training = field(default_factory=Training)
+
+    @abstractmethod
+    def build(self, train: Interactions, seed: int = 0) -> Backbone:
+        """A new backbone with random tables; graph backbones take `train` as their graph."""
+
+
+def normal_table(rows: int, dim: int, std: float, generator: torch.Generator) -> nn.Parameter:
+    """(rows, dim) numbers drawn from N(0, std²)."""
+    return nn.Parameter(torch.randn(rows, dim, generator=generator) * std)
+
+
+class _PairScores(torch.autograd.Function):
+    """Inner products of few pairs out of all, without gathering a row for each pair.
+
+    The pairs are a sparse users × items matrix: scores are a product sampled on its pattern, and the
+    gradients two products of it with the dense vectors, some ten times faster than gathering and scattering.
+    """
+
+    @staticmethod
+    def forward(ctx, users, items, user_rows, item_rows):  # type: ignore[no-untyped-def]
+        pairs_each = item_rows.shape[1]
+        offsets = _offsets(user_rows, len(users)) * pairs_each
+        columns = item_rows.reshape(-1).int()
+        pattern = _csr(offsets, columns, columns.new_zeros(len(columns), dtype=users.dtype), users, items)
+        scores = torch.sparse.sampled_addmm(pattern, users, items.T, beta=0.0).values()
+        ctx.save_for_backward(users, items, user_rows, offsets, columns)
+        return scores.view(-1, pairs_each)
+
+    @staticmethod
+    def backward(ctx, gradient):  # type: ignore[no-untyped-def]
+        users, items, user_rows, offsets, columns = ctx.saved_tensors
+        weights = gradient.reshape(-1)
+        by_item = columns.argsort()
+        rows = user_rows.int()[by_item // gradient.shape[1]]
+        transposed = _csr(_offsets(columns, len(items)), rows, weights[by_item], items, users)
+        return _csr(offsets, columns, weights, users, items) @ items, transposed @ users, None, None
+
+
+def _offsets(rows: Tensor, n: int) -> Tensor:
+    """(n + 1,) int32 CSR offsets of sorted or unsorted row numbers."""
+    offsets = torch.zeros(n + 1, dtype=torch.int32, device=rows.device)
+    offsets[1:] = torch.bincount(rows, minlength=n).cumsum(0)
+    return offsets
+
+
+def _csr(offsets: Tensor, columns: Tensor, values: Tensor, rows_of: Tensor, columns_of: Tensor) -> Tensor:
+    size = (len(rows_of), len(columns_of))
+    return torch.sparse_csr_tensor(offsets, columns, values, size=size, check_invariants=False)

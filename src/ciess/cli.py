@@ -1,0 +1,190 @@
+"""The command `ciess`: the same verbs as in Python."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from ciess.errors import InputError
+
+if TYPE_CHECKING:
+    from ciess.data import Interactions, Split
+    from ciess.outcome import Outcome
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Names of the data's columns, where they are not the usual ones."""
+
+    user: str | None = None
+    """Ids of users."""
+    item: str | None = None
+    """Ids of items."""
+    rating: str | None = None
+    """Ratings."""
+    time: str | None = None
+    """Timestamps."""
+
+
+@dataclass(frozen=True)
+class Search:
+    """Find small models for your interactions, one for each budget."""
+
+    data: tyro.conf.Positional[Path | None] = None
+    """File or folder of interactions, split 50/25/25 for each user at random."""
+    train: Path | None = None
+    """In place of DATA: interactions to learn."""
+    valid: Path | None = None
+    """With --train: interactions that choices are made on."""
+    test: Path | None = None
+    """With --train: what the table shows; without it, the table shows validation."""
+    backbone: str = "lightgcn"
+    """The recommender, such as lightgcn or mf."""
+    dim: int = 128
+    """Numbers of a full row."""
+    budgets: tuple[str, ...] = ("20%", "10%", "5%")
+    """Limits on the bytes of both tables, such as 5% 32MB 6.4dims."""
+    seed: int = 0
+    """Of the split, of training and of the search."""
+    out: Path = Path("runs/search")
+    """Folder for the models and result.json."""
+    min_rating: float | None = None
+    """Keep interactions rated at least this."""
+    k_core: int = 1
+    """Keep users and items with at least this many interactions."""
+    columns: Columns = field(default_factory=Columns)
+
+    def run(self, console: Console) -> None:
+        """Search, save, print the table."""
+        from ciess.backbones import backbone_named
+        from ciess.tables.budget import Budget
+
+        # What can be refused at once is refused before data are read.
+        config = backbone_named(self.backbone, dim=self.dim)
+        budgets = [Budget.parse(budget) for budget in self.budgets]
+        data = self._data()
+        _search(data, config, budgets, self.seed, self.out, console)
+
+    def _data(self) -> "Interactions | Split":
+        from ciess.data import split_given
+
+        if self.data is not None:
+            if self.train or self.valid or self.test:
+                raise InputError("DATA and --train are both given: name one of them")
+            return self._read(self.data)
+        if self.train is None or self.valid is None:
+            raise InputError("no interactions are given: name DATA, or both --train and --valid")
+        test = self._read(self.test) if self.test else None
+        return split_given(self._read(self.train), self._read(self.valid), test)
+
+    def _read(self, path: Path) -> "Interactions":
+        from ciess.data import read
+
+        names = self.columns
+        interactions = read(
+            path, user=names.user, item=names.item, rating=names.rating, time=names.time, min_rating=self.min_rating
+        )
+        return interactions.k_core(self.k_core) if self.k_core > 1 else interactions
+
+
+@dataclass(frozen=True)
+class Recommend:
+    """Recommend items to users with a saved model."""
+
+    model: tyro.conf.Positional[Path]
+    """A folder that `ciess search` saved, such as runs/search/budget-5."""
+    users: tuple[str, ...]
+    """Ids of users."""
+    k: Annotated[int, tyro.conf.arg(aliases=["-k"])] = 10
+    """How many items for each."""
+    include_seen: bool = False
+    """Recommend items that the user has already, too."""
+
+    def run(self, console: Console) -> None:
+        """Print a line for each user."""
+        from ciess.model import load
+
+        model = load(self.model)
+        items, scores = model.recommend(list(self.users), self.k, exclude_seen=not self.include_seen)
+        for user, known, row, values in zip(self.users, model.known(list(self.users)), items, scores, strict=True):
+            found = [f"{item} ({score:.3f})" if known else str(item) for item, score in zip(row, values, strict=True)]
+            told = ", ".join(entry for entry, item in zip(found, row, strict=True) if item is not None)
+            note = "" if known else " (unknown user: popular items)"
+            console.print(f"{user}{note}: {told}", highlight=False, soft_wrap=True, markup=False)
+
+
+@dataclass(frozen=True)
+class Demo:
+    """The whole way on an embedded data set: search, table, saved model, recommendations."""
+
+    out: Path = Path("runs/demo")
+    """Folder for the models and result.json."""
+    seed: int = 0
+    """Of the data, of training and of the search."""
+
+    def run(self, console: Console) -> None:
+        """Search sizes for the synthetic set, then recommend with the smallest model."""
+        from ciess.backbones import backbone_named
+        from ciess.data import synthetic
+        from ciess.model import load
+        from ciess.tables.budget import Budget
+
+        data = synthetic(seed=self.seed).interactions
+        budgets = [Budget.parse(budget) for budget in ("20%", "10%")]
+        saved = _search(data, backbone_named("mf", dim=32), budgets, self.seed, self.out, console)
+        user = data.user_ids[0]
+        items, _ = load(saved[-1]).recommend(user, k=5)
+        console.print(
+            f"The model in {saved[-1]} recommends to user {user}: {', '.join(map(str, items))}", soft_wrap=True
+        )
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run the command line. Bad input ends with exit code 2 and one sentence."""
+    command: Search | Recommend | Demo = tyro.extras.subcommand_cli_from_dict(
+        {"search": Search, "recommend": Recommend, "demo": Demo},
+        prog="ciess",
+        description="Small recommenders: an embedding size for every user and item, under a memory budget.",
+        args=args,
+    )
+    try:
+        command.run(Console())
+    except InputError as error:
+        print(f"ciess: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _search(data, config, budgets, seed, out, console):  # type: ignore[no-untyped-def]
+    from ciess.pipeline import search
+    from ciess.progress import ConsoleProgress
+
+    with ConsoleProgress(console) as progress:
+        outcome = search(data, backbone=config, budgets=budgets, seed=seed, progress=progress)
+    saved = list(outcome.save(out).values())
+    console.print(_table(outcome))
+    for folder in saved:
+        console.print(f"saved {folder}", highlight=False, soft_wrap=True)
+    return saved
+
+
+def _table(outcome: "Outcome") -> Table:
+    table = Table(title=f"Measured on {outcome.shown}")
+    for heading in ("model", "Recall@20", "NDCG@20", "kept", "bytes", "user size", "item size", "seconds"):
+        table.add_column(heading, justify="left" if heading == "model" else "right")
+    for row in outcome.rows:
+        table.add_row(
+            f"{row.method} {row.budget}".strip(),
+            f"{row.metrics['recall@20']:.4f}",
+            f"{row.metrics['ndcg@20']:.4f}",
+            f"{row.kept:.1%}",
+            f"{row.table_bytes:,}",
+            f"{row.user_size:.1f}",
+            f"{row.item_size:.1f}",
+            f"{row.seconds:.0f}",
+        )
+    return table

@@ -1,0 +1,82 @@
+"""Triplets for BPR: a user, one of its items, and an item it does not have."""
+
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ciess.data.interactions import Interactions
+from ciess.errors import InputError
+
+
+class Triplets(NamedTuple):
+    """Rows of users, rising, of an item each has, and of one it has not; (n,) int64 each."""
+
+    users: Tensor
+    positives: Tensor
+    negatives: Tensor
+
+
+class TripletSampler:
+    """Draws triplets in bulk; no negative is ever among the user's items.
+
+    Args:
+        interactions: who has what.
+        by: `user` draws a user uniformly, then one of its items; `interaction` draws an interaction uniformly.
+        seed: of all draws.
+        device: where triplets are drawn.
+
+    Raises:
+        InputError: every user has every item.
+    """
+
+    def __init__(
+        self,
+        interactions: Interactions,
+        by: Literal["user", "interaction"] = "user",
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self._n_items = interactions.n_items
+        counts = interactions.user_counts
+        # Who has every item has no negative; who has none, no positive.
+        eligible = (counts > 0) & (counts < self._n_items)
+        if not eligible.any():
+            raise InputError("every user has every item: there is nothing to learn")
+        keys = interactions.users.astype(np.int64) * self._n_items + interactions.items
+        self._keys = torch.as_tensor(keys, device=device)
+        self._counts = torch.as_tensor(counts, device=device)
+        self._first = torch.as_tensor(interactions.matrix.indptr[:-1].astype(np.int64), device=device)
+        drawn = np.flatnonzero(eligible) if by == "user" else np.flatnonzero(np.repeat(eligible, counts))
+        self._drawn = torch.as_tensor(drawn, device=device)
+        self._by = by
+        self._generator = torch.Generator(device).manual_seed(seed)
+
+    def sample(self, n: int) -> Triplets:
+        """Draw n triplets, in the order of their users: sparse kernels want rows in order."""
+        drawn = self._drawn[self._integers(len(self._drawn), n).sort().values]
+        if self._by == "user":
+            counts = self._counts[drawn]
+            # A uniform number below 1 can round up to the count itself.
+            place = (self._uniform(n) * counts).long().clamp(max=counts - 1)
+            drawn = self._first[drawn] + place
+        keys = self._keys[drawn]
+        users, positives = keys // self._n_items, keys % self._n_items
+        negatives = self._integers(self._n_items, n)
+        wrong = self._owned(users, negatives).nonzero().squeeze(1)
+        while len(wrong):
+            negatives[wrong] = self._integers(self._n_items, len(wrong))
+            wrong = wrong[self._owned(users[wrong], negatives[wrong])]
+        return Triplets(users, positives, negatives)
+
+    def _owned(self, users: Tensor, items: Tensor) -> Tensor:
+        keys = users * self._n_items + items
+        at = torch.searchsorted(self._keys, keys).clamp(max=len(self._keys) - 1)
+        return self._keys[at] == keys
+
+    def _integers(self, high: int, n: int) -> Tensor:
+        return torch.randint(high, (n,), generator=self._generator, device=self._keys.device)
+
+    def _uniform(self, n: int) -> Tensor:
+        return torch.rand(n, generator=self._generator, device=self._keys.device)

@@ -1,0 +1,133 @@
+"""Train, validation and test interactions over the same users and items."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ciess.data.interactions import Interactions
+from ciess.errors import InputError
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Interactions to learn, to choose on and to test on, over the same users and items.
+
+    Attributes:
+        train: what models learn.
+        valid: what choices are made on.
+        test: touched once, at the end; None where there is none.
+    """
+
+    train: Interactions
+    valid: Interactions
+    test: Interactions | None = None
+
+    def train_valid(self) -> Interactions:
+        """Train and validation together."""
+        return self.train.union(self.valid)
+
+
+def split_random(interactions: Interactions, ratios: Sequence[float] = (0.5, 0.25, 0.25), seed: int = 0) -> Split:
+    """Split each user's interactions at random; 50/25/25 is the papers' protocol.
+
+    Of a user's n interactions the first round(n · train) go to train, but one at least, those up to
+    round(n · (train + valid)) to validation, the rest to test; halves round up.
+
+    Args:
+        interactions: all of them.
+        ratios: shares of train, validation and test; a test share of 0 makes no test.
+        seed: of the order of each user's interactions.
+
+    Raises:
+        InputError: ratios that do not sum to 1 or leave train or validation empty.
+    """
+    bounds = _bounds(ratios)
+    order = np.lexsort((np.random.default_rng(seed).random(len(interactions)), interactions.users))
+    return _cut(interactions, order, bounds)
+
+
+def split_by_time(interactions: Interactions, ratios: Sequence[float] = (0.5, 0.25, 0.25)) -> Split:
+    """Cut all interactions at two points in time: the earliest are train, the latest are test.
+
+    Raises:
+        InputError: no times, or ratios as in `split_random`.
+    """
+    bounds = np.array(_bounds(ratios))
+    times = _times(interactions)
+    cuts = np.sort(times)[np.minimum((bounds * len(times)).round().astype(int), len(times) - 1)]
+    part = (times >= cuts[0]).astype(int) + (times >= cuts[1] if bounds[1] < 1 else 0)
+    return _parts(interactions, part)
+
+
+def split_last(interactions: Interactions, n: int = 1) -> Split:
+    """Each user's last n interactions are test, the n before them validation; users with fewer than 2n + 1 are train.
+
+    Raises:
+        InputError: no times, or nobody has enough interactions.
+    """
+    order = np.lexsort((_times(interactions), interactions.users))
+    counts = interactions.user_counts
+    from_end = np.empty(len(order), dtype=np.int64)
+    from_end[order] = np.repeat(interactions.matrix.indptr[1:], counts) - np.arange(len(order))
+    enough = np.repeat(counts > 2 * n, counts)
+    part = np.where(enough & (from_end <= n), 2, np.where(enough & (from_end <= 2 * n), 1, 0))
+    return _parts(interactions, part)
+
+
+def split_given(train: Interactions, valid: Interactions, test: Interactions | None = None) -> Split:
+    """A split that is given: ids are those of train, and what train does not know is left out with a warning.
+
+    Raises:
+        InputError: validation or test shares nothing with train.
+    """
+    return Split(train, _aligned(train, valid, "validation"), test and _aligned(train, test, "test"))
+
+
+def _aligned(train: Interactions, other: Interactions, name: str) -> Interactions:
+    users, items = train.user_rows(other.user_ids)[other.users], train.item_rows(other.item_ids)[other.items]
+    known = (users >= 0) & (items >= 0)
+    if not known.any():
+        raise InputError(f"no interaction of {name} has a user and an item that train knows: check the ids")
+    if not known.all():
+        _log.warning("%d of %d interactions of %s left out: train does not know them", (~known).sum(), len(known), name)
+    times = None if other.times is None else other.times[known]
+    return Interactions.from_pairs(users[known], items[known], train.user_ids, train.item_ids, times)
+
+
+def _bounds(ratios: Sequence[float]) -> tuple[float, float]:
+    shares = tuple(ratios)
+    if len(shares) != 3 or min(shares[:2]) <= 0 or shares[2] < 0 or abs(sum(shares) - 1) > 1e-9:
+        raise InputError(
+            f"ratios {shares} must be shares of train, validation and test that sum to 1: as 0.5 0.25 0.25"
+        )
+    return shares[0], 1.0 if shares[2] == 0 else shares[0] + shares[1]
+
+
+def _cut(interactions: Interactions, order: NDArray[np.int64], bounds: tuple[float, float]) -> Split:
+    """Cut each user's interactions, brought into an order, at shares of their number."""
+    counts = interactions.user_counts
+    place = np.arange(len(order)) - np.repeat(interactions.matrix.indptr[:-1], counts)
+    ends = [np.floor(counts * bound + 0.5) for bound in bounds]
+    first, second = np.maximum(ends[0], 1), np.maximum(ends[1], 1)
+    part = np.empty(len(order), dtype=np.int64)
+    part[order] = (place >= np.repeat(first, counts)).astype(int) + (place >= np.repeat(second, counts))
+    return _parts(interactions, part)
+
+
+def _parts(interactions: Interactions, part: NDArray[np.integer]) -> Split:
+    for number, name in ((0, "train"), (1, "validation")):
+        if not (part == number).any():
+            raise InputError(f"{name} is empty: there are too few interactions for this split")
+    test = interactions.take(part == 2) if (part == 2).any() else None
+    return Split(interactions.take(part == 0), interactions.take(part == 1), test)
+
+
+def _times(interactions: Interactions) -> NDArray[np.int64]:
+    if interactions.times is None:
+        raise InputError("the interactions have no times: name their column, or split at random")
+    return interactions.times

@@ -1,0 +1,21 @@
+"""Equal sizes: the baseline that is hardest to beat honestly."""
+
+from dataclasses import dataclass
+
+from ciess.methods.problem import Candidate, Problem, SearchResult
+from ciess.tables.plan import SizePlan
+
+
+@dataclass(frozen=True)
+class EqualSizes:
+    """Every row gets the same size: the largest whole one that fits the budget."""
+
+    def search(self, problem: Problem) -> SearchResult:
+        """Measure the one plan of each budget."""
+        result = SearchResult(best={})
+        for budget, numbers in problem.numbers.items():
+            plan = SizePlan.equal(problem.shape, numbers // problem.shape.rows)
+            quality = problem.measure(plan).quality
+            result.best[budget] = [Candidate(plan, quality)]
+            result.trace.append({"budget": str(budget), "quality": quality})
+        return result

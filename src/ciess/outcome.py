@@ -1,0 +1,84 @@
+"""What a search gives back: models, and the table that says what they are worth."""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ciess.errors import InputError
+from ciess.model import CompressedModel
+from ciess.tables.budget import Budget
+from ciess.tables.plan import SizePlan
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the result table.
+
+    Attributes:
+        method: `full`, `equal` or `ciess`; `ciess` is what was kept, be it equal sizes.
+        budget: as written; empty for the full model.
+        metrics: mean metrics on the set that the table shows.
+        kept: share of the full model's quality that is kept on that set.
+        valid_quality: mean quality on validation, before validation joined the training data.
+        table_bytes: bytes of both tables as stored.
+        user_size: mean size of the users.
+        item_size: mean size of the items.
+        seconds: training for the full model; else finishing and, for CIESS, its share of the search.
+    """
+
+    method: str
+    budget: str
+    metrics: dict[str, float]
+    kept: float
+    valid_quality: float
+    table_bytes: int
+    user_size: float
+    item_size: float
+    seconds: float
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What a search gives back.
+
+    Attributes:
+        models: the best small model for each budget.
+        plans: its sizes, in the order of the interactions' ids.
+        rows: the result table.
+        shown: what the table's metrics were measured on: `test`, or `validation` where there is no test.
+        trace: all that CIESS measured on its way.
+        settings: everything that made the result, versions and seed among it.
+    """
+
+    models: dict[Budget, CompressedModel]
+    plans: dict[Budget, SizePlan]
+    rows: list[Row]
+    shown: str
+    trace: list[dict[str, float | str]]
+    settings: dict[str, Any]
+
+    def row(self, method: str, budget: str = "") -> Row:
+        """The line of a method and a budget as written, such as `row("equal", "5%")`."""
+        return next(row for row in self.rows if (row.method, row.budget) == (method, budget))
+
+    def save(self, folder: str | Path) -> dict[Budget, Path]:
+        """Save each model into a folder of its own, and `result.json` beside them.
+
+        Raises:
+            InputError: the folder cannot be written.
+        """
+        folder = Path(folder)
+        saved = {budget: model.save(folder / budget.folder) for budget, model in self.models.items()}
+        result = {
+            "shown": self.shown,
+            "rows": [dataclasses.asdict(row) for row in self.rows],
+            "settings": self.settings,
+            "trace": self.trace,
+        }
+        try:
+            (folder / "result.json").write_text(json.dumps(result, indent=1) + "\n")
+        except OSError as error:
+            raise InputError(f"{folder} cannot be written ({error.strerror}): choose another folder") from error
+        return saved

@@ -1,0 +1,222 @@
+"""The whole way: split → fit → order → search → finish → compressed models → test."""
+
+import dataclasses
+import platform
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+import torch
+
+from ciess.backbones import Backbone, BackboneConfig, Training, backbone_named, backbone_settings
+from ciess.compress import Finish, finish, order_dimensions
+from ciess.data import Interactions, Split, split_random
+from ciess.errors import InputError
+from ciess.evaluation import Evaluation, Evaluator
+from ciess.methods.ciess import Ciess
+from ciess.methods.equal import EqualSizes
+from ciess.methods.problem import Problem
+from ciess.model import CompressedModel
+from ciess.outcome import Outcome, Row
+from ciess.progress import Progress, silent
+from ciess.tables.budget import Budget
+from ciess.tables.packed import stored_bytes
+from ciess.tables.plan import SizePlan
+from ciess.training import Fitted, fit
+
+
+def search(
+    data: Interactions | Split,
+    *,
+    backbone: str | BackboneConfig = "lightgcn",
+    budgets: Sequence[str | Budget] = ("20%", "10%", "5%"),
+    method: Ciess | None = None,
+    finishing: Finish | None = None,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> Outcome:
+    """Find small models that recommend as well as the large one.
+
+    Trains the full model on train until validation stops it, searches sizes on validation, fine-tunes the best
+    plans and keeps the best on validation for each budget. The same training is then done once more on train and
+    validation together; its models are given back, and measured on test where there is one.
+
+    Args:
+        data: interactions, to be split 50/25/25 for each user at random, or a split of your own.
+        backbone: a name, or a backbone's settings.
+        budgets: limits on the bytes of both tables as stored.
+        method: settings of CIESS.
+        finishing: how plans are brought to their best; batch size and l2 are the backbone's.
+        seed: of the split, of training and of the search, whatever `method` says.
+        progress: told every step.
+
+    Raises:
+        InputError: a budget that cannot be met, no or equal budgets, or an unknown backbone.
+    """
+    config = backbone_named(backbone) if isinstance(backbone, str) else backbone
+    wanted = [Budget.parse(budget) for budget in budgets]
+    if not wanted or len({budget.folder for budget in wanted}) < len(wanted):
+        raise InputError("budgets must be given, each once: for example 20% 10% 5%")
+    split = data if isinstance(data, Split) else split_random(data, seed=seed)
+    return _Run(split, config, method or Ciess(), finishing or Finish(), seed, progress).outcome(wanted)
+
+
+@dataclass(frozen=True, eq=False)
+class _Finished:
+    """A plan brought to its best on train: how long it trained, and what it came to on validation."""
+
+    plan: SizePlan
+    fitted: Fitted
+    valid: Evaluation
+    seconds: float
+
+
+@dataclass(frozen=True, eq=False)
+class _Chosen:
+    """What train and validation decided."""
+
+    full: _Finished
+    equal: dict[Budget, _Finished]
+    kept: dict[Budget, _Finished]
+    trace: list[dict[str, float | str]]
+
+
+class _Run:
+    """One run of `search`."""
+
+    def __init__(
+        self, split: Split, config: BackboneConfig, method: Ciess, finishing: Finish, seed: int, progress: Progress
+    ) -> None:
+        self.split, self.config, self.seed, self.progress = split, config, seed, progress
+        self.method = dataclasses.replace(method, seed=seed)
+        recipe = dataclasses.replace(finishing.training, batch_size=config.training.batch_size, l2=config.training.l2)
+        self.finishing = dataclasses.replace(finishing, training=recipe)
+        self.valid = Evaluator(split.train.matrix, split.valid.matrix)
+
+    def outcome(self, budgets: list[Budget]) -> Outcome:
+        """Choose plans on train and validation, build models on both together, measure them on test."""
+        chosen = self._choose(budgets)
+        data, test = self.split.train_valid(), self.split.test
+        full = self.config.build(data, self.seed)
+        self._fit(full, data, _for_steps(self.config.training, chosen.full.fitted.steps), "full model, all data")
+        settings = self._settings(budgets)
+        # Where equal sizes were kept, both are one and built once.
+        wanted = [*chosen.kept.values(), *(chosen.equal.values() if test is not None else ())]
+        models = {each: self._build(full, data, each, settings) for each in dict.fromkeys(wanted)}
+        if test is None:
+            shown = {each: each.valid for each in (chosen.full, *chosen.equal.values(), *chosen.kept.values())}
+        else:
+            shown = {each: model.evaluate(test) for each, model in models.items()}
+            shown[chosen.full] = _evaluate(full, Evaluator(data.matrix, test.matrix))
+        return Outcome(
+            models={budget: models[each] for budget, each in chosen.kept.items()},
+            plans={budget: each.plan for budget, each in chosen.kept.items()},
+            rows=_rows(chosen, shown),
+            shown="validation" if test is None else "test",
+            trace=chosen.trace,
+            settings=settings,
+        )
+
+    def _choose(self, budgets: list[Budget]) -> _Chosen:
+        """Train on train; search and finish plans; keep the best on validation."""
+        train = self.split.train
+        full = self.config.build(train, self.seed)
+        # Made before training too: a budget that cannot be met is refused at once, not after minutes.
+        Problem(full, train, self.valid, budgets)
+        fitted = self._fit(full, train, self.config.training, "full model", self.valid)
+        problem = Problem(full, train, self.valid, budgets, self.progress)
+        start = time.perf_counter()
+        searched = self.method.search(problem)
+        seconds = (time.perf_counter() - start) / len(budgets)
+        kept, equal = {}, {}
+        for budget, [baseline] in EqualSizes().search(problem).best.items():
+            equal[budget] = self._finish(full, baseline.plan, f"{budget} equal sizes")
+            plans = dict.fromkeys(each.plan for each in searched.best[budget] if each.plan != baseline.plan)
+            finished = [self._finish(full, plan, f"{budget} candidate {n}", seconds) for n, plan in enumerate(plans, 1)]
+            # Equal sizes come first and so win ties: a plan must earn its keep.
+            kept[budget] = max([equal[budget], *finished], key=lambda each: float(each.valid.quality.mean()))
+        whole = SizePlan.equal(problem.shape, problem.shape.dim)
+        return _Chosen(
+            _Finished(whole, fitted, _evaluate(full, self.valid), fitted.seconds), equal, kept, searched.trace
+        )
+
+    def _fit(
+        self, backbone: Backbone, data: Interactions, training: Training, phase: str, valid: Evaluator | None = None
+    ) -> Fitted:
+        """Train a full model and put its dimensions in order."""
+        fitted = fit(backbone, data, training, seed=self.seed, valid=valid, phase=phase, progress=self.progress)
+        order_dimensions(backbone)
+        return fitted
+
+    def _finish(self, full: Backbone, plan: SizePlan, phase: str, search_seconds: float = 0.0) -> _Finished:
+        small, fitted = finish(
+            full,
+            plan,
+            self.split.train,
+            self.finishing,
+            seed=self.seed,
+            valid=self.valid,
+            phase=phase,
+            progress=self.progress,
+        )
+        return _Finished(plan, fitted, _evaluate(small, self.valid), search_seconds + fitted.seconds)
+
+    def _build(self, full: Backbone, data: Interactions, chosen: _Finished, about: dict[str, Any]) -> CompressedModel:
+        """The chosen plan on all data, trained for as long as was best on validation."""
+        steps = dataclasses.replace(self.finishing, training=_for_steps(self.finishing.training, chosen.fitted.steps))
+        small, _ = finish(
+            full, chosen.plan, data, steps, seed=self.seed, phase="finish, all data", progress=self.progress
+        )
+        return CompressedModel.pack(self.config, small, chosen.plan, data, about)
+
+    def _settings(self, budgets: list[Budget]) -> dict[str, Any]:
+        return {
+            "seed": self.seed,
+            "budgets": [str(budget) for budget in budgets],
+            "backbone": backbone_settings(self.config),
+            "method": {"name": "ciess", **dataclasses.asdict(self.method)},
+            "finishing": dataclasses.asdict(self.finishing),
+            "data": {
+                "users": self.split.train.n_users,
+                "items": self.split.train.n_items,
+                "train": len(self.split.train),
+                "valid": len(self.split.valid),
+                "test": len(self.split.test) if self.split.test is not None else 0,
+            },
+            "versions": {name: version(name) for name in ("ciess", "torch", "numpy", "scipy", "polars")},
+            "python": platform.python_version(),
+            "threads": torch.get_num_threads(),
+        }
+
+
+def _for_steps(training: Training, steps: int) -> Training:
+    return dataclasses.replace(training, steps=steps)
+
+
+def _evaluate(backbone: Backbone, evaluator: Evaluator) -> Evaluation:
+    vectors = backbone.vectors()
+    with torch.no_grad():
+        return evaluator(lambda users: backbone.score_all(vectors, users))
+
+
+def _rows(chosen: _Chosen, shown: dict[_Finished, Evaluation]) -> list[Row]:
+    lines = [("full", "", chosen.full)]
+    for budget, equal in chosen.equal.items():
+        lines += [("equal", str(budget), equal), ("ciess", str(budget), chosen.kept[budget])]
+    full_quality = float(shown[chosen.full].quality.mean())
+    return [
+        Row(
+            method=method,
+            budget=budget,
+            metrics=shown[each].means(),
+            kept=float(shown[each].quality.mean()) / full_quality,
+            valid_quality=float(each.valid.quality.mean()),
+            table_bytes=stored_bytes(each.plan) if budget else each.plan.shape.full_bytes,
+            user_size=float(each.plan.user_sizes.mean()),
+            item_size=float(each.plan.item_sizes.mean()),
+            seconds=each.seconds,
+        )
+        for method, budget, each in lines
+    ]

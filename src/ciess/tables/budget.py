@@ -1,0 +1,123 @@
+"""`Budget`: a limit on the bytes of both tables as stored, and the projection of any plan onto it."""
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ciess.errors import InputError
+from ciess.tables.packed import index_bytes
+from ciess.tables.plan import FLOAT32_BYTES, SizePlan, TableShape
+
+_UNITS = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+_FORM = re.compile(r"\s*(\d+(?:\.\d+)?|\.\d+)\s*(%|dims|[kKMG]i?B|B)\s*")
+
+
+@dataclass(frozen=True)
+class Budget:
+    """A limit on the bytes of both tables, index and file header included.
+
+    Written `5%` (of both full tables in float32), `32MB` (also B, kB, GB, KiB, MiB, GiB) or `6.4dims`
+    (mean float32 numbers a row). At most `100%`.
+    """
+
+    amount: float
+    unit: str
+
+    @classmethod
+    def parse(cls, text: "str | Budget") -> "Budget":
+        """Read a budget as people write it.
+
+        Raises:
+            InputError: not a budget, or not above zero, or above 100 %.
+        """
+        if isinstance(text, Budget):
+            return text
+        form = _FORM.fullmatch(text)
+        if form is None:
+            raise InputError(f"budget '{text}' is not a budget: write it like 5%, 32MB or 6.4dims")
+        budget = cls(float(form[1]), "kB" if form[2] == "KB" else form[2])
+        if budget.amount <= 0:
+            raise InputError(f"budget '{text}' leaves no room: it must be above zero")
+        if budget.unit == "%" and budget.amount > 100:
+            raise InputError(f"budget '{text}' is more than the full tables: use at most 100%")
+        if budget.unit not in ("%", "dims", *_UNITS):
+            raise InputError(f"budget '{text}' has an unknown unit: use one of %, dims, {', '.join(_UNITS)}")
+        return budget
+
+    def __str__(self) -> str:
+        return f"{self.amount:g}{self.unit}"
+
+    @property
+    def folder(self) -> str:
+        """The name of the folder that holds the model of this budget: `budget-5` for `5%`, `budget-32MB`."""
+        return f"budget-{self.amount:g}{self.unit.removesuffix('%')}"
+
+    def limit(self, shape: TableShape) -> int:
+        """The most bytes that both packed tables may take on disk."""
+        if self.unit == "%":
+            return int(shape.full_bytes * self.amount / 100)
+        if self.unit == "dims":
+            return int(shape.rows * self.amount * FLOAT32_BYTES)
+        return int(self.amount * _UNITS[self.unit])
+
+    def numbers(self, shape: TableShape) -> int:
+        """How many float32 numbers both tables may keep, after the index and header are paid.
+
+        Never more than the full tables have. Since the header counts, 100 % falls short of full tables by some rows'
+        last number.
+
+        Raises:
+            InputError: not even one number for every row fits.
+        """
+        limit = self.limit(shape)
+        numbers = (limit - index_bytes(shape)) // FLOAT32_BYTES
+        if numbers < shape.rows:
+            least = (shape.rows * FLOAT32_BYTES + index_bytes(shape)) / shape.full_bytes
+            raise InputError(
+                f"budget '{self}' is {limit:,} bytes, too small for one number in each of {shape.rows:,} rows: "
+                f"use at least {np.ceil(least * 1e4) / 100:g}%"
+            )
+        return int(min(numbers, shape.rows * shape.dim))
+
+
+def project(desired: ArrayLike, numbers: int, dim: int) -> NDArray[np.int32]:
+    """Scale positive desired sizes so that the whole sizes in 1..dim fill `numbers` and never exceed it.
+
+    Args:
+        desired: (n,) positive numbers; only their ratios matter.
+        numbers: how many numbers there are to give, n..n·dim.
+
+    Returns:
+        (n,) int32 sizes whose sum is `numbers`.
+
+    Raises:
+        ValueError: fewer numbers than rows.
+    """
+    desired = np.asarray(desired, dtype=np.float64)
+    numbers = min(numbers, len(desired) * dim)
+    if numbers < len(desired):
+        raise ValueError(f"{numbers} numbers cannot fill {len(desired)} rows of size 1 or more")
+    low, high = 0.0, dim / desired.min()
+    for _ in range(100):
+        scale = (low + high) / 2
+        if np.clip(np.floor(scale * desired), 1, dim).sum() <= numbers:
+            low = scale
+        else:
+            high = scale
+    scaled = np.clip(low * desired, 1, dim)
+    sizes = np.floor(scaled).astype(np.int32)
+    # What rounding down left over goes to the rows that lost most by it; ties go to the earlier row.
+    left = numbers - int(sizes.sum(dtype=np.int64))
+    while left > 0:
+        open_rows = np.flatnonzero(sizes < dim)
+        first = open_rows[np.argsort(-(scaled - sizes)[open_rows], kind="stable")[:left]]
+        sizes[first] += 1
+        left -= len(first)
+    return sizes
+
+
+def project_plan(plan: SizePlan, budget: Budget) -> SizePlan:
+    """The plan scaled onto the budget: the same proportions, sizes that fill the budget to the last number."""
+    return SizePlan.from_sizes(project(plan.sizes, budget.numbers(plan.shape), plan.dim), plan.shape)

@@ -1,0 +1,116 @@
+"""`SizePlan`: an embedding size for every user and every item."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from ciess.errors import InputError
+
+FLOAT32_BYTES = 4
+
+
+class TableShape(NamedTuple):
+    """The shape of the full-size tables: users and items, each with `dim` numbers a row."""
+
+    n_users: int
+    n_items: int
+    dim: int
+
+    @property
+    def rows(self) -> int:
+        """Rows of both tables."""
+        return self.n_users + self.n_items
+
+    @property
+    def full_bytes(self) -> int:
+        """Bytes of both full tables in float32."""
+        return self.rows * self.dim * FLOAT32_BYTES
+
+
+@dataclass(frozen=True, eq=False)
+class SizePlan:
+    """How many numbers each user and each item keeps: a size d keeps the first d numbers of the row.
+
+    Attributes:
+        user_sizes: (n_users,) int32, each in 1..dim.
+        item_sizes: (n_items,) int32, each in 1..dim.
+        dim: numbers of a full row (d_max).
+
+    Raises:
+        InputError: a size is not a whole number in 1..dim.
+    """
+
+    user_sizes: NDArray[np.int32]
+    item_sizes: NDArray[np.int32]
+    dim: int
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "user_sizes", _checked_sizes(self.user_sizes, self.dim, "user"))
+        object.__setattr__(self, "item_sizes", _checked_sizes(self.item_sizes, self.dim, "item"))
+
+    @classmethod
+    def equal(cls, shape: TableShape, size: int) -> "SizePlan":
+        """The plan that gives every row the same size."""
+        return cls(np.full(shape.n_users, size), np.full(shape.n_items, size), shape.dim)
+
+    @classmethod
+    def from_sizes(cls, sizes: ArrayLike, shape: TableShape) -> "SizePlan":
+        """From the sizes of users and items in one (n_users + n_items,) array, users first."""
+        sizes = np.asarray(sizes)
+        return cls(sizes[: shape.n_users], sizes[shape.n_users :], shape.dim)
+
+    @property
+    def shape(self) -> TableShape:
+        """The shape of the full tables."""
+        return TableShape(len(self.user_sizes), len(self.item_sizes), self.dim)
+
+    @property
+    def sizes(self) -> NDArray[np.int32]:
+        """(n_users + n_items,) sizes, users first."""
+        return np.concatenate([self.user_sizes, self.item_sizes])
+
+    @property
+    def numbers(self) -> int:
+        """How many numbers both tables keep."""
+        return int(self.user_sizes.sum(dtype=np.int64) + self.item_sizes.sum(dtype=np.int64))
+
+    @property
+    def max_size(self) -> int:
+        """The largest size in use: later columns of the tables need not be computed."""
+        return int(max(self.user_sizes.max(), self.item_sizes.max()))
+
+    @property
+    def sparsity(self) -> float:
+        """1 − numbers / ((users + items)·dim), the papers' c."""
+        return 1 - self.numbers / (self.shape.rows * self.dim)
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, SizePlan)
+            and self.dim == other.dim
+            and np.array_equal(self.user_sizes, other.user_sizes)
+            and np.array_equal(self.item_sizes, other.item_sizes)
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.user_sizes.tobytes(), self.item_sizes.tobytes(), self.dim))
+
+
+def prefix_mask(sizes: NDArray[np.int32], width: int, device: torch.device | str = "cpu") -> Tensor:
+    """(n, width) float mask: 1 in the first `sizes[n]` columns of row n, 0 after."""
+    kept = torch.as_tensor(sizes, device=device)[:, None]
+    return (torch.arange(width, device=device) < kept).float()
+
+
+def _checked_sizes(sizes: ArrayLike, dim: int, side: str) -> NDArray[np.int32]:
+    sizes = np.asarray(sizes)
+    whole = sizes.astype(np.int32)
+    if sizes.ndim != 1 or len(sizes) == 0 or not np.array_equal(whole, sizes):
+        raise InputError(f"{side} sizes must be a non-empty row of whole numbers, one for each {side}")
+    if whole.min() < 1 or whole.max() > dim:
+        raise InputError(f"{side} sizes must lie in 1..{dim}, not {whole.min()}..{whole.max()}: clip them")
+    return whole

@@ -13,8 +13,10 @@ from rich.table import Table
 from ciess.errors import InputError
 
 if TYPE_CHECKING:
+    from ciess.backbones import BackboneConfig
     from ciess.data import Interactions, Split
     from ciess.outcome import Outcome
+    from ciess.tables.budget import Budget
 
 
 @dataclass(frozen=True)
@@ -159,7 +161,14 @@ def main(args: Sequence[str] | None = None) -> None:
         sys.exit(2)
 
 
-def _search(data, config, budgets, seed, out, console):  # type: ignore[no-untyped-def]
+def _search(
+    data: "Interactions | Split",
+    config: "BackboneConfig",
+    budgets: "list[Budget]",
+    seed: int,
+    out: Path,
+    console: Console,
+) -> list[Path]:
     from ciess.pipeline import search
     from ciess.progress import ConsoleProgress
 

@@ -66,7 +66,8 @@ def finish(
     Returns:
         A backbone whose rows are zero beyond their sizes, and how training went.
     """
-    small = copy.deepcopy(full)
+    # Buffers, such as a graph, never change: both share them.
+    small = copy.deepcopy(full, {id(buffer): buffer for buffer in full.buffers()})
     if isinstance(full, InnerProduct):
         tables = refit(full, plan, settings.refit_steps)
         with torch.no_grad():

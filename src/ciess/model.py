@@ -71,7 +71,7 @@ class CompressedModel:
             about: kept with the model.
         """
         by_user, by_item = falling_order(plan.user_sizes), falling_order(plan.item_sizes)
-        tables = (
+        users, items = (
             PackedTable.pack(table.detach().cpu().numpy()[order], sizes[order])
             for table, order, sizes in (
                 (backbone.user_table, by_user, plan.user_sizes),
@@ -84,7 +84,7 @@ class CompressedModel:
             interactions.item_ids[by_item],
             None,
         )
-        return cls(config, *tables, ordered, dict(about or {}))
+        return cls(config, users, items, ordered, dict(about or {}))
 
     @property
     def plan(self) -> SizePlan:
@@ -132,7 +132,8 @@ class CompressedModel:
             items[known], scores[known] = ranked.items.numpy(), ranked.scores.numpy()
         ids = self.interactions.item_ids.to_numpy()[items]
         if (items < 0).any():
-            ids = np.where(items < 0, None, ids.astype(object))
+            ids = ids.astype(object)
+            ids[items < 0] = None
         return (ids[0], scores[0]) if one else (ids, scores)
 
     def evaluate(self, held_out: Interactions, k: int = 20) -> Evaluation:

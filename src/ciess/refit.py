@@ -10,6 +10,9 @@ from torch import Tensor
 from ciess.backbones.base import InnerProduct
 from ciess.tables.plan import SizePlan, prefix_mask
 
+_SOLVED = 1e-10
+"""The share of a column's squared residual that is as good as none in float32."""
+
 
 def refit(backbone: InnerProduct, plan: SizePlan, steps: int = 3) -> tuple[Tensor, Tensor]:
     """Tables with the plan's sizes whose vectors come closest to those of the backbone's full tables.
@@ -32,15 +35,16 @@ def refit(backbone: InnerProduct, plan: SizePlan, steps: int = 3) -> tuple[Tenso
     rows = full * mask
     residual = mask * _normal(backbone, full - rows, n_users)
     direction, energy = residual, residual.square().sum(0)
+    solved = energy * _SOLVED
     for _ in range(steps):
         image = mask * _normal(backbone, direction, n_users)
-        curvature = (direction * image).sum(0)
-        # A column that is already solved has no direction left: 0/0 must stay 0.
-        step = torch.where(curvature > 0, energy / curvature, 0.0)
+        # A solved column stands still: beyond the precision of its numbers, steps would lead away.
+        unsolved = energy > solved
+        step = torch.where(unsolved, energy / (direction * image).sum(0), 0.0)
         rows = rows + step * direction
         residual = residual - step * image
         energy, before = residual.square().sum(0), energy
-        direction = residual + torch.where(before > 0, energy / before, 0.0) * direction
+        direction = residual + torch.where(unsolved, energy / before, 0.0) * direction
     users, items = rows.split([n_users, len(full) - n_users])
     return users, items
 

@@ -9,7 +9,7 @@ from torch.nn.functional import pad, softplus
 
 from ciess.backbones.base import Backbone, InnerProduct, Represented, Training
 from ciess.data import Interactions
-from ciess.data.sampling import TripletSampler, Triplets
+from ciess.data.sampling import Triplets, TripletSampler
 from ciess.evaluation import Evaluator
 from ciess.progress import Progress, silent
 from ciess.tables.plan import SizePlan, prefix_mask

@@ -1,5 +1,6 @@
 """What a recommender must offer so that its tables can be sized."""
 
+import warnings
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -8,6 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from ciess.data import Interactions
+
+# Every user would see it once a run; what is used here has been stable for years.
+warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta state")
 
 
 class Represented(NamedTuple):
@@ -141,7 +145,7 @@ class _PairScores(torch.autograd.Function):
     def backward(ctx, gradient):  # type: ignore[no-untyped-def]
         users, items, user_rows, offsets, columns = ctx.saved_tensors
         weights = gradient.reshape(-1)
-        by_item = columns.argsort()
+        by_item = columns.argsort(stable=True)
         rows = user_rows.int()[by_item // gradient.shape[1]]
         transposed = _csr(_offsets(columns, len(items)), rows, weights[by_item], items, users)
         return _csr(offsets, columns, weights, users, items) @ items, transposed @ users, None, None

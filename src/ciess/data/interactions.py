@@ -11,6 +11,9 @@ from scipy.sparse import csr_array, sparray, spmatrix
 
 from ciess.errors import InputError
 
+Ids = Sequence[Any] | NDArray[Any] | pl.Series
+"""Ids of users or items, of any one type."""
+
 _USUAL_NAMES = {
     "user": ("user", "user_id", "userid", "uid", "users", "customer", "customer_id", "visitorid"),
     "item": (
@@ -30,7 +33,7 @@ _USUAL_NAMES = {
 }
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Interactions:
     """Which user interacted with which item, each pair once. Checked when made.
 
@@ -138,7 +141,7 @@ class Interactions:
 
     @classmethod
     def from_matrix(
-        cls, matrix: sparray | spmatrix, user_ids: ArrayLike | None = None, item_ids: ArrayLike | None = None
+        cls, matrix: sparray | spmatrix, user_ids: Ids | None = None, item_ids: Ids | None = None
     ) -> "Interactions":
         """From a scipy sparse matrix (n_users, n_items); zeros are no interactions. Ids count from 0 unless given.
 
@@ -159,7 +162,7 @@ class Interactions:
             raise InputError(
                 f"the matrix is {matrix.shape[0]:,} × {matrix.shape[1]:,}: give an id for each row and column"
             )
-        return cls.from_pairs(users, items, *ids)
+        return cls.from_pairs(users, items, ids[0], ids[1])
 
     @property
     def n_users(self) -> int:
@@ -170,6 +173,9 @@ class Interactions:
     def n_items(self) -> int:
         """How many items."""
         return int(self.matrix.shape[1])
+
+    def __repr__(self) -> str:
+        return f"Interactions({self.n_users:,} users, {self.n_items:,} items, {len(self):,} interactions)"
 
     def __len__(self) -> int:
         return int(self.matrix.nnz)
@@ -187,18 +193,19 @@ class Interactions:
     @property
     def user_counts(self) -> NDArray[np.int64]:
         """(n_users,) interactions of each user."""
-        return np.diff(self.matrix.indptr).astype(np.int64)
+        counts: NDArray[np.int64] = np.diff(self.matrix.indptr).astype(np.int64)
+        return counts
 
     @property
     def item_counts(self) -> NDArray[np.int64]:
         """(n_items,) interactions with each item."""
-        return np.bincount(self.items, minlength=self.n_items)
+        return np.bincount(self.items, minlength=self.n_items).astype(np.int64)
 
-    def user_rows(self, ids: ArrayLike | pl.Series) -> NDArray[np.int64]:
+    def user_rows(self, ids: Ids) -> NDArray[np.int64]:
         """(b,) the row of each user id, −1 where it is unknown."""
         return _rows_of(self.user_ids, ids)
 
-    def item_rows(self, ids: ArrayLike | pl.Series) -> NDArray[np.int64]:
+    def item_rows(self, ids: Ids) -> NDArray[np.int64]:
         """(b,) the column of each item id, −1 where it is unknown."""
         return _rows_of(self.item_ids, ids)
 
@@ -235,8 +242,13 @@ class Interactions:
             raise InputError(f"no user and item have {k} interactions with each other: lower the k-core")
         rows, columns = (np.flatnonzero(degree) for degree in degrees)
         times = None if self.times is None else self.times[kept]
-        users, items = np.searchsorted(rows, users[kept]), np.searchsorted(columns, items[kept])
-        return self.from_pairs(users, items, self.user_ids[rows], self.item_ids[columns], times)
+        return self.from_pairs(
+            np.searchsorted(rows, users[kept]),
+            np.searchsorted(columns, items[kept]),
+            self.user_ids[rows],
+            self.item_ids[columns],
+            times,
+        )
 
 
 def _column(table: pl.DataFrame, role: str, named: str | None) -> Any:
@@ -269,7 +281,7 @@ def _encode(column: pl.Series) -> tuple[NDArray[np.int64], pl.Series]:
     return _rows_of(ids, column), ids
 
 
-def _rows_of(ids: pl.Series, wanted: "ArrayLike | pl.Series | Sequence[Any]") -> NDArray[np.int64]:
+def _rows_of(ids: pl.Series, wanted: Ids) -> NDArray[np.int64]:
     known = pl.DataFrame({"id": ids, "row": np.arange(len(ids), dtype=np.int64)})
     asked = pl.Series("id", wanted, strict=False).cast(ids.dtype, strict=False)
     found = asked.to_frame().join(known, on="id", how="left", maintain_order="left")

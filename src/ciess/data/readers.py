@@ -6,7 +6,7 @@ from typing import Any
 
 import polars as pl
 
-from ciess.data.adjacency import is_adjacency, read_adjacency
+from ciess.data.adjacency import read_adjacency
 from ciess.data.interactions import Interactions
 from ciess.errors import InputError
 

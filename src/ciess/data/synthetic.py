@@ -65,8 +65,8 @@ def synthetic(users: int = 600, items: int = 400, mean_count: int = 40, dim: int
         drawn = np.arange(items) < counts[block, None]
         rows.append(np.nonzero(drawn)[0] + start)
         columns.append(order[drawn])
-    ids = [pl.Series([f"{letter}{n}" for n in range(size)]) for letter, size in (("u", users), ("i", items))]
-    interactions = Interactions.from_pairs(np.concatenate(rows), np.concatenate(columns), *ids)
+    user_ids, item_ids = (pl.Series([f"{side}{n}" for n in range(size)]) for side, size in (("u", users), ("i", items)))
+    interactions = Interactions.from_pairs(np.concatenate(rows), np.concatenate(columns), user_ids, item_ids)
     return Synthetic(interactions, user_dims, item_dims, user_factors, item_factors)
 
 

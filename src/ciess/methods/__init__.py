@@ -1,0 +1,1 @@
+"""What finds sizes: the problem, and one file for each method."""

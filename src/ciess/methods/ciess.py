@@ -78,7 +78,7 @@ class Ciess:
 class _Side:
     """Users or items: their agent, their replay and what they see."""
 
-    def __init__(self, popularity: NDArray[np.int32], settings: Ciess, seed: int) -> None:
+    def __init__(self, popularity: NDArray[np.int64], settings: Ciess, seed: int) -> None:
         self.popularity = _scaled(np.log1p(popularity))
         self.agent = TD3(_STATE_SIZE, settings.td3, seed)
         self.replay = Replay(100 * len(popularity), _STATE_SIZE)
@@ -148,7 +148,7 @@ class _Search:
         # A budget is seen as the mean size it allows, on the scale of sizes.
         mean_size = torch.tensor(self.problem.numbers[budget] / self.problem.shape.rows)
         seen = float(self._to_actions(mean_size))
-        return [side.states(*numbers, seen) for side, *numbers in zip(self.sides, sizes, quality, strict=True)]
+        return [side.states(s, q, seen) for side, s, q in zip(self.sides, sizes, quality, strict=True)]
 
     def _explore(self, states: list[Tensor]) -> list[Tensor]:
         """Desired sizes: the actor's, noised, then the critic's choice among those a walk visits (Sec. 3.3)."""
@@ -190,8 +190,8 @@ class _Search:
         now = (measured.user_quality, self.problem.item_quality(measured.user_quality))
         ratios = [2 * (q / peak.clamp(min=1e-5)).clamp(max=1) - 1 for q, peak in zip(now, peaks, strict=True)]
         sizes = [self._to_actions(size) for size in _tensors(measured)]
-        shared = [[side.shared(v) for side, v in zip(self.sides, values, strict=True)] for values in (sizes, ratios)]
-        return self._states(*shared, budget)
+        sizes, ratios = ([side.shared(v) for side, v in zip(self.sides, vs, strict=True)] for vs in (sizes, ratios))
+        return self._states(sizes, ratios, budget)
 
     def _learn(self, states: list[Tensor], measured: Measurement, following: list[Tensor], budget: Budget) -> None:
         """Store every entity's transition, update both agents, move the price."""
@@ -230,7 +230,7 @@ def _scaled(values: NDArray[np.float64]) -> Tensor:
     return torch.from_numpy(scaled).float()
 
 
-def _groups_of_like(popularity: NDArray[np.int32], groups: int) -> Tensor:
+def _groups_of_like(popularity: NDArray[np.int64], groups: int) -> Tensor:
     """(n,) group of each entity: quantiles of popularity, so that the same popularity means the same group."""
     edges = np.unique(np.quantile(popularity, np.linspace(0, 1, groups + 1)[1:-1]))
     return torch.from_numpy(np.unique(np.searchsorted(edges, popularity, side="right"), return_inverse=True)[1])

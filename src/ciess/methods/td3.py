@@ -85,8 +85,9 @@ class TD3:
             self.actor = _network(state_size, settings.hidden)
             self.critics = nn.ModuleList(_network(state_size + 1, settings.hidden) for _ in range(2))
         # So small a last layer lets the actor start at mid-range.
-        nn.init.uniform_(self.actor[-1].weight, -3e-3, 3e-3, generator=torch.Generator().manual_seed(seed))
-        nn.init.zeros_(self.actor[-1].bias)
+        last = list(self.actor.parameters())[-2:]
+        for parameter in last:
+            nn.init.uniform_(parameter, -3e-3, 3e-3, generator=torch.Generator().manual_seed(seed))
         self.target_actor, self.target_critics = copy.deepcopy(self.actor), copy.deepcopy(self.critics)
         self._actor_optimiser = torch.optim.Adam(self.actor.parameters(), settings.actor_lr)
         self._critic_optimiser = torch.optim.Adam(self.critics.parameters(), settings.critic_lr)
@@ -118,7 +119,7 @@ class TD3:
 
     @torch.no_grad()
     def _goal(self, batch: Transitions) -> Tensor:
-        """What the critics should say: the reward and the lesser target's discounted value (Fujimoto et al., eq. 14)."""
+        """What the critics should say: reward plus the lesser target's discounted value (Fujimoto et al., eq. 14)."""
         if self.settings.discount == 0:
             return batch.rewards
         noise = torch.randn(len(batch.actions), generator=self._generator) * self.settings.target_noise

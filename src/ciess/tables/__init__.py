@@ -1,0 +1,1 @@
+"""Sizes and storage: plans, budgets, the order of dimensions, packed rows."""

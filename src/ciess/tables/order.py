@@ -20,4 +20,5 @@ def importance_rotation(users: Tensor) -> Tensor:
     rotation = torch.linalg.eigh(gram).eigenvectors.flip(1)
     # An eigenvector's sign is arbitrary: fix it, so that the same model is always ordered the same way.
     sign = rotation.gather(0, rotation.abs().argmax(0, keepdim=True)).sign()
-    return (rotation * sign).to(users.dtype)
+    ordered: Tensor = (rotation * sign).to(users.dtype)
+    return ordered

@@ -13,6 +13,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -107,7 +108,7 @@ def _file_bytes(user_numbers: int, item_numbers: int, dim: int) -> int:
     """The size of a safetensors file: 8 bytes, a JSON header filled up to a multiple of 8, the arrays."""
     header, end = {}, 0
     # Arrays lie in order of type, then of name.
-    for part, dtype, lengths in (("rows_of_size", "I32", (dim, dim)), ("values", "F32", (user_numbers, item_numbers))):
+    for part, dtype, lengths in (("values", "F32", (user_numbers, item_numbers)), ("rows_of_size", "I32", (dim, dim))):
         for side, length in sorted(zip(SIDES, lengths, strict=True)):
             start, end = end, end + 4 * length
             header[f"{side}.{part}"] = {"dtype": dtype, "shape": [length], "data_offsets": [start, end]}
@@ -134,7 +135,7 @@ def load_tables(path: Path) -> tuple[PackedTable, PackedTable]:
     return users, items
 
 
-def _checked_table(path: Path, side: str, arrays: dict[str, NDArray[np.generic]]) -> PackedTable:
+def _checked_table(path: Path, side: str, arrays: dict[str, NDArray[Any]]) -> PackedTable:
     values, counts = arrays.get(f"{side}.values"), arrays.get(f"{side}.rows_of_size")
     if values is None or counts is None or values.dtype != np.float32 or counts.dtype != np.int32:
         raise InputError(f"{path} holds no packed {side}: it is not a file that ciess saved")

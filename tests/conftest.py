@@ -1,0 +1,37 @@
+import os
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from ciess.data import Interactions, Split, split_random, synthetic
+
+torch.set_num_threads(2)
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real data sets: CIESS_DATA, or ../shared/data beside the repository."""
+    folder = Path(os.environ.get("CIESS_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no real data in {folder}: set CIESS_DATA")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def split() -> Split:
+    """A small synthetic split."""
+    return split_random(synthetic(users=150, items=100, mean_count=20, seed=3).interactions, seed=3)
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Interactions:
+    """Three users, four items: u0 has i0 i1, u1 has i1, u2 has i0 i2 i3."""
+    return Interactions.from_pairs(
+        np.array([0, 0, 1, 2, 2, 2]),
+        np.array([0, 1, 1, 0, 2, 3]),
+        pl.Series(["u0", "u1", "u2"]),
+        pl.Series([10, 11, 12, 13]),
+    )

@@ -1,0 +1,82 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ciess.errors import InputError
+from ciess.tables.budget import Budget, project, project_plan
+from ciess.tables.packed import index_bytes, stored_bytes
+from ciess.tables.plan import SizePlan, TableShape
+
+SHAPE = TableShape(n_users=600, n_items=400, dim=32)
+
+
+@pytest.mark.parametrize(
+    ("text", "limit", "folder"),
+    [
+        ("5%", 6_400, "budget-5"),
+        ("2.5%", 3_200, "budget-2.5"),
+        ("100%", 128_000, "budget-100"),
+        ("12kB", 12_000, "budget-12kB"),
+        ("12KiB", 12_288, "budget-12KiB"),
+        ("6.4dims", 25_600, "budget-6.4dims"),
+        (".5MB", 500_000, "budget-0.5MB"),
+    ],
+)
+def test_budgets_as_people_write_them(text: str, limit: int, folder: str) -> None:
+    budget = Budget.parse(text)
+    assert budget.limit(SHAPE) == limit
+    assert budget.folder == folder
+    assert Budget.parse(str(budget)) == budget
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("abc", "not a budget"), ("0%", "above zero"), ("200%", "at most 100%"), ("-5%", "not a budget"), ("5", "not a budget")],
+)
+def test_what_is_no_budget_is_refused(text: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Budget.parse(text)
+
+
+def test_the_index_is_paid_first() -> None:
+    budget = Budget.parse("10%")
+    assert budget.numbers(SHAPE) == (12_800 - index_bytes(SHAPE)) // 4
+
+
+def test_a_budget_below_one_number_a_row_names_the_least() -> None:
+    with pytest.raises(InputError, match="use at least 3.58%"):
+        Budget.parse("3%").numbers(SHAPE)
+    assert Budget.parse("3.58%").numbers(SHAPE) >= SHAPE.rows
+
+
+@given(
+    desired=st.lists(st.floats(0.01, 1000), min_size=1, max_size=40),
+    share=st.floats(0, 1),
+    dim=st.integers(1, 64),
+)
+def test_projection_fills_the_budget_exactly(desired: list[float], share: float, dim: int) -> None:
+    rows = len(desired)
+    numbers = rows + int(share * rows * (dim - 1))
+    sizes = project(desired, numbers, dim)
+    assert sizes.sum() == numbers
+    assert sizes.min() >= 1
+    assert sizes.max() <= dim
+    # More is never given to who desired less by a whole number.
+    order = np.argsort(desired)
+    assert (np.diff(sizes[order]) >= -1).all()
+
+
+def test_projection_scales_by_hand() -> None:
+    assert project([1, 2, 4], numbers=14, dim=8).tolist() == [2, 4, 8]
+    assert project([1, 2, 4], numbers=15, dim=8).tolist() == [2, 5, 8]
+    assert project([1, 1, 1], numbers=5, dim=8).tolist() == [2, 2, 1]
+    assert project([1, 100, 1], numbers=12, dim=8).tolist() == [2, 8, 2]
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from(["5%", "10%", "37%", "99%", "100%", "20kB"]))
+def test_a_projected_plan_never_exceeds_its_budget(seed: int, text: str) -> None:
+    rng = np.random.default_rng(seed)
+    budget = Budget.parse(text)
+    plan = project_plan(SizePlan.from_sizes(rng.integers(1, 33, SHAPE.rows), SHAPE), budget)
+    assert budget.limit(SHAPE) - 16 <= stored_bytes(plan) <= budget.limit(SHAPE)

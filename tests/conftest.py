@@ -5,10 +5,14 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from hypothesis import settings
 
 from ciess.data import Interactions, Split, split_random, synthetic
 
 torch.set_num_threads(2)
+# Time is no property of the code; the same examples on every machine.
+settings.register_profile("steady", deadline=None, derandomize=True)
+settings.load_profile("steady")
 
 
 @pytest.fixture(scope="session")

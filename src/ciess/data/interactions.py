@@ -111,7 +111,8 @@ class Interactions:
         Raises:
             InputError: a column that is missing, or values that are missing, not numbers or below 0.
         """
-        table = frame if isinstance(frame, pl.DataFrame) else pl.from_pandas(frame)
+        # Polars' own way from pandas would need pyarrow.
+        table = frame if isinstance(frame, pl.DataFrame) else pl.DataFrame({c: frame[c].to_numpy() for c in frame})
         names = {
             role: _column(table, role, named)
             for role, named in (("user", user), ("item", item), ("rating", rating), ("time", time))
@@ -119,13 +120,10 @@ class Interactions:
         if min_rating is not None and names["rating"] is None:
             raise InputError(f"there is no rating column for a least rating among {table.columns}: name it")
         for role in ("user", "item"):
-            _refuse_rows(
-                table[names[role]].is_null() | _is_nan(table[names[role]]), f"column '{names[role]}' holds no id"
-            )
+            _refuse_rows(_missing(table[names[role]]), f"column '{names[role]}' holds no id")
         if names["rating"] is not None:
             ratings = _numbers(table[names["rating"]])
-            bad = ratings.is_null() | ratings.is_nan() | (ratings < 0)
-            _refuse_rows(bad, f"column '{names['rating']}' holds no rating of 0 or more")
+            _refuse_rows(_missing(ratings) | (ratings < 0), f"column '{names['rating']}' holds no rating of 0 or more")
             if min_rating is not None:
                 table = table.filter(ratings >= min_rating)
         if table.is_empty():
@@ -267,8 +265,8 @@ def _refuse_rows(bad: pl.Series, what: str) -> None:
         raise InputError(f"{what} in row {int(bad.arg_max() or 0) + 1}: mend or leave out such rows")
 
 
-def _is_nan(column: pl.Series) -> pl.Series:
-    return column.is_nan() if column.dtype.is_float() else pl.Series([False]).extend_constant(False, len(column) - 1)
+def _missing(column: pl.Series) -> pl.Series:
+    return column.is_null() | column.is_nan() if column.dtype.is_float() else column.is_null()
 
 
 def _numbers(column: pl.Series) -> pl.Series:

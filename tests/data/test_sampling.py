@@ -1,0 +1,48 @@
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from scipy.stats import chisquare
+
+from ciess.data import Interactions, Split
+from ciess.data.sampling import TripletSampler
+from ciess.errors import InputError
+
+
+@pytest.mark.parametrize("by", ["user", "interaction"])
+def test_positives_are_owned_and_negatives_are_not(split: Split, by: str) -> None:
+    users, positives, negatives = TripletSampler(split.train, by=by, seed=0).sample(20_000)  # type: ignore[arg-type]
+    owned = torch.from_numpy(split.train.matrix.toarray()).bool()
+    assert owned[users, positives].all()
+    assert not owned[users, negatives].any()
+    assert (users.diff() >= 0).all()
+
+
+def test_users_are_uniform_and_so_are_items_within(tiny: Interactions) -> None:
+    users, positives, negatives = TripletSampler(tiny, by="user", seed=1).sample(60_000)
+    assert chisquare(np.bincount(users)).pvalue > 1e-3
+    assert chisquare(np.bincount(positives[users == 2])[[0, 2, 3]]).pvalue > 1e-3
+    assert chisquare(np.bincount(negatives[users == 1])[[0, 2, 3]]).pvalue > 1e-3
+
+
+def test_interactions_are_uniform(tiny: Interactions) -> None:
+    users, positives, _ = TripletSampler(tiny, by="interaction", seed=1).sample(60_000)
+    drawn = np.bincount(users * 4 + positives, minlength=12)
+    assert chisquare(drawn[tiny.users * 4 + tiny.items]).pvalue > 1e-3
+
+
+def test_users_without_a_negative_or_a_positive_are_not_drawn() -> None:
+    users, items = [0, 0, 1], [0, 1, 0]
+    everything = Interactions.from_frame(pl.DataFrame({"user": users, "item": items}))
+    assert set(TripletSampler(everything).sample(100).users.tolist()) == {1}
+    full = everything.take(np.array([True, True, False]))
+    with pytest.raises(InputError, match="every user has every item"):
+        TripletSampler(full)
+
+
+def test_seeds_repeat_and_differ(tiny: Interactions) -> None:
+    def draw(seed: int) -> torch.Tensor:
+        return torch.stack(TripletSampler(tiny, seed=seed).sample(50))
+
+    assert torch.equal(draw(0), draw(0))
+    assert not torch.equal(draw(0), draw(1))

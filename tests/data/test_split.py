@@ -1,0 +1,104 @@
+import logging
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.sparse import csr_array
+
+from ciess.data import Interactions, Split, split_by_time, split_given, split_last, split_random
+from ciess.errors import InputError
+
+
+def timed(users: list[int], items: list[int], times: list[int]) -> Interactions:
+    return Interactions.from_frame(pl.DataFrame({"user": users, "item": items, "time": times}))
+
+
+def parts(split: Split) -> list[Interactions]:
+    return [split.train, split.valid, *([split.test] if split.test else [])]
+
+
+def items_of(part: Interactions | None, user: int) -> list[int]:
+    assert part is not None
+    return part.item_ids[part.matrix[[user]].indices].to_list()
+
+
+@given(st.integers(0, 10_000), st.sampled_from([(0.5, 0.25, 0.25), (0.8, 0.2, 0.0), (0.1, 0.6, 0.3)]))
+def test_random_parts_share_every_user_out(seed: int, ratios: tuple[float, float, float]) -> None:
+    rng = np.random.default_rng(seed)
+    dense = rng.random((12, 30)) < rng.random((12, 1))
+    dense[0, :8] = True
+    everything = Interactions.from_matrix(csr_array(dense.astype(float)))
+    split = split_random(everything, ratios, seed)
+    together = sum(part.matrix for part in parts(split))
+    assert (together != everything.matrix).nnz == 0
+    counts = everything.user_counts
+    train = np.floor(counts * ratios[0] + 0.5)
+    np.testing.assert_array_equal(split.train.user_counts, np.where(counts > 0, np.maximum(train, 1), 0))
+    assert (split.test is None) == (ratios[2] == 0)
+
+
+def test_ten_interactions_are_split_five_three_two() -> None:
+    everything = Interactions.from_frame(pl.DataFrame({"user": [0] * 10, "item": list(range(10))}))
+    assert [len(part) for part in parts(split_random(everything))] == [5, 3, 2]
+
+
+def test_seeds_repeat_and_differ(split: Split) -> None:
+    everything = split.train_valid()
+    first, again, other = (split_random(everything, seed=seed).train.items for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_every_place_is_as_likely_as_any_other() -> None:
+    everything = Interactions.from_frame(pl.DataFrame({"user": [0] * 8, "item": list(range(8))}))
+    in_train = sum(split_random(everything, seed=seed).train.matrix.toarray() for seed in range(2_000)) / 2_000
+    np.testing.assert_allclose(in_train, 0.5, atol=5 * 0.5 / 2_000**0.5)
+
+
+def test_the_last_ones_by_hand() -> None:
+    data = timed([0] * 4 + [1] * 2, [0, 1, 2, 3, 0, 1], [40, 10, 30, 20, 1, 2])
+    split = split_last(data)
+    assert items_of(split.test, 0) == [0]
+    assert items_of(split.valid, 0) == [2]
+    assert items_of(split.train, 0) == [1, 3]
+    assert items_of(split.train, 1) == [0, 1], "too few to hold out"
+
+
+def test_cuts_in_time_by_hand() -> None:
+    data = timed([0, 0, 1, 1], [0, 1, 0, 1], [4, 1, 2, 3])
+    split = split_by_time(data)
+    assert [len(part) for part in parts(split)] == [2, 1, 1]
+    assert items_of(split.test, 0) == [0]
+    assert items_of(split.valid, 1) == [1]
+
+
+def test_given_parts_are_brought_onto_the_ids_of_train(caplog: pytest.LogCaptureFixture) -> None:
+    train = timed([5, 5, 6], [1, 2, 2], [0, 0, 0])
+    valid = timed([6, 7, 5], [1, 1, 9], [0, 0, 0])
+    with caplog.at_level(logging.WARNING):
+        split = split_given(train, valid)
+    assert split.test is None
+    assert split.valid.matrix.toarray().tolist() == [[0, 0], [1, 0]]
+    assert "2 of 3 interactions of validation left out" in caplog.text
+    with pytest.raises(InputError, match="no interaction of test"):
+        split_given(train, valid, timed([8], [1], [0]))
+
+
+@pytest.mark.parametrize("ratios", [(0.5, 0.5, 0.5), (1.0, 0.0, 0.0), (0.5, 0.5), (-0.5, 1.0, 0.5)])
+def test_impossible_ratios_are_refused(tiny: Interactions, ratios: tuple[float, ...]) -> None:
+    with pytest.raises(InputError, match="sum to 1"):
+        split_random(tiny, ratios)
+
+
+def test_what_needs_times_says_so(tiny: Interactions) -> None:
+    for way in (split_last, split_by_time):
+        with pytest.raises(InputError, match="no times"):
+            way(tiny)
+
+
+def test_too_few_interactions_are_refused() -> None:
+    single = Interactions.from_frame(pl.DataFrame({"user": [0, 1], "item": [0, 1]}))
+    with pytest.raises(InputError, match="validation is empty"):
+        split_random(single)

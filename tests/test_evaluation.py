@@ -69,11 +69,13 @@ def test_metrics_by_hand(metric: str) -> None:
         ("ndcg@20", "ndcg_cut_20"),
         ("hit@5", "success_5"),
         ("map@20", "map_cut_20"),
+        ("mrr@50", "recip_rank"),
     ],
 )
 def test_metrics_equal_those_of_trec_eval(ours: str, theirs: str) -> None:
     scores, seen, truth = random_case(0)
-    evaluation = Evaluator(seen, truth)(by_table(scores))
+    evaluation = Evaluator(seen, truth, k=50)(by_table(scores))
+    assert len(evaluation.users) == len(scores)
     unseen = scores.masked_fill(torch.from_numpy(seen.toarray()).bool(), -9)
     run = {str(u): {str(i): float(s) for i, s in enumerate(row) if s > -9} for u, row in enumerate(unseen)}
     judged = {str(u): {str(i): 1 for i in truth[[u]].indices} for u in range(len(scores))}
@@ -97,7 +99,30 @@ def test_metrics_lie_between_0_and_1_and_a_perfect_ranking_reaches_it(seed: int)
                 torch.testing.assert_close(evaluation.per_user(f"{name}@10"), torch.ones(len(evaluation.users)))
 
 
-def test_seen_items_are_never_ranked_and_short_rankings_end_in_nothing() -> None:
+@settings(max_examples=30)
+@given(st.integers(0, 2**31), st.integers(1, 50))
+def test_items_in_another_order_are_ranked_alike(seed: int, k: int) -> None:
+    scores, seen, _ = random_case(seed)
+    order = np.random.default_rng(seed).permutation(50)
+    found = rank(by_table(scores), torch.arange(30), 50, k, seen)
+    moved = rank(by_table(scores[:, order]), torch.arange(30), 50, k, csr_array(seen[:, order]))
+    assert torch.equal(moved.scores, found.scores)
+    named = torch.where(moved.items < 0, -1, torch.from_numpy(order)[moved.items])
+    assert torch.equal(named, found.items)
+
+
+@settings(max_examples=30)
+@given(st.integers(0, 2**31), st.integers(1, 50))
+def test_seen_items_are_never_ranked(seed: int, k: int) -> None:
+    scores, seen, _ = random_case(seed)
+    items = rank(by_table(scores), torch.arange(30), 50, k, seen).items
+    unseen = np.pad(seen.toarray() == 0, ((0, 0), (0, 1)), constant_values=True)  # column −1 is no item
+    assert np.take_along_axis(unseen, items.numpy() % 51, axis=1).all()
+    left = (seen.toarray() == 0).sum(1).clip(max=k)
+    assert ((items >= 0).sum(1).numpy() == left).all()
+
+
+def test_short_rankings_end_in_nothing() -> None:
     seen = csr([[0, 1, 2, 3], [4]], 5)
     found = rank(by_table(torch.tensor([[5.0, 4, 3, 2, 1], [5, 4, 3, 2, 1]])), torch.tensor([0, 1]), 5, 3, seen)
     assert found.items.tolist() == [[4, -1, -1], [0, 1, 2]]
@@ -121,6 +146,44 @@ def test_a_ranking_does_not_depend_on_who_else_is_ranked() -> None:
         found = rank(score, some, 4_500, 20)
         assert torch.equal(found.items, everyone.items[some])
         assert torch.equal(found.scores, everyone.scores[some])
+
+
+@settings(max_examples=15)
+@given(st.integers(0, 2**31), st.integers(1, 1_200))
+def test_measuring_some_users_gives_what_measuring_all_gives(seed: int, count: int) -> None:
+    """Bit for bit; all 1,200 users are more than a block holds."""
+    generator = torch.Generator().manual_seed(seed)
+    users, items = torch.randn(1_200, 9, generator=generator), torch.randn(50, 9, generator=generator)
+    _, seen, truth = random_case(seed, 1_200)
+    chosen = np.random.default_rng(seed).permutation(1_200)[:count]
+    score = lambda rows: users[rows] @ items.T  # noqa: E731
+    everyone, some = Evaluator(seen, truth)(score), Evaluator(seen, truth, users=chosen)(score)
+    for metric in [f"{name}@{k}" for name in METRICS for k in (1, 7, 20)]:
+        assert torch.equal(some.per_user(metric), everyone.per_user(metric)[chosen])
+    assert torch.equal(some.quality, everyone.quality[chosen])
+
+
+def test_the_size_of_blocks_changes_no_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    scores, seen, truth = random_case(5)
+    whole = Evaluator(seen, truth)(by_table(scores))
+    for size in (1, 7, 30):
+        monkeypatch.setattr("ciess.evaluation._MOST_USERS_IN_A_BLOCK", size)
+        blocks = Evaluator(seen, truth)(by_table(scores))
+        assert torch.equal(blocks.items, whole.items)
+        assert torch.equal(blocks.quality, whole.quality)
+
+
+def test_the_scores_of_a_model_are_left_as_they_are() -> None:
+    """A scorer may return its own table, or one row for everybody: what one has seen stays open to the others."""
+    popularity, seen = torch.tensor([3.0, 2, 1, 0]), csr([[0], [1], []], 4)
+    found = rank(lambda users: popularity.expand(len(users), -1), torch.arange(3), 4, 2, seen)
+    assert found.items.tolist() == [[1, 2], [0, 2], [0, 1]]
+    assert popularity.tolist() == [3, 2, 1, 0]
+
+
+def test_nobody_can_be_ranked() -> None:
+    found = rank(by_table(torch.ones(3, 4)), torch.arange(0), 4, 2, csr([[0]] * 3, 4))
+    assert found.items.shape == found.scores.shape == (0, 2)
 
 
 def test_users_without_held_out_items_are_not_measured() -> None:
@@ -155,10 +218,13 @@ def test_sets_with_fewer_items_than_the_cut_off_are_measured() -> None:
 
 
 def test_scores_that_are_not_numbers_are_refused() -> None:
-    scores, seen, truth = random_case(3)
-    scores[4, 7] = torch.nan
-    with pytest.raises(ValueError, match="diverged"):
-        Evaluator(csr([[]] * 30, 50), truth)(by_table(scores))
+    scores, _, truth = random_case(3)
+    evaluate = Evaluator(csr([[]] * 30, 50), truth)
+    one, all_ = scores.clone(), torch.full_like(scores, torch.nan)
+    one[4, 7] = torch.nan
+    for table in (one, all_):
+        with pytest.raises(ValueError, match="diverged"):
+            evaluate(by_table(table))
 
 
 def test_bad_requests_are_refused() -> None:
@@ -169,7 +235,26 @@ def test_bad_requests_are_refused() -> None:
             evaluation[wrong]
     with pytest.raises(InputError, match="only the first 20"):
         evaluation["recall@21"]
-    with pytest.raises(InputError, match="k is 51: ask for 1 to 50"):
-        rank(by_table(scores), torch.arange(3), 50, 51)
+    short = Evaluator(seen, truth, k=10)(by_table(scores))
+    with pytest.raises(InputError, match="'quality' is out of reach: only the first 10"):
+        _ = short.quality
+    with pytest.raises(InputError, match="'quality' is out of reach"):
+        _ = short.item_credit
+    for k in (0, 51):
+        with pytest.raises(InputError, match=f"k is {k}: ask for 1 to 50"):
+            rank(by_table(scores), torch.arange(3), 50, k)
+
+
+def test_shapes_and_users_that_do_not_fit_are_refused() -> None:
+    scores, seen, truth = random_case(4)
+    with pytest.raises(InputError, match=r"of shape \(1024, 49\): give \(1024, 50\)"):
+        Evaluator(seen, truth)(by_table(scores[:, :49]))
+    with pytest.raises(InputError, match="seen items are given for 49 items, not 50"):
+        rank(by_table(scores), torch.arange(3), 50, 5, csr_array(seen[:, :49]))
+    with pytest.raises(InputError, match="give equal shapes"):
+        Evaluator(csr_array(seen[:29]), truth)
+    for row in (-1, 30):
+        with pytest.raises(InputError, match="not all rows 0 to 29"):
+            Evaluator(seen, truth, users=np.array([0, row]))
     with pytest.raises(InputError, match="no user has held-out items"):
         Evaluator(seen, truth, users=np.array([], dtype=int))

@@ -11,9 +11,7 @@ from ciess.tables.plan import SizePlan, prefix_mask
 
 def some_plan(split: Split, dim: int) -> SizePlan:
     rng = np.random.default_rng(0)
-    return SizePlan(
-        rng.integers(1, dim + 1, split.train.n_users), rng.integers(1, dim, split.train.n_items), dim
-    )
+    return SizePlan(rng.integers(1, dim + 1, split.train.n_users), rng.integers(1, dim, split.train.n_items), dim)
 
 
 def test_enough_steps_solve_the_least_squares_problem(split: Split) -> None:

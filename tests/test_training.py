@@ -32,7 +32,11 @@ def plain_training(name: str, train: Interactions, recipe: Training, plan: SizeP
         if name == "lightgcn":
             vectors = (rows + graph @ rows + graph @ graph @ rows + graph @ graph @ graph @ rows) / 4
         triplets = sampler.sample(recipe.batch_size)
-        user, positive, negative = triplets.users, triplets.positives + train.n_users, triplets.negatives + train.n_users
+        user, positive, negative = (
+            triplets.users,
+            triplets.positives + train.n_users,
+            triplets.negatives + train.n_users,
+        )
         margin = (vectors[user] * (vectors[positive] - vectors[negative])).sum(1)
         norms = sum(rows[who].square().sum(1) for who in (user, positive, negative))
         loss = softplus(-margin).mean() + recipe.l2 / 2 * norms.mean()
@@ -60,7 +64,12 @@ def test_the_best_state_on_validation_is_kept(split: Split) -> None:
     overfit = dataclasses.replace(RECIPE, steps=600, l2=0.0, eval_every=20, patience=4)
     told: list[tuple[int, int]] = []
     fitted = fit(
-        model, split.train, overfit, seed=0, valid=evaluator, progress=lambda _, done, total, __: told.append((done, total))
+        model,
+        split.train,
+        overfit,
+        seed=0,
+        valid=evaluator,
+        progress=lambda _, done, total, __: told.append((done, total)),
     )
     vectors = model.vectors()
     assert float(evaluator(lambda users: model.score_all(vectors, users)).quality.mean()) == fitted.quality

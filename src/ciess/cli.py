@@ -46,7 +46,7 @@ class Search:
     test: Path | None = None
     """With --train: what the table shows; without it, the table shows validation."""
     backbone: str = "lightgcn"
-    """The recommender, such as lightgcn or mf."""
+    """The recommender: lightgcn, mf."""
     dim: int = 128
     """Numbers of a full row."""
     budgets: tuple[str, ...] = ("20%", "10%", "5%")
@@ -131,14 +131,15 @@ class Demo:
 
     def run(self, console: Console) -> None:
         """Search sizes for the synthetic set, then recommend with the smallest model."""
-        from ciess.backbones import backbone_named
+        from ciess.backbones import Training, backbone_named
         from ciess.data import synthetic
         from ciess.model import load
         from ciess.tables.budget import Budget
 
         data = synthetic(seed=self.seed).interactions
+        backbone = backbone_named("lightgcn", dim=32, training=Training(batch_size=20_000, l2=0.01))
         budgets = [Budget.parse(budget) for budget in ("20%", "10%")]
-        saved = _search(data, backbone_named("mf", dim=32), budgets, self.seed, self.out, console)
+        saved = _search(data, backbone, budgets, self.seed, self.out, console)
         user = data.user_ids[0]
         items, _ = load(saved[-1]).recommend(user, k=5)
         console.print(
@@ -182,12 +183,13 @@ def _search(
 
 
 def _table(outcome: "Outcome") -> Table:
-    table = Table(title=f"Measured on {outcome.shown}")
-    for heading in ("model", "Recall@20", "NDCG@20", "kept", "bytes", "user size", "item size", "seconds"):
-        table.add_column(heading, justify="left" if heading == "model" else "right")
+    table = Table(title=f"Measured on {outcome.shown}; sizes are means", box=None)
+    for heading in ("model", "budget", "Recall@20", "NDCG@20", "kept", "bytes", "users'", "items'", "seconds"):
+        table.add_column(heading, justify="left" if heading == "model" else "right", no_wrap=True)
     for row in outcome.rows:
         table.add_row(
-            f"{row.method} {row.budget}".strip(),
+            row.method,
+            row.budget,
             f"{row.metrics['recall@20']:.4f}",
             f"{row.metrics['ndcg@20']:.4f}",
             f"{row.kept:.1%}",

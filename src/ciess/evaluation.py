@@ -28,7 +28,7 @@ from torch import Tensor
 from ciess.errors import InputError
 
 Score = Callable[[Tensor], Tensor]
-"""From user rows (b,) to their scores of every item, (b, n_items)."""
+"""From user rows (b,) to their scores of every item, (b, n_items). A score of −inf leaves an item out."""
 
 METRICS = ("recall", "recall-capped", "precision", "hit", "mrr", "ndcg", "ndcg-uncut", "map", "map-capped")
 QUALITY_METRICS = tuple(f"{name}@{k}" for k in (5, 10, 20) for name in ("recall", "ndcg"))
@@ -45,7 +45,6 @@ class Ranking(NamedTuple):
     scores: Tensor
 
 
-@torch.no_grad()
 def rank(score: Score, users: Tensor, n_items: int, k: int, seen: csr_array | None = None) -> Ranking:
     """The k best items of each user in falling order of score; of equal scores the earlier item comes first.
 
@@ -54,43 +53,79 @@ def rank(score: Score, users: Tensor, n_items: int, k: int, seen: csr_array | No
 
     Args:
         score: scores all items for a block of users.
-        users: (n,) rows.
+        users: (n,) int64 rows.
         n_items: how many items there are.
         k: how many to rank.
         seen: (all users, n_items) items to leave out; None leaves out none.
 
     Raises:
-        InputError: k is not in 1..n_items.
+        InputError: k is not in 1..n_items, or scores or `seen` are of another shape.
         ValueError: a score is not a number.
     """
+    return _rank(score, users, n_items, k, None if seen is None else _Seen.of(seen, users, n_items))
+
+
+@torch.no_grad()
+def _rank(score: Score, users: Tensor, n_items: int, k: int, seen: "_Seen | None") -> Ranking:
     if not 1 <= k <= n_items:
         raise InputError(f"k is {k}: ask for 1 to {n_items:,} items")
-    pattern = None if seen is None else _Pattern.of(seen, users.device)
+    if not len(users):
+        return Ranking(users.new_empty(0, k), torch.empty(0, k, device=users.device))
     size = max(1, min(_MOST_USERS_IN_A_BLOCK, _SCORES_IN_A_BLOCK // n_items))
     parts = []
-    for block in users.split(size):
-        filled = torch.cat([block, block[-1:].expand(size - len(block))])
-        scores = score(filled)[: len(block)]
-        if pattern is not None:
-            scores[pattern.positions(block)] = -torch.inf
+    for start in range(0, len(users), size):
+        block = users[start : start + size]
+        scores = score(torch.cat([block, block[-1:].expand(size - len(block))]))
+        if scores.shape != (size, n_items):
+            raise InputError(f"scores of {size} users are of shape {tuple(scores.shape)}: give {(size, n_items)}")
+        scores = scores[: len(block)]
+        if seen is not None:
+            # A copy: what `score` returns may be its own table, or one row seen many times.
+            scores = scores.clone()
+            scores[seen.positions(start, start + len(block))] = -torch.inf
         parts.append(_first(scores, k))
-    return Ranking(*(torch.cat(part) for part in zip(*parts, strict=True)))
+    ranking = Ranking(*(torch.cat(part) for part in zip(*parts, strict=True)))
+    # What is not a number comes first, here as in topk.
+    if ranking.scores[:, 0].isnan().any():
+        raise ValueError("scores are not numbers: the model has diverged")
+    return ranking
 
 
 def _first(scores: Tensor, k: int) -> Ranking:
     """The first k columns of each row in falling order, ties in order of columns."""
-    values, items = scores.topk(k)
-    if values[:, 0].isnan().any():
-        raise ValueError("scores are not numbers: the model has diverged")
-    last = values[:, -1:]
+    values, items = scores.topk(min(k + 1, scores.shape[1]))
+    items, last, next_ = items[:, :k], values[:, k - 1 : k], values[:, k:]
     # topk promises nothing about which of several equal scores it takes: such rows, rare, are sorted whole.
-    tied = ((scores >= last).sum(1) > k) & (last.squeeze(1) > -torch.inf)
+    tied = ((next_ == last) & (last > -torch.inf)).any(1)
     if tied.any():
         items[tied] = scores[tied].argsort(dim=1, descending=True, stable=True)[:, :k]
-        values = scores.gather(1, items)
     items = items.sort(dim=1).values
     values, order = scores.gather(1, items).sort(dim=1, descending=True, stable=True)
     return Ranking(items.gather(1, order).masked_fill(values == -torch.inf, -1), values)
+
+
+class _Seen(NamedTuple):
+    """Items to leave out for a sequence of users. Offsets lie on the host: a block is cut without waiting."""
+
+    offsets: list[int]
+    counts: Tensor
+    columns: Tensor
+
+    @classmethod
+    def of(cls, matrix: csr_array, users: Tensor, n_items: int) -> "_Seen":
+        if matrix.shape[1] != n_items:
+            raise InputError(
+                f"seen items are given for {matrix.shape[1]:,} items, not {n_items:,}: give one column each"
+            )
+        picked = matrix[users.cpu().numpy()]
+        counts = torch.as_tensor(np.diff(picked.indptr), device=users.device).long()
+        return cls(picked.indptr.tolist(), counts, torch.as_tensor(picked.indices, device=users.device))
+
+    def positions(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
+        """The entries of users start..stop: position among them, and column."""
+        first, last = self.offsets[start], self.offsets[stop]
+        rows = torch.repeat_interleave(self.counts[start:stop], output_size=last - first)
+        return rows, self.columns[first:last].long()
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,9 +166,7 @@ class Evaluation:
                 f"'{metric}' is not a metric: use one of {', '.join(METRICS)} with a cut-off, as recall@20"
             )
         k = int(cut)
-        if self.hits.shape[1] < min(k, self.n_items):
-            raise InputError(f"'{metric}' is out of reach: only the first {self.hits.shape[1]} items were ranked")
-        hits, capped = self.hits[:, :k], self.held_out.clamp(max=k)
+        hits, capped = self._first_hits(k, metric), self.held_out.clamp(max=k)
         ranks = torch.arange(1, hits.shape[1] + 1, device=hits.device)
         if name == "precision":
             return hits.sum(1) / k
@@ -150,7 +183,11 @@ class Evaluation:
 
     @cached_property
     def quality(self) -> Tensor:
-        """(n,) each user's mean of Recall@k and NDCG@k over k = 5, 10, 20 (CIESS, Sec. 3.2)."""
+        """(n,) each user's mean of Recall@k and NDCG@k over k = 5, 10, 20 (CIESS, Sec. 3.2).
+
+        Raises:
+            InputError: fewer than 20 items were ranked though there are more.
+        """
         return self._earned.sum(1)
 
     @cached_property
@@ -163,12 +200,19 @@ class Evaluation:
     @cached_property
     def _earned(self) -> Tensor:
         """(n, 20) what each rank adds to its user's quality: recall and NDCG are sums over hits."""
-        hits = self.hits[:, :20]
+        hits = self._first_hits(20, "quality")
         worth = torch.zeros_like(hits)
         for k in (5, 10, 20):
             worth[:, :k] += (1 / self.held_out)[:, None]
             worth[:, :k] += _discounts(hits[:, :k]) / self._ideal_dcg(self.held_out.clamp(max=k))[:, None]
         return hits * worth / len(QUALITY_METRICS)
+
+    def _first_hits(self, k: int, purpose: str) -> Tensor:
+        if self.hits.shape[1] < min(k, self.n_items):
+            raise InputError(
+                f"'{purpose}' is out of reach: only the first {self.hits.shape[1]} items were ranked, rank {k}"
+            )
+        return self.hits[:, :k]
 
     def _ideal_dcg(self, hits_in_front: Tensor) -> Tensor:
         ranks = torch.arange(1, int(hits_in_front.max()) + 1, device=hits_in_front.device)
@@ -190,7 +234,7 @@ class Evaluator:
         device: where scores lie.
 
     Raises:
-        InputError: no user is left to be measured.
+        InputError: no user is left to be measured, `users` are not rows of `truth`, or `seen` is of another shape.
     """
 
     def __init__(
@@ -201,40 +245,27 @@ class Evaluator:
         users: NDArray[np.integer] | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
+        if seen.shape != truth.shape:
+            raise InputError(f"seen items are of shape {seen.shape}, held-out ones of {truth.shape}: give equal shapes")
+        n_users, self._n_items = truth.shape
         held_out = np.diff(truth.indptr)
-        chosen = np.arange(truth.shape[0]) if users is None else np.asarray(users)
+        chosen = np.arange(n_users) if users is None else np.asarray(users)
+        if not ((chosen >= 0) & (chosen < n_users)).all():
+            raise InputError(f"users to measure are not all rows 0 to {n_users - 1:,}: name those only")
         chosen = chosen[held_out[chosen] > 0]
         if not len(chosen):
             raise InputError("no user has held-out items: nothing can be measured")
-        self._seen, self._n_items = seen, truth.shape[1]
         self._k = min(k, self._n_items)
         self.users = torch.as_tensor(chosen, device=device).long()
+        self._seen = _Seen.of(seen, self.users, self._n_items)
         self._held_out = torch.as_tensor(held_out[chosen], device=device).float()
-        keys = np.repeat(np.arange(truth.shape[0], dtype=np.int64), held_out) * self._n_items + truth.indices
+        keys = np.repeat(np.arange(n_users, dtype=np.int64), held_out) * self._n_items + truth.indices
         self._keys = torch.as_tensor(np.sort(keys), device=device)
 
     def __call__(self, score: Score) -> Evaluation:
         """Rank and compare."""
-        items = rank(score, self.users, self._n_items, self._k, self._seen).items
+        items = _rank(score, self.users, self._n_items, self._k, self._seen).items
         wanted = self.users[:, None] * self._n_items + items
         at = torch.searchsorted(self._keys, wanted).clamp(max=len(self._keys) - 1)
         hits = ((self._keys[at] == wanted) & (items >= 0)).float()
         return Evaluation(self.users, items, hits, self._held_out, self._n_items)
-
-
-class _Pattern(NamedTuple):
-    """Where a CSR matrix has entries, on a device."""
-
-    offsets: Tensor
-    columns: Tensor
-
-    @classmethod
-    def of(cls, matrix: csr_array, device: torch.device) -> "_Pattern":
-        return cls(torch.as_tensor(matrix.indptr, device=device).long(), torch.as_tensor(matrix.indices, device=device))
-
-    def positions(self, users: Tensor) -> tuple[Tensor, Tensor]:
-        """The entries in the rows of `users`: position in `users`, and column."""
-        counts = self.offsets[users + 1] - self.offsets[users]
-        position = torch.repeat_interleave(torch.arange(len(users), device=users.device), counts)
-        within = torch.arange(len(position), device=users.device) - (counts.cumsum(0) - counts)[position]
-        return position, self.columns[self.offsets[users][position] + within].long()

@@ -32,7 +32,13 @@ def test_budgets_as_people_write_them(text: str, limit: int, folder: str) -> Non
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("abc", "not a budget"), ("0%", "above zero"), ("200%", "at most 100%"), ("-5%", "not a budget"), ("5", "not a budget")],
+    [
+        ("abc", "not a budget"),
+        ("0%", "above zero"),
+        ("200%", "at most 100%"),
+        ("-5%", "not a budget"),
+        ("5", "not a budget"),
+    ],
 )
 def test_what_is_no_budget_is_refused(text: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
@@ -45,7 +51,7 @@ def test_the_index_is_paid_first() -> None:
 
 
 def test_a_budget_below_one_number_a_row_names_the_least() -> None:
-    with pytest.raises(InputError, match="use at least 3.58%"):
+    with pytest.raises(InputError, match=r"use at least 3\.58%"):
         Budget.parse("3%").numbers(SHAPE)
     assert Budget.parse("3.58%").numbers(SHAPE) >= SHAPE.rows
 

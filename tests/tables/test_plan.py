@@ -28,7 +28,9 @@ def test_equality_and_hash_go_by_sizes() -> None:
     assert len({one, same, other}) == 2
 
 
-@pytest.mark.parametrize(("size", "message"), [(0, r"1\.\.4, not 0\.\.0"), (5, r"1\.\.4, not 5\.\.5"), (1.5, "whole numbers")])
+@pytest.mark.parametrize(
+    ("size", "message"), [(0, r"1\.\.4, not 0\.\.0"), (5, r"1\.\.4, not 5\.\.5"), (1.5, "whole numbers")]
+)
 def test_impossible_sizes_are_refused(size: float, message: str) -> None:
     with pytest.raises(InputError, match=message):
         SizePlan.equal(SHAPE, size)  # type: ignore[arg-type]

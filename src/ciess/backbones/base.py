@@ -67,6 +67,9 @@ class InnerProduct(Backbone):
 
     def score(self, vectors: Represented, users: Tensor, items: Tensor) -> Tensor:
         """Inner products, see `Backbone.score`."""
+        if items.numel() > len(vectors.users) * len(vectors.items):
+            # More pairs than there are different ones: the sparse kernel refuses, and all of them cost less.
+            return (vectors.users @ vectors.items.T)[users[:, None], items]
         scores: Tensor = _PairScores.apply(vectors.users, vectors.items, users, items)  # type: ignore[no-untyped-call]
         return scores
 

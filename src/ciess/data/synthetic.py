@@ -30,7 +30,7 @@ class Synthetic:
     item_factors: NDArray[np.float32]
 
 
-def synthetic(users: int = 600, items: int = 400, mean_count: int = 40, dim: int = 16, seed: int = 0) -> Synthetic:
+def synthetic(users: int = 1000, items: int = 600, mean_count: int = 60, dim: int = 16, seed: int = 0) -> Synthetic:
     """Draw users, items and their interactions.
 
     Popularity of items and activity of users follow power laws. Every user and item has an intrinsic dimension,

@@ -1,0 +1,5 @@
+"""`python -m ciess`."""
+
+from ciess.cli import main
+
+main()

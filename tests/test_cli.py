@@ -1,0 +1,90 @@
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ciess.cli import main
+
+LINES = "\n".join(f"{user} " + " ".join(str((user * 7 + step * 3) % 40) for step in range(12)) for user in range(60))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("data") / "lines.txt"
+    path.write_text(LINES)
+    return path
+
+
+@pytest.fixture(scope="module")
+def searched(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The folder of a small search from the command line, and what it printed."""
+    out = tmp_path_factory.mktemp("out")
+    command = ["search", str(data), "--backbone", "mf", "--dim", "16", "--budgets", "50%", "40%", "--out", str(out)]
+    run = subprocess.run([sys.executable, "-m", "ciess", *command], check=True, capture_output=True, text=True)
+    return out, run.stdout
+
+
+def test_search_prints_a_table_and_saves_models(searched: tuple[Path, str]) -> None:
+    out, printed = searched
+    for words in ("Measured on test", r"full +0\.", r"equal +50% +0\.", r"ciess +40% +0\."):
+        assert re.search(words, printed), printed
+    assert all(len(line) <= 80 for line in printed.splitlines() if not line.startswith("saved"))
+    assert sorted(path.name for path in out.iterdir()) == ["budget-40", "budget-50", "result.json"]
+    settings = json.loads((out / "budget-40" / "model.json").read_text())["about"]
+    assert settings["seed"] == 0
+    assert {"torch", "ciess"} <= set(settings["versions"])
+    assert settings["method"]["episodes"] > 0
+
+
+def test_recommend_prints_a_line_for_each_user(searched: tuple[Path, str], capsys: pytest.CaptureFixture[str]) -> None:
+    main(["recommend", str(searched[0] / "budget-40"), "--users", "3", "no-one", "-k", "4"])
+    first, second = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"3: (\d+ \(-?\d+\.\d{3}\)(, )?){4}", first)
+    assert re.fullmatch(r"no-one \(unknown user: popular items\): \d+, \d+, \d+, \d+", second)
+
+
+def test_given_splits(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    held_out = tmp_path / "valid.txt"
+    held_out.write_text("\n".join(f"{user} {(user * 7 + 1) % 40}" for user in range(60)))
+    command = ["search", "--train", str(data), "--valid", str(held_out), "--backbone", "mf", "--dim", "8"]
+    main([*command, "--budgets", "60%", "--out", str(tmp_path / "out")])
+    assert "Measured on validation" in capsys.readouterr().out
+
+
+BAD = {
+    "missing file": (["search", "nowhere.txt"], "nowhere.txt does not exist"),
+    "no data": (["search"], "no interactions are given"),
+    "data and train": (["search", "DATA", "--train", "DATA"], "DATA and --train are both given"),
+    "train alone": (["search", "--train", "DATA"], "both --train and --valid"),
+    "zero budget": (["search", "DATA", "--budgets", "0%"], "budget '0%' leaves no room"),
+    "budget above all": (["search", "DATA", "--budgets", "200%"], "budget '200%' is more than the full tables"),
+    "no budget": (["search", "DATA", "--budgets", "abc"], "budget 'abc' is not a budget"),
+    "unknown backbone": (["search", "DATA", "--backbone", "gpt"], "'gpt' is not a backbone"),
+    "foreign column": (["search", "DATA", "--min-rating", "3"], "holds no ratings"),
+    "no model": (["recommend", "nowhere", "--users", "1"], "nowhere holds no model.json"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_ends_with_code_2_and_one_sentence(
+    case: str, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    args, message = BAD[case]
+    out = [] if args[0] == "recommend" else ["--out", str(tmp_path / "out")]
+    with pytest.raises(SystemExit) as end:
+        main([str(data) if arg == "DATA" else arg for arg in args] + out)
+    assert end.value.code == 2
+    printed = capsys.readouterr().err
+    assert message in printed
+    assert printed.startswith("ciess: ")
+    assert printed.count("\n") == 1
+    assert not (tmp_path / "out").exists(), "nothing half-written"
+
+
+def test_import_is_light() -> None:
+    """Torch and polars take seconds to import; `import ciess` and `ciess --help` must not."""
+    script = "import sys, ciess, ciess.cli; sys.exit('torch' in sys.modules or 'polars' in sys.modules)"
+    subprocess.run([sys.executable, "-c", script], check=True)

@@ -1,0 +1,162 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+import ciess
+from ciess.backbones import Training, backbone_named
+from ciess.compress import Finish, finish, order_dimensions
+from ciess.data import Interactions, Split
+from ciess.errors import InputError
+from ciess.evaluation import Evaluator
+from ciess.model import CompressedModel
+from ciess.tables.plan import SizePlan
+from ciess.training import fit
+
+NAMES = ["mf", "lightgcn"]
+
+
+def compressed(name: str, split: Split) -> tuple[CompressedModel, torch.nn.Module]:
+    config = backbone_named(name, dim=12)
+    backbone = config.build(split.train)
+    fit(backbone, split.train, Training(steps=60, batch_size=500, l2=0.05), seed=0)
+    order_dimensions(backbone)
+    rng = np.random.default_rng(0)
+    plan = SizePlan(rng.integers(1, 13, split.train.n_users), rng.integers(1, 13, split.train.n_items), 12)
+    small, _ = finish(backbone, plan, split.train, Finish(training=Training(steps=5, batch_size=500)), seed=0)
+    return CompressedModel.pack(config, small, plan, split.train), small
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def model(request: pytest.FixtureRequest, split: Split) -> CompressedModel:
+    return compressed(request.param, split)[0]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_packing_changes_no_score(name: str, split: Split) -> None:
+    """The packed model, its rows in another order, measures the same as the masked dense one."""
+    model, dense = compressed(name, split)
+    vectors = dense.vectors()  # type: ignore[operator]
+    expected = Evaluator(split.train.matrix, split.valid.matrix)(
+        lambda users: dense.score_all(vectors, users)  # type: ignore[operator]
+    )
+    found = model.evaluate(split.valid)
+    assert found["ndcg@20"] == pytest.approx(expected["ndcg@20"], abs=1e-6)
+    assert found["recall@5"] == pytest.approx(expected["recall@5"], abs=1e-6)
+
+
+def test_a_saved_model_recommends_the_same_in_a_new_process(model: CompressedModel, tmp_path: Path) -> None:
+    users = model.interactions.user_ids.to_list()
+    folder = model.save(tmp_path / "model")
+    script = (
+        "import sys, numpy, ciess; model = ciess.load(sys.argv[1]);"
+        "items, scores = model.recommend(model.interactions.user_ids.to_list(), k=20);"
+        "numpy.savez(sys.argv[2], items=items.astype(str), scores=scores)"
+    )
+    subprocess.run([sys.executable, "-c", script, str(folder), str(tmp_path / "out.npz")], check=True)
+    items, scores = model.recommend(users, k=20)
+    with np.load(tmp_path / "out.npz") as again:
+        np.testing.assert_array_equal(again["items"], items.astype(str))
+        np.testing.assert_array_equal(again["scores"], scores)
+
+
+def test_bytes_told_are_bytes_on_disk(model: CompressedModel, tmp_path: Path) -> None:
+    folder = model.save(tmp_path)
+    assert (folder / "tables.safetensors").stat().st_size == model.table_bytes
+    assert {path.name for path in folder.iterdir()} == {
+        "tables.safetensors",
+        "model.json",
+        "users.parquet",
+        "items.parquet",
+        "interactions.parquet",
+    }
+
+
+def test_recommendations_are_the_best_unseen_items(model: CompressedModel) -> None:
+    user = model.interactions.user_ids[3]
+    items, scores = model.recommend(user, k=15)
+    assert items.shape == scores.shape == (15,)
+    everything = model.score(torch.tensor([3]))[0]
+    seen = model.interactions.matrix[[3]].indices
+    everything[seen] = -torch.inf
+    expected = everything.argsort(descending=True)[:15]
+    assert items.tolist() == model.interactions.item_ids[expected.numpy()].to_list()
+    np.testing.assert_allclose(scores, everything[expected], rtol=1e-5)
+
+
+def test_seen_items_can_be_asked_for(model: CompressedModel) -> None:
+    user = model.interactions.user_ids[3]
+    with_seen, _ = model.recommend(user, k=model.interactions.n_items, exclude_seen=False)
+    assert set(with_seen) == set(model.interactions.item_ids)
+    without, scores = model.recommend(user, k=model.interactions.n_items)
+    seen = len(model.interactions.matrix[[3]].indices)
+    assert [item is None for item in without] == [False] * (100 - seen) + [True] * seen
+    assert np.isneginf(scores[-seen:]).all()
+
+
+def test_unknown_users_get_popular_items_and_a_flag(model: CompressedModel) -> None:
+    known = model.interactions.user_ids[0]
+    items, scores = model.recommend(["nobody", known], k=3)
+    counts = pl.DataFrame({"id": model.interactions.item_ids, "n": model.interactions.item_counts})
+    assert items[0].tolist() == counts.sort("n", descending=True, maintain_order=True)["id"][:3].to_list()
+    assert np.isnan(scores[0]).all()
+    assert np.isfinite(scores[1]).all()
+    assert model.known(["nobody", known]).tolist() == [False, True]
+
+
+def test_integer_ids_may_be_asked_for_as_text(tiny: Interactions) -> None:
+    numbered = Interactions(tiny.matrix, pl.Series([100, 200, 300]), tiny.item_ids)
+    config = backbone_named("mf", dim=2)
+    plan = SizePlan(np.full(3, 2), np.full(4, 1), 2)
+    model = CompressedModel.pack(config, config.build(numbered), plan, numbered)
+    np.testing.assert_array_equal(model.recommend("200", k=2)[0], model.recommend(200, k=2)[0])
+
+
+@pytest.mark.parametrize("k", [0, 101])
+def test_impossible_k_is_refused(model: CompressedModel, k: int) -> None:
+    with pytest.raises(InputError, match=f"k is {k}: ask for 1 to 100"):
+        model.recommend(["u0"], k=k)
+
+
+def _cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-9])
+
+
+DAMAGE = {
+    "no folder": lambda folder: [path.unlink() for path in folder.iterdir()],
+    "settings cut": lambda folder: _cut(folder / "model.json"),
+    "settings foreign": lambda folder: (folder / "model.json").write_text("[1]"),
+    "other format": lambda folder: (folder / "model.json").write_text(
+        json.dumps(json.loads((folder / "model.json").read_text()) | {"format": 99})
+    ),
+    "other backbone": lambda folder: (folder / "model.json").write_text(
+        json.dumps(json.loads((folder / "model.json").read_text()) | {"backbone": {"name": "gpt"}})
+    ),
+    "tables cut": lambda folder: _cut(folder / "tables.safetensors"),
+    "ids gone": lambda folder: (folder / "users.parquet").unlink(),
+    "ids too few": lambda folder: pl.DataFrame({"id": ["u1"]}).write_parquet(folder / "users.parquet"),
+    "interactions cut": lambda folder: _cut(folder / "interactions.parquet"),
+    "interactions foreign": lambda folder: pl.DataFrame({"user": [0], "item": [999]}).write_parquet(
+        folder / "interactions.parquet"
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_damaged_models_are_refused_with_a_sentence(model: CompressedModel, tmp_path: Path, damage: str) -> None:
+    folder = model.save(tmp_path)
+    DAMAGE[damage](folder)
+    with pytest.raises(InputError) as error:
+        ciess.load(folder)
+    assert "\n" not in str(error.value)
+
+
+def test_a_folder_that_cannot_be_written_is_refused(model: CompressedModel, tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("a file")
+    with pytest.raises(InputError, match="choose another folder"):
+        model.save(tmp_path / "taken" / "model")

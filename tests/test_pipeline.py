@@ -1,0 +1,99 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import ciess
+from ciess.backbones import Training
+from ciess.data import Interactions, Split
+from ciess.errors import InputError
+from ciess.methods.td3 import TD3Settings
+from ciess.outcome import Outcome
+from ciess.tables.plan import TableShape
+
+QUICK = ciess.Ciess(episodes=4, steps=4, updates=1, td3=TD3Settings(discount=0.9, batch_size=256, hidden=32))
+BACKBONE = ciess.LightGCN(dim=16, training=Training(steps=200, batch_size=2_000, l2=0.02))
+
+
+def search(data: Interactions | Split, seed: int = 0) -> Outcome:
+    return ciess.search(data, backbone=BACKBONE, budgets=["30%", "15%"], method=QUICK, seed=seed)
+
+
+@pytest.fixture(scope="module")
+def outcome(split: Split) -> Outcome:
+    return search(split)
+
+
+def test_the_table_has_full_equal_and_ciess_at_each_budget(outcome: Outcome) -> None:
+    assert [(row.method, row.budget) for row in outcome.rows] == [
+        ("full", ""),
+        ("equal", "30%"),
+        ("ciess", "30%"),
+        ("equal", "15%"),
+        ("ciess", "15%"),
+    ]
+    assert outcome.shown == "test"
+    assert outcome.row("full").kept == 1
+    assert outcome.row("full").table_bytes == 250 * 16 * 4
+    assert outcome.row("equal", "30%").user_size == outcome.row("equal", "30%").item_size == 4
+
+
+def test_nothing_kept_is_worse_on_validation_than_equal_sizes(outcome: Outcome) -> None:
+    for budget in ("30%", "15%"):
+        assert outcome.row("ciess", budget).valid_quality >= outcome.row("equal", budget).valid_quality
+
+
+def test_budgets_hold_to_the_byte_on_disk(outcome: Outcome, tmp_path: Path) -> None:
+    shape = TableShape(150, 100, 16)
+    saved = outcome.save(tmp_path)
+    assert [path.name for path in saved.values()] == ["budget-30", "budget-15"]
+    for budget, folder in saved.items():
+        stored = sum(path.stat().st_size for path in folder.glob("tables*.safetensors"))
+        assert stored <= budget.limit(shape)
+        assert stored == outcome.row("ciess", str(budget)).table_bytes
+    assert (tmp_path / "result.json").is_file()
+
+
+def test_what_is_saved_is_what_was_measured(outcome: Outcome, split: Split, tmp_path: Path) -> None:
+    assert split.test is not None
+    for budget, folder in outcome.save(tmp_path).items():
+        row = outcome.row("ciess", str(budget))
+        assert ciess.load(folder).evaluate(split.test)["ndcg@20"] == row.metrics["ndcg@20"]
+
+
+def test_the_same_seed_gives_the_same_plans_and_numbers(outcome: Outcome, split: Split) -> None:
+    again = search(split)
+    assert again.plans == outcome.plans
+    assert [row.metrics for row in again.rows] == [row.metrics for row in outcome.rows]
+    assert again.trace == outcome.trace
+    assert search(split, seed=1).trace != outcome.trace
+
+
+def test_test_data_decide_nothing(outcome: Outcome, split: Split) -> None:
+    assert split.test is not None
+    fewer = Split(split.train, split.valid, split.test.take(np.arange(0, len(split.test), 2)))
+    assert search(fewer).plans == outcome.plans
+
+
+def test_without_test_the_table_shows_validation(outcome: Outcome, split: Split) -> None:
+    shown = search(Split(split.train, split.valid))
+    assert shown.shown == "validation"
+    assert shown.plans == outcome.plans
+    for row in shown.rows:
+        assert np.mean(list(row.metrics.values())) == pytest.approx(row.valid_quality, rel=1e-5)
+
+
+def test_impossible_requests_are_refused_before_training(split: Split) -> None:
+    def never(*_: object) -> None:
+        raise AssertionError("training began")
+
+    for budgets, message in (
+        (["1%"], "too small"),
+        (["10%", "10.0%"], "each once"),
+        ([], "each once"),
+        (["much"], "not a budget"),
+    ):
+        with pytest.raises(InputError, match=message):
+            ciess.search(split, backbone=BACKBONE, budgets=budgets, progress=never)
+    with pytest.raises(InputError, match="not a backbone"):
+        ciess.search(split, backbone="gpt", progress=never)

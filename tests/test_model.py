@@ -10,10 +10,11 @@ import torch
 
 import ciess
 from ciess.backbones import Training, backbone_named
-from ciess.compress import Finish, finish, order_dimensions
+from ciess.compress import Finish, finish
 from ciess.data import Interactions, Split
 from ciess.errors import InputError
 from ciess.evaluation import Evaluator
+from ciess.losses import BPR
 from ciess.model import CompressedModel
 from ciess.tables.plan import SizePlan
 from ciess.training import fit
@@ -24,11 +25,12 @@ NAMES = ["mf", "lightgcn"]
 def compressed(name: str, split: Split) -> tuple[CompressedModel, torch.nn.Module]:
     config = backbone_named(name, dim=12)
     backbone = config.build(split.train)
-    fit(backbone, split.train, Training(steps=60, batch_size=500, l2=0.05), seed=0)
-    order_dimensions(backbone)
+    recipe = Training(steps=60, batch_size=500, l2=0.05)
+    fit(backbone, BPR(backbone, split.train, recipe, seed=0), recipe)
+    backbone.order_dimensions()
     rng = np.random.default_rng(0)
     plan = SizePlan(rng.integers(1, 13, split.train.n_users), rng.integers(1, 13, split.train.n_items), 12)
-    small, _ = finish(backbone, plan, split.train, Finish(training=Training(steps=5, batch_size=500)), seed=0)
+    small, _ = finish(backbone, plan, Finish(training=Training(steps=5)), seed=0)
     return CompressedModel.pack(config, small, plan, split.train), small
 
 

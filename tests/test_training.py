@@ -11,6 +11,7 @@ from ciess.backbones.lightgcn import normalised_adjacency
 from ciess.data import Interactions, Split
 from ciess.data.sampling import TripletSampler
 from ciess.evaluation import Evaluator
+from ciess.losses import BPR
 from ciess.tables.plan import SizePlan, TableShape, prefix_mask
 from ciess.training import fit
 
@@ -53,7 +54,7 @@ def test_training_follows_the_reference_trajectory(name: str, sized: bool, split
     sizes = torch.arange(train.n_users + train.n_items).numpy() % 5 + 1
     plan = SizePlan(sizes[: train.n_users], sizes[train.n_users :], dim=6) if sized else None
     model = backbone_named(name, dim=6).build(train, seed=2)
-    fit(model, train, RECIPE, seed=5, plan=plan)
+    fit(model, BPR(model, train, RECIPE, seed=5), RECIPE, plan=plan)
     expected = plain_training(name, train, RECIPE, plan)
     torch.testing.assert_close(torch.cat([model.user_table, model.item_table]).detach(), expected, rtol=1e-3, atol=1e-5)
 
@@ -65,9 +66,8 @@ def test_the_best_state_on_validation_is_kept(split: Split) -> None:
     told: list[tuple[int, int]] = []
     fitted = fit(
         model,
-        split.train,
+        BPR(model, split.train, overfit, seed=0),
         overfit,
-        seed=0,
         valid=evaluator,
         progress=lambda _, done, total, __: told.append((done, total)),
     )
@@ -80,11 +80,11 @@ def test_the_best_state_on_validation_is_kept(split: Split) -> None:
 def test_fine_tuning_never_ends_below_its_start(split: Split) -> None:
     evaluator = Evaluator(split.train.matrix, split.valid.matrix)
     model = backbone_named("mf", dim=8).build(split.train, seed=0)
-    fit(model, split.train, dataclasses.replace(RECIPE, steps=200), seed=0)
+    fit(model, BPR(model, split.train, RECIPE, seed=0), dataclasses.replace(RECIPE, steps=200))
     vectors = model.vectors()
     start = float(evaluator(lambda users: model.score_all(vectors, users)).quality.mean())
     plan = SizePlan.equal(TableShape(split.train.n_users, split.train.n_items, 8), 8)
     harmful = dataclasses.replace(RECIPE, lr=5.0, steps=5, eval_every=1)
-    fitted = fit(model, split.train, harmful, seed=0, valid=evaluator, plan=plan)
+    fitted = fit(model, BPR(model, split.train, harmful, seed=0), harmful, valid=evaluator, plan=plan)
     assert fitted.steps == 0
     assert fitted.quality == start

@@ -1,4 +1,4 @@
-"""From a full model and a plan to a small model: cut, refit, fine-tune."""
+"""From a full model and a plan to a small model: cut, refit, distil."""
 
 import copy
 from dataclasses import dataclass, field
@@ -6,12 +6,11 @@ from dataclasses import dataclass, field
 import torch
 from torch.nn.functional import pad
 
-from ciess.backbones.base import Backbone, InnerProduct, Training
-from ciess.data import Interactions
+from ciess.backbones.base import Backbone, Rotatable, Training
 from ciess.evaluation import Evaluator
+from ciess.losses import Distillation
 from ciess.progress import Progress, silent
 from ciess.refit import refit
-from ciess.tables.order import importance_rotation
 from ciess.tables.plan import SizePlan
 from ciess.training import Fitted, fit
 
@@ -22,28 +21,20 @@ class Finish:
 
     Attributes:
         refit_steps: steps of the least-squares refit before training.
-        training: fine-tuning; its l2 and batch size are the backbone's.
+        training: distillation from the full model; its batch size counts users.
     """
 
     refit_steps: int = 3
     training: Training = field(
-        default_factory=lambda: Training(steps=200, lr=5e-3, lr_every=50, eval_every=25, patience=2)
+        default_factory=lambda: Training(
+            steps=200, batch_size=1024, lr=0.1, lr_every=5, l2=1e-4, eval_every=25, patience=3
+        )
     )
-
-
-@torch.no_grad()
-def order_dimensions(backbone: Backbone) -> None:
-    """Rotate a trained backbone in place, so that cutting rows short loses least. Its scores stay the same."""
-    if isinstance(backbone, InnerProduct):
-        rotation = importance_rotation(backbone.vectors().users)
-        for table in (backbone.user_table, backbone.item_table):
-            table.copy_(table @ rotation)
 
 
 def finish(
     full: Backbone,
     plan: SizePlan,
-    train: Interactions,
     settings: Finish,
     *,
     seed: int,
@@ -51,14 +42,13 @@ def finish(
     phase: str = "finish",
     progress: Progress = silent,
 ) -> tuple[Backbone, Fitted]:
-    """Cut a full model, its dimensions in order, to a plan and fine-tune what is left.
+    """Cut a full model, its dimensions in order, to a plan, and teach what is left to rank as the full model does.
 
     Args:
         full: stays as it is.
         plan: sizes of the result.
-        train: what is fine-tuned on.
         settings: of the refit and of training.
-        seed: of the triplets.
+        seed: of the users that training draws.
         valid: stops training and picks the best state, the one before training among them.
         phase: what progress is told.
         progress: told every step.
@@ -68,10 +58,11 @@ def finish(
     """
     # Buffers, such as a graph, never change: both share them.
     small = copy.deepcopy(full, {id(buffer): buffer for buffer in full.buffers()})
-    if isinstance(full, InnerProduct):
+    if isinstance(full, Rotatable):
         tables = refit(full, plan, settings.refit_steps)
         with torch.no_grad():
             for table, short in zip((small.user_table, small.item_table), tables, strict=True):
                 table.copy_(pad(short, (0, plan.dim - short.shape[1])))
-    fitted = fit(small, train, settings.training, seed=seed, valid=valid, plan=plan, phase=phase, progress=progress)
+    loss = Distillation(small, full, settings.training, seed)
+    fitted = fit(small, loss, settings.training, valid=valid, plan=plan, phase=phase, progress=progress)
     return small, fitted

@@ -11,10 +11,11 @@ from typing import Any
 import torch
 
 from ciess.backbones import Backbone, BackboneConfig, Training, backbone_named, backbone_settings
-from ciess.compress import Finish, finish, order_dimensions
+from ciess.compress import Finish, finish
 from ciess.data import Interactions, Split, split_random
 from ciess.errors import InputError
 from ciess.evaluation import Evaluation, Evaluator
+from ciess.losses import BPR
 from ciess.methods.ciess import Ciess
 from ciess.methods.equal import EqualSizes
 from ciess.methods.problem import Problem
@@ -39,8 +40,8 @@ def search(
 ) -> Outcome:
     """Find small models that recommend as well as the large one.
 
-    Trains the full model on train until validation stops it, searches sizes on validation, fine-tunes the best
-    plans and keeps the best on validation for each budget. The same training is then done once more on train and
+    Trains the full model on train until validation stops it, searches sizes on validation, teaches the best
+    plans to rank as it does and keeps the best on validation for each budget. The same training is then done once more on train and
     validation together; its models are given back, and measured on test where there is one.
 
     Args:
@@ -48,7 +49,7 @@ def search(
         backbone: a name, or a backbone's settings.
         budgets: limits on the bytes of both tables as stored.
         method: settings of CIESS.
-        finishing: how plans are brought to their best; batch size and l2 are the backbone's.
+        finishing: how plans are brought to their best.
         seed: of the split, of training and of the search, whatever `method` says.
         progress: told every step.
 
@@ -91,8 +92,7 @@ class _Run:
     ) -> None:
         self.split, self.config, self.seed, self.progress = split, config, seed, progress
         self.method = dataclasses.replace(method, seed=seed)
-        recipe = dataclasses.replace(finishing.training, batch_size=config.training.batch_size, l2=config.training.l2)
-        self.finishing = dataclasses.replace(finishing, training=recipe)
+        self.finishing = finishing
         self.valid = Evaluator(split.train.matrix, split.valid.matrix)
 
     def outcome(self, budgets: list[Budget]) -> Outcome:
@@ -146,15 +146,15 @@ class _Run:
         self, backbone: Backbone, data: Interactions, training: Training, phase: str, valid: Evaluator | None = None
     ) -> Fitted:
         """Train a full model and put its dimensions in order."""
-        fitted = fit(backbone, data, training, seed=self.seed, valid=valid, phase=phase, progress=self.progress)
-        order_dimensions(backbone)
+        loss = BPR(backbone, data, training, self.seed)
+        fitted = fit(backbone, loss, training, valid=valid, phase=phase, progress=self.progress)
+        backbone.order_dimensions()
         return fitted
 
     def _finish(self, full: Backbone, plan: SizePlan, phase: str, search_seconds: float = 0.0) -> _Finished:
         small, fitted = finish(
             full,
             plan,
-            self.split.train,
             self.finishing,
             seed=self.seed,
             valid=self.valid,
@@ -166,9 +166,7 @@ class _Run:
     def _build(self, full: Backbone, data: Interactions, chosen: _Finished, about: dict[str, Any]) -> CompressedModel:
         """The chosen plan on all data, trained for as long as was best on validation."""
         steps = dataclasses.replace(self.finishing, training=_for_steps(self.finishing.training, chosen.fitted.steps))
-        small, _ = finish(
-            full, chosen.plan, data, steps, seed=self.seed, phase="finish, all data", progress=self.progress
-        )
+        small, _ = finish(full, chosen.plan, steps, seed=self.seed, phase="finish, all data", progress=self.progress)
         return CompressedModel.pack(self.config, small, chosen.plan, data, about)
 
     def _settings(self, budgets: list[Budget]) -> dict[str, Any]:

@@ -7,14 +7,14 @@ The rows that lose least squared error of the vectors solve a linear least-squar
 import torch
 from torch import Tensor
 
-from ciess.backbones.base import InnerProduct
+from ciess.backbones.base import Rotatable
 from ciess.tables.plan import SizePlan, prefix_mask
 
 _SOLVED = 1e-10
 """The share of a column's squared residual that is as good as none in float32."""
 
 
-def refit(backbone: InnerProduct, plan: SizePlan, steps: int = 3) -> tuple[Tensor, Tensor]:
+def refit(backbone: Rotatable, plan: SizePlan, steps: int = 3) -> tuple[Tensor, Tensor]:
     """Tables with the plan's sizes whose vectors come closest to those of the backbone's full tables.
 
     Conjugate gradients on the normal equations, all columns at once, from the rows simply cut: each step
@@ -49,7 +49,7 @@ def refit(backbone: InnerProduct, plan: SizePlan, steps: int = 3) -> tuple[Tenso
     return users, items
 
 
-def _normal(backbone: InnerProduct, rows: Tensor, n_users: int) -> Tensor:
+def _normal(backbone: Rotatable, rows: Tensor, n_users: int) -> Tensor:
     """AᵀA rows, where A takes tables to vectors: the gradient of half the vectors' squared norm."""
     with torch.enable_grad():
         rows = rows.detach().requires_grad_()

@@ -1,16 +1,15 @@
-"""The one fit loop: BPR triplets, Adam, a falling learning rate, early stopping on validation."""
+"""The one fit loop: a loss, Adam, a falling learning rate, early stopping on validation."""
 
 import time
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pad, softplus
+from torch.nn.functional import pad
 
-from ciess.backbones.base import Backbone, InnerProduct, Represented, Training
-from ciess.data import Interactions
-from ciess.data.sampling import Triplets, TripletSampler
+from ciess.backbones.base import Backbone, Training
 from ciess.evaluation import Evaluator
+from ciess.losses import Loss
 from ciess.progress import Progress, silent
 from ciess.tables.plan import SizePlan, prefix_mask
 
@@ -32,22 +31,20 @@ class Fitted:
 
 def fit(
     backbone: Backbone,
-    train: Interactions,
+    loss: Loss,
     training: Training,
     *,
-    seed: int,
     valid: Evaluator | None = None,
     plan: SizePlan | None = None,
     phase: str = "train",
     progress: Progress = silent,
 ) -> Fitted:
-    """Train a backbone in place with BPR (Rendle et al., UAI 2009).
+    """Train a backbone in place with Adam.
 
     Args:
         backbone: its tables are where training starts.
-        train: interactions to learn.
+        loss: what each step lowers.
         training: the recipe. With `valid`, its steps are a limit; without, all are taken.
-        seed: of the triplets.
         valid: measures quality every `training.eval_every` steps; the best state is kept. The state before
             the first step counts when `plan` is given, since such a start is already trained.
         plan: sizes to hold throughout: numbers beyond a row's size are zero and stay zero.
@@ -59,7 +56,6 @@ def fit(
     others = [p for name, p in backbone.named_parameters() if name not in ("user_table", "item_table")]
     trained = [tables.users, tables.items, *others]
     optimiser = torch.optim.Adam(trained, lr=training.lr, fused=True)
-    sampler = TripletSampler(train, seed=seed, device=tables.users.device)
     best = _Best(backbone, trained, valid)
     if plan is not None:
         best.measure(0)
@@ -67,9 +63,7 @@ def fit(
         decay = training.lr_decay ** ((step - 1) // training.lr_every)
         optimiser.param_groups[0]["lr"] = max(training.lr_floor, training.lr * decay)
         optimiser.zero_grad()
-        vectors = backbone.represent(tables.users, tables.items)
-        loss = bpr_loss(backbone, vectors, tables.users, tables.items, sampler.sample(training.batch_size), training.l2)
-        loss.backward()
+        loss(backbone.represent(tables.users, tables.items), tables.users, tables.items).backward()
         optimiser.step()
         tables.cut()
         if valid is not None and (step % training.eval_every == 0 or step == training.steps):
@@ -83,24 +77,13 @@ def fit(
     return Fitted(steps, best.quality, time.perf_counter() - start)
 
 
-def bpr_loss(
-    backbone: Backbone, vectors: Represented, user_table: Tensor, item_table: Tensor, triplets: Triplets, l2: float
-) -> Tensor:
-    """Mean softplus(negative − positive score) + l2/2 · mean squared norm of a triplet's three rows."""
-    users, positives, negatives = triplets
-    scores = backbone.score(vectors, users, torch.stack([positives, negatives], dim=1))
-    user_norms, item_norms = user_table.square().sum(1), item_table.square().sum(1)
-    norms = user_norms[users] + item_norms[positives] + item_norms[negatives]
-    return softplus(scores[:, 1] - scores[:, 0]).mean() + l2 / 2 * norms.mean()
-
-
 class _Tables:
     """The tables while they are trained: cut to a plan, and no wider than its largest size where columns are apart."""
 
     def __init__(self, backbone: Backbone, plan: SizePlan | None) -> None:
         self._backbone = backbone
         self._dim = backbone.user_table.shape[1]
-        width = plan.max_size if plan is not None and isinstance(backbone, InnerProduct) else self._dim
+        width = plan.max_size if plan is not None and backbone.separable else self._dim
         full = (backbone.user_table, backbone.item_table)
         self.users, self.items = (nn.Parameter(table.detach()[:, :width].clone()) for table in full)
         self._masks: list[Tensor] = []

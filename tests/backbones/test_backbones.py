@@ -2,10 +2,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from ciess.backbones import Backbone, InnerProduct, backbone_from_settings, backbone_named, backbone_settings
+from ciess.backbones import Backbone, Rotatable, backbone_from_settings, backbone_named, backbone_settings
 from ciess.backbones.lightgcn import LightGCN, normalised_adjacency
 from ciess.backbones.mf import MF
-from ciess.compress import order_dimensions
 from ciess.data import Interactions, Split
 from ciess.errors import InputError
 
@@ -50,14 +49,14 @@ def test_ordering_dimensions_leaves_scores_unchanged(name: str, split: Split) ->
     model = build(name, split.train)
     everyone = torch.arange(split.train.n_users)
     before = model.score_all(model.vectors(), everyone)
-    order_dimensions(model)
+    model.order_dimensions()
     torch.testing.assert_close(model.score_all(model.vectors(), everyone), before, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_columns_of_tables_reach_only_the_same_columns_of_vectors(name: str, split: Split) -> None:
     model = build(name, split.train)
-    assert isinstance(model, InnerProduct)
+    assert isinstance(model, Rotatable)
     narrow = model.represent(model.user_table[:, :3], model.item_table[:, :3])
     wide = model.vectors()
     torch.testing.assert_close(narrow.users, wide.users[:, :3])

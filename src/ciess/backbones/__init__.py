@@ -6,7 +6,7 @@ import pkgutil
 from functools import cache
 from typing import Any
 
-from ciess.backbones.base import Backbone, BackboneConfig, InnerProduct, Represented, Training
+from ciess.backbones.base import Backbone, BackboneConfig, InnerProduct, Represented, Rotatable, Training
 from ciess.errors import InputError
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "BackboneConfig",
     "InnerProduct",
     "Represented",
+    "Rotatable",
     "Training",
     "backbone_from_settings",
     "backbone_named",

@@ -3,12 +3,13 @@
 import warnings
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from ciess.data import Interactions
+from ciess.tables.order import importance_rotation
 
 # Every user would see it once a run; what is used here has been stable for years.
 warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta state")
@@ -30,6 +31,8 @@ class Backbone(nn.Module, ABC):
 
     user_table: nn.Parameter
     item_table: nn.Parameter
+    separable: ClassVar[bool] = False
+    """Whether vectors are linear in the tables and each column of the tables only reaches the same column of them."""
 
     def represent(self, user_table: Tensor, item_table: Tensor) -> Represented:
         """From tables (n, width) to the vectors that are scored. Default: the tables themselves."""
@@ -52,6 +55,12 @@ class Backbone(nn.Module, ABC):
     def score_all(self, vectors: Represented, users: Tensor) -> Tensor:
         """Score users, (b,) rows, against every item: (b, n_items)."""
 
+    def order_dimensions(self) -> None:
+        """Bring the columns of trained tables in order of falling importance, in place; every score stays the same.
+
+        Default: they stay as they are. Then train with `Training.nested`, which orders them by itself.
+        """
+
     @torch.no_grad()
     def vectors(self) -> Represented:
         """The vectors of the model as it stands, without gradient."""
@@ -59,11 +68,7 @@ class Backbone(nn.Module, ABC):
 
 
 class InnerProduct(Backbone):
-    """A backbone that scores by inner products of vectors that are linear in the tables.
-
-    Multiplying all rows by one rotation leaves every score unchanged, and each column of the tables
-    only reaches the same column of the vectors.
-    """
+    """A backbone that scores by inner products of its vectors."""
 
     def score(self, vectors: Represented, users: Tensor, items: Tensor) -> Tensor:
         """Inner products, see `Backbone.score`."""
@@ -76,6 +81,22 @@ class InnerProduct(Backbone):
     def score_all(self, vectors: Represented, users: Tensor) -> Tensor:
         """Inner products with every item, see `Backbone.score_all`."""
         return vectors.users[users] @ vectors.items.T
+
+
+class Rotatable(InnerProduct):
+    """Inner products of vectors that are linear in the tables, column by column.
+
+    Multiplying all rows by one rotation leaves every score unchanged.
+    """
+
+    separable = True
+
+    @torch.no_grad()
+    def order_dimensions(self) -> None:
+        """Rotate both tables, so that cutting rows short loses least."""
+        rotation = importance_rotation(self.vectors().users)
+        for table in (self.user_table, self.item_table):
+            table.copy_(table @ rotation)
 
 
 @dataclass(frozen=True)

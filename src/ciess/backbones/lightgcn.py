@@ -7,7 +7,7 @@ import torch
 from scipy.sparse import block_array, csr_array, diags_array
 from torch import Tensor
 
-from ciess.backbones.base import BackboneConfig, InnerProduct, Represented, normal_table
+from ciess.backbones.base import BackboneConfig, Represented, Rotatable, normal_table
 from ciess.data import Interactions
 
 
@@ -26,7 +26,7 @@ class LightGCN(BackboneConfig):
         return LightGCNModel(train, self.dim, self.layers, seed)
 
 
-class LightGCNModel(InnerProduct):
+class LightGCNModel(Rotatable):
     """Vectors are the mean of a row and its `layers` neighbourhood sums (He et al., eq. 3 and 4)."""
 
     def __init__(self, train: Interactions, dim: int, layers: int, seed: int) -> None:

@@ -1,0 +1,82 @@
+"""What training lowers: BPR on interactions, and distillation from a full model."""
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.nn.functional import log_softmax, softmax, softplus
+
+from ciess.backbones.base import Backbone, Represented, Training
+from ciess.data import Interactions
+from ciess.data.sampling import Triplets, TripletSampler
+
+_SCORES_IN_A_STEP = 4_000_000
+"""The most scores of one step of distillation: its memory does not grow with users × items."""
+
+
+class Loss(Protocol):
+    """Draws what the next step learns from, and says how far the vectors are from it."""
+
+    def __call__(self, vectors: Represented, user_table: Tensor, item_table: Tensor) -> Tensor:
+        """The loss of a model as it stands, a scalar."""
+
+
+class BPR:
+    """Bayesian personalised ranking (Rendle et al., UAI 2009) with weight decay.
+
+    Args:
+        backbone: scores.
+        train: interactions to learn.
+        training: its batch size counts triplets; its l2 weighs the squared norms of a triplet's rows.
+        seed: of the triplets.
+    """
+
+    def __init__(self, backbone: Backbone, train: Interactions, training: Training, seed: int) -> None:
+        self._backbone, self._training = backbone, training
+        self._sampler = TripletSampler(train, seed=seed, device=backbone.user_table.device)
+
+    def __call__(self, vectors: Represented, user_table: Tensor, item_table: Tensor) -> Tensor:
+        """See `Loss`."""
+        triplets = self._sampler.sample(self._training.batch_size)
+        return bpr_loss(self._backbone, vectors, user_table, item_table, triplets, self._training.l2)
+
+
+def bpr_loss(
+    backbone: Backbone, vectors: Represented, user_table: Tensor, item_table: Tensor, triplets: Triplets, l2: float
+) -> Tensor:
+    """Mean softplus(negative − positive score) + l2/2 · mean squared norm of a triplet's three rows."""
+    users, positives, negatives = triplets
+    scores = backbone.score(vectors, users, torch.stack([positives, negatives], dim=1))
+    user_norms, item_norms = user_table.square().sum(1), item_table.square().sum(1)
+    norms = user_norms[users] + item_norms[positives] + item_norms[negatives]
+    return softplus(scores[:, 1] - scores[:, 0]).mean() + l2 / 2 * norms.mean()
+
+
+class Distillation:
+    """Cross-entropy against the full model's softmax over all items (Hinton et al., 2015, arXiv 1503.02531).
+
+    A small model that learns from the full one's scores of every item comes closer to it, and sooner, than one
+    that learns from triplets: each step compares some users' whole rankings.
+
+    Args:
+        backbone: the small model; scores.
+        teacher: the full model.
+        training: its batch size counts users; its l2 weighs the mean squared norms of the rows.
+        seed: of the users drawn.
+    """
+
+    def __init__(self, backbone: Backbone, teacher: Backbone, training: Training, seed: int) -> None:
+        self._backbone, self._teacher, self._training = backbone, teacher, training
+        self._wanted = teacher.vectors()
+        n_users, n_items = len(teacher.user_table), len(teacher.item_table)
+        self._users = min(training.batch_size, n_users, max(1, _SCORES_IN_A_STEP // n_items))
+        self._generator = torch.Generator().manual_seed(seed)
+
+    def __call__(self, vectors: Represented, user_table: Tensor, item_table: Tensor) -> Tensor:
+        """See `Loss`."""
+        drawn = torch.randperm(len(user_table), generator=self._generator)[: self._users].to(user_table.device)
+        with torch.no_grad():
+            wanted = softmax(self._teacher.score_all(self._wanted, drawn), dim=1)
+        found = log_softmax(self._backbone.score_all(vectors, drawn), dim=1)
+        norms = user_table.square().sum(1).mean() + item_table.square().sum(1).mean()
+        return -(wanted * found).sum(1).mean() + self._training.l2 / 2 * norms

@@ -7,11 +7,14 @@ import ciess
 from ciess.backbones import Training
 from ciess.data import Interactions, Split
 from ciess.errors import InputError
+from ciess.methods.popularity import Popularity
 from ciess.methods.td3 import TD3Settings
 from ciess.outcome import Outcome
 from ciess.tables.plan import TableShape
 
-QUICK = ciess.Ciess(episodes=4, steps=4, updates=1, td3=TD3Settings(discount=0.9, batch_size=256, hidden=32))
+QUICK = ciess.Ciess(
+    episodes=4, steps=4, updates=1, start=Popularity(rounds=1), td3=TD3Settings(discount=0.9, batch_size=256, hidden=32)
+)
 BACKBONE = ciess.LightGCN(dim=16, training=Training(steps=200, batch_size=2_000, l2=0.02))
 
 

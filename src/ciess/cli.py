@@ -53,6 +53,8 @@ class Search:
     """Limits on the bytes of both tables, such as 5% 32MB 6.4dims."""
     seed: int = 0
     """Of the split, of training and of the search."""
+    episodes: int | None = None
+    """Episodes of the search: fewer are faster."""
     out: Path = Path("runs/search")
     """Folder for the models and result.json."""
     min_rating: float | None = None
@@ -70,7 +72,7 @@ class Search:
         config = backbone_named(self.backbone, dim=self.dim)
         budgets = [Budget.parse(budget) for budget in self.budgets]
         data = self._data()
-        _search(data, config, budgets, self.seed, self.out, console)
+        _search(data, config, budgets, self.seed, self.out, console, self.episodes)
 
     def _data(self) -> "Interactions | Split":
         from ciess.data import split_given
@@ -169,12 +171,15 @@ def _search(
     seed: int,
     out: Path,
     console: Console,
+    episodes: int | None = None,
 ) -> list[Path]:
+    from ciess.methods.ciess import Ciess
     from ciess.pipeline import search
     from ciess.progress import ConsoleProgress
 
+    method = Ciess() if episodes is None else Ciess(episodes=episodes)
     with ConsoleProgress(console) as progress:
-        outcome = search(data, backbone=config, budgets=budgets, seed=seed, progress=progress)
+        outcome = search(data, backbone=config, budgets=budgets, method=method, seed=seed, progress=progress)
     saved = list(outcome.save(out).values())
     console.print(_table(outcome))
     for folder in saved:

@@ -40,9 +40,10 @@ def search(
 ) -> Outcome:
     """Find small models that recommend as well as the large one.
 
-    Trains the full model on train until validation stops it, searches sizes on validation, teaches the best
-    plans to rank as it does and keeps the best on validation for each budget. The same training is then done once more on train and
-    validation together; its models are given back, and measured on test where there is one.
+    Trains the full model on train until validation stops it, searches sizes on validation, teaches the best plans to
+    rank as it does, and keeps the best on validation for each budget. Then validation joins the training data: the full
+    model trains on, and the chosen plans are taught by it. These models are given back, and measured on test where
+    there is one.
 
     Args:
         data: interactions, to be split 50/25/25 for each user at random, or a split of your own.
@@ -78,6 +79,7 @@ class _Finished:
 class _Chosen:
     """What train and validation decided."""
 
+    trained: Backbone
     full: _Finished
     equal: dict[Budget, _Finished]
     kept: dict[Budget, _Finished]
@@ -100,7 +102,8 @@ class _Run:
         chosen = self._choose(budgets)
         data, test = self.split.train_valid(), self.split.test
         full = self.config.build(data, self.seed)
-        self._fit(full, data, _for_steps(self.config.training, chosen.full.fitted.steps), "full model, all data")
+        full.load_state_dict(chosen.trained.state_dict())
+        self._fit(full, data, self.config.training.resumed(chosen.full.fitted.steps), "full model, all data")
         settings = self._settings(budgets)
         # Where equal sizes were kept, both are one and built once.
         wanted = [*chosen.kept.values(), *(chosen.equal.values() if test is not None else ())]
@@ -124,9 +127,9 @@ class _Run:
         train = self.split.train
         full = self.config.build(train, self.seed)
         # Made before training too: a budget that cannot be met is refused at once, not after minutes.
-        Problem(full, train, self.valid, budgets)
+        Problem(full, self.config, train, self.valid, budgets, self.method.fidelity)
         fitted = self._fit(full, train, self.config.training, "full model", self.valid)
-        problem = Problem(full, train, self.valid, budgets, self.progress)
+        problem = Problem(full, self.config, train, self.valid, budgets, self.method.fidelity, self.seed, self.progress)
         start = time.perf_counter()
         searched = self.method.search(problem)
         seconds = (time.perf_counter() - start) / len(budgets)
@@ -138,9 +141,8 @@ class _Run:
             # Equal sizes come first and so win ties: a plan must earn its keep.
             kept[budget] = max([equal[budget], *finished], key=lambda each: float(each.valid.quality.mean()))
         whole = SizePlan.equal(problem.shape, problem.shape.dim)
-        return _Chosen(
-            _Finished(whole, fitted, _evaluate(full, self.valid), fitted.seconds), equal, kept, searched.trace
-        )
+        best = _Finished(whole, fitted, _evaluate(full, self.valid), fitted.seconds)
+        return _Chosen(full, best, equal, kept, searched.trace)
 
     def _fit(
         self, backbone: Backbone, data: Interactions, training: Training, phase: str, valid: Evaluator | None = None
@@ -165,7 +167,7 @@ class _Run:
 
     def _build(self, full: Backbone, data: Interactions, chosen: _Finished, about: dict[str, Any]) -> CompressedModel:
         """The chosen plan on all data, trained for as long as was best on validation."""
-        steps = dataclasses.replace(self.finishing, training=_for_steps(self.finishing.training, chosen.fitted.steps))
+        steps = dataclasses.replace(self.finishing, training=self.finishing.training.lasting(chosen.fitted.steps))
         small, _ = finish(full, chosen.plan, steps, seed=self.seed, phase="finish, all data", progress=self.progress)
         return CompressedModel.pack(self.config, small, chosen.plan, data, about)
 
@@ -187,10 +189,6 @@ class _Run:
             "python": platform.python_version(),
             "threads": torch.get_num_threads(),
         }
-
-
-def _for_steps(training: Training, steps: int) -> Training:
-    return dataclasses.replace(training, steps=steps)
 
 
 def _evaluate(backbone: Backbone, evaluator: Evaluator) -> Evaluation:

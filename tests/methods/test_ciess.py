@@ -1,13 +1,18 @@
 """CIESS on problems whose best sizes are known."""
 
+import dataclasses
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pytest
 import torch
 
+from ciess.fidelity import Fidelity
 from ciess.methods.ciess import Ciess
 from ciess.methods.equal import EqualSizes
+from ciess.methods.noise import Noise
+from ciess.methods.popularity import Popularity
 from ciess.methods.problem import Measurement, Problem
 from ciess.methods.td3 import TD3Settings
 from ciess.tables.budget import Budget
@@ -35,7 +40,11 @@ class Bandit(Problem):
     def measured_users(self) -> torch.Tensor:
         return torch.ones(60, dtype=torch.bool)
 
-    def measure(self, plan: SizePlan) -> Measurement:
+    @cached_property
+    def full(self) -> Measurement:
+        return self.measure(SizePlan.equal(self.shape, self.shape.dim))
+
+    def measure(self, plan: SizePlan, fidelity: Fidelity | None = None) -> Measurement:
         self.measured.append(plan)
         filled = torch.minimum(torch.from_numpy(plan.sizes).float(), self.needs)
         return Measurement(plan, filled[:60], filled[60:], float(filled.sum()) / 100)
@@ -44,10 +53,14 @@ class Bandit(Problem):
         return torch.full((40,), float(user_quality.mean()))
 
 
+BARE = Ciess(steps=10, td3=SMALL, start=None)
+"""Without the popularity rule: the policy has all to learn by itself."""
+
+
 @pytest.mark.parametrize("seed", [0, 1])
 def test_known_best_sizes_are_found(seed: int) -> None:
     problem = Bandit()
-    result = Ciess(episodes=24, updates=8, td3=SMALL, seed=seed).search(problem)
+    result = dataclasses.replace(BARE, episodes=24, updates=8, seed=seed).search(problem)
     tight, wide = problem.budgets
     best = result.best[tight][0]
     perfect = float(problem.needs.sum()) / 100
@@ -59,9 +72,10 @@ def test_known_best_sizes_are_found(seed: int) -> None:
     assert result.best[wide][0].quality == pytest.approx(perfect)
 
 
-def test_no_plan_ever_exceeds_its_budget() -> None:
+@pytest.mark.parametrize("start", [None, Popularity()], ids=["bare", "from a rule"])
+def test_no_plan_ever_exceeds_its_budget(start: Popularity | None) -> None:
     problem = Bandit()
-    result = Ciess(episodes=4, updates=1, td3=SMALL).search(problem)
+    result = dataclasses.replace(BARE, episodes=4, updates=1, start=start).search(problem)
     allowed = set(problem.numbers.values())
     full = problem.shape.rows * problem.shape.dim
     assert {plan.numbers for plan in problem.measured} - {full} <= allowed | {600, 1300}
@@ -73,7 +87,7 @@ def test_no_plan_ever_exceeds_its_budget() -> None:
 
 def test_equal_sizes_are_always_among_the_candidates() -> None:
     problem = Bandit()
-    result = Ciess(episodes=0).search(problem)
+    result = Ciess(episodes=0, start=None).search(problem)
     for budget, candidates in result.best.items():
         assert [each.plan for each in candidates] == [EqualSizes().search(problem).best[budget][0].plan]
 
@@ -90,19 +104,56 @@ class Switch:
         Switch("fixed price", {"price": 0.4}),
         Switch("no walk", {"walk_length": 0}),
         Switch("no peers", {"peers": 0}),
+        Switch("uniform noise", {"noise": Noise("uniform")}),
+        Switch("OU noise", {"noise": Noise("ou")}),
+        Switch("no noise", {"noise": Noise("none")}),
+        Switch("one noise for all", {"noise": Noise(shared=True)}),
+        Switch("noise after the choice", {"noise": Noise(after_choice=True)}),
+        Switch("linear sizes", {"log_sizes": False}),
+        Switch("ratio", {"reward": "ratio"}),
+        Switch("raw", {"reward": "raw"}),
+        Switch("soft budgets", {"fill": False}),
+        Switch("from a rule", {"start": Popularity(rounds=1)}),
     ],
     ids=lambda switch: switch.name,
 )
 def test_switches_change_the_search_and_seeds_repeat_it(switch: Switch) -> None:
     def trace(**settings: object) -> list[float | str]:
-        return [row["quality"] for row in Ciess(episodes=3, updates=1, td3=SMALL, **settings).search(Bandit()).trace]  # type: ignore[arg-type]
+        search = dataclasses.replace(BARE, episodes=3, updates=1, **settings)  # type: ignore[arg-type]
+        return [row["quality"] for row in search.search(Bandit()).trace]
 
     assert trace(**switch.settings) == trace(**switch.settings)
     assert trace(**switch.settings) != trace()
 
 
 def test_a_fixed_price_stays_and_a_free_one_moves() -> None:
-    fixed = Ciess(episodes=2, updates=1, td3=SMALL, price=0.4).search(Bandit()).trace
-    free = Ciess(episodes=2, updates=1, td3=SMALL).search(Bandit()).trace
-    assert {row["price"] for row in fixed} == {0.4}
-    assert len({row["price"] for row in free}) > 10
+    fixed = dataclasses.replace(BARE, episodes=2, updates=1, price=0.4).search(Bandit()).trace
+    free = dataclasses.replace(BARE, episodes=2, updates=1).search(Bandit()).trace
+    assert {row["user_price"] for row in fixed} == {0.4}
+    assert len({row["user_price"] for row in free}) > 10
+
+
+def test_the_rule_alone_finds_what_popularity_decides() -> None:
+    problem = Bandit()
+    tight = problem.budgets[0]
+    found, equal = (method.search(problem).best[tight][0].quality for method in (Popularity(rounds=6), EqualSizes()))
+    assert found > equal + 0.6 * (float(problem.needs.sum()) / 100 - equal)
+
+
+def test_a_search_from_a_rule_is_never_worse_than_the_rule() -> None:
+    rule = Popularity(rounds=1)
+    ruled = rule.search(Bandit())
+    found = dataclasses.replace(BARE, episodes=6, updates=2, start=rule).search(Bandit())
+    for budget in ruled.best:
+        assert found.best[budget][0].quality >= ruled.best[budget][0].quality
+    assert any(found.best[budget][0].quality > ruled.best[budget][0].quality for budget in ruled.best)
+
+
+@pytest.mark.parametrize("preset", [Ciess.paper(dim=16), Ciess.program(dim=16)], ids=["paper", "program"])
+def test_presets_give_plans_that_fit(preset: Ciess) -> None:
+    problem = Bandit()
+    quick = dataclasses.replace(preset, episodes=2, td3=dataclasses.replace(preset.td3, batch_size=256, hidden=32))
+    for budget, candidates in quick.search(problem).best.items():
+        assert all(candidate.plan.numbers <= problem.numbers[budget] for candidate in candidates)
+    soft = {plan.numbers for plan in problem.measured} - {problem.numbers[budget] for budget in problem.budgets}
+    assert len(soft) > 10, "plans are measured as the policy wants them"

@@ -1,5 +1,6 @@
 """What a recommender must offer so that its tables can be sized."""
 
+import dataclasses
 import warnings
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
@@ -115,15 +116,23 @@ class Training:
         patience: measurements without a better one after which training stops.
     """
 
-    steps: int = 1500
+    steps: int = 900
     batch_size: int = 50_000
     lr: float = 0.03
     lr_decay: float = 0.9
-    lr_every: int = 100
+    lr_every: int = 60
     lr_floor: float = 1e-3
     l2: float = 1e-3
     eval_every: int = 50
     patience: int = 3
+
+    def lasting(self, steps: int) -> "Training":
+        """The same recipe for another number of steps."""
+        return dataclasses.replace(self, steps=steps)
+
+    def resumed(self, steps: int) -> "Training":
+        """What a model that was trained for `steps` takes to learn what is added: a third of the steps and the rate."""
+        return dataclasses.replace(self, steps=-(-steps // 3), lr=self.lr / 3)
 
 
 @dataclass(frozen=True)

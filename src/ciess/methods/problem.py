@@ -9,12 +9,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ciess.backbones.base import Backbone
+from ciess.backbones.base import Backbone, BackboneConfig
 from ciess.data import Interactions
 from ciess.evaluation import Evaluator
+from ciess.fidelity import Fidelity
 from ciess.progress import Progress, silent
 from ciess.tables.budget import Budget, project
-from ciess.tables.plan import SizePlan, TableShape, prefix_mask
+from ciess.tables.plan import SizePlan, TableShape
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,28 +60,36 @@ class Problem:
     """A trained full-size backbone to be cut, budgets to hold, and validation data to measure on.
 
     Args:
-        backbone: trained on `train`, its dimensions in order of importance.
-        train: what the backbone learned.
+        full: trained on `train`, its dimensions in order of importance.
+        config: what built it.
+        train: what it learned.
         valid: measures on validation.
         budgets: what plans are searched for.
+        fidelity: how plans are measured.
+        seed: of every measurement: the same plan always measures the same.
         progress: told of every step of a search.
 
     Attributes:
         shape: of the full tables.
+        fidelity: how plans are measured unless a search says otherwise.
         numbers: for each budget, how many numbers its plans may keep.
         popularity: train interactions of each user, (n_users,), and of each item, (n_items,).
     """
 
     def __init__(
         self,
-        backbone: Backbone,
+        full: Backbone,
+        config: BackboneConfig,
         train: Interactions,
         valid: Evaluator,
         budgets: Sequence[Budget],
+        fidelity: Fidelity,
+        seed: int = 0,
         progress: Progress = silent,
     ) -> None:
-        self._backbone, self._train, self._valid = backbone, train, valid
-        self.shape = TableShape(train.n_users, train.n_items, backbone.user_table.shape[1])
+        self._full, self._config, self._train, self._valid, self._seed = full, config, train, valid, seed
+        self.shape = TableShape(train.n_users, train.n_items, full.user_table.shape[1])
+        self.fidelity = fidelity
         self.numbers = {budget: budget.numbers(self.shape) for budget in budgets}
         self.progress = progress
         self.popularity = (train.user_counts, train.item_counts)
@@ -93,7 +102,7 @@ class Problem:
     @cached_property
     def full(self) -> Measurement:
         """The full-size model: the peak quality of every user and item."""
-        return self.measure(SizePlan.equal(self.shape, self.shape.dim))
+        return self._measured(self._full, SizePlan.equal(self.shape, self.shape.dim))
 
     @cached_property
     def measured_users(self) -> Tensor:
@@ -106,19 +115,33 @@ class Problem:
         """Scale desired sizes, (n_users + n_items,), to a plan that fills the budget and never exceeds it."""
         return SizePlan.from_sizes(project(np.asarray(desired), self.numbers[budget], self.shape.dim), self.shape)
 
-    @torch.no_grad()
-    def measure(self, plan: SizePlan) -> Measurement:
-        """Cut the full model to the plan and rank (the `truncate` fidelity: nothing is trained)."""
-        width = plan.max_size
-        tables = [
-            table[:, :width] * prefix_mask(sizes, width, table.device)
-            for table, sizes in (
-                (self._backbone.user_table, plan.user_sizes),
-                (self._backbone.item_table, plan.item_sizes),
-            )
+    def project_sides(
+        self,
+        users: Tensor | NDArray[np.float64],
+        items: Tensor | NDArray[np.float64],
+        user_share: float,
+        budget: Budget,
+    ) -> SizePlan:
+        """Scale each side's desired sizes to its part of the budget: `user_share` of the numbers are the users'."""
+        numbers, (n_users, n_items, dim) = self.numbers[budget], self.shape
+        for_users = min(max(round(numbers * user_share), n_users, numbers - n_items * dim), numbers - n_items)
+        parts = [
+            project(np.asarray(desired), part, dim)
+            for desired, part in ((users, for_users), (items, numbers - for_users))
         ]
-        vectors = self._backbone.represent(*tables)
-        found = self._valid(lambda users: self._backbone.score_all(vectors, users))
+        return SizePlan.from_sizes(np.concatenate(parts), self.shape)
+
+    def measure(self, plan: SizePlan, fidelity: Fidelity | None = None) -> Measurement:
+        """Make a small model by the plan and rank; without a fidelity, at the problem's own."""
+        small = (fidelity or self.fidelity).model(self._full, self._config, plan, self._train, self._seed)
+        return self._measured(small, plan)
+
+    @torch.no_grad()
+    def _measured(self, backbone: Backbone, plan: SizePlan) -> Measurement:
+        # Columns beyond the largest size are zero: where columns are apart they need not be computed.
+        width = plan.max_size if backbone.separable else plan.dim
+        vectors = backbone.represent(backbone.user_table[:, :width], backbone.item_table[:, :width])
+        found = self._valid(lambda users: backbone.score_all(vectors, users))
         user_quality = torch.zeros(self.shape.n_users)
         user_quality[found.users.cpu()] = found.quality.cpu()
         return Measurement(plan, user_quality, found.item_credit.cpu(), float(found.quality.mean()))

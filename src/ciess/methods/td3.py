@@ -104,6 +104,14 @@ class TD3:
         """(n,) what the first critic thinks of actions."""
         return _value(self.critics[0], states, actions)
 
+    def imitate(self, states: Tensor, actions: Tensor, steps: int = 300) -> None:
+        """Teach the actor, (n, s) states by (n,) actions, before anything is known about their value."""
+        optimiser = torch.optim.Adam(self.actor.parameters(), 3e-3)
+        for _ in range(steps):
+            at = torch.randint(len(actions), (self.settings.batch_size,), generator=self._generator)
+            self._descend((_act(self.actor, states[at]) - actions[at]).square().mean(), self.actor, optimiser)
+        self.target_actor.load_state_dict(self.actor.state_dict())
+
     def update(self, replay: Replay) -> None:
         """One update of the critics, and of actor and targets when it is their turn."""
         batch = replay.sample(self.settings.batch_size, self._generator)

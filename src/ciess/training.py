@@ -74,9 +74,7 @@ def fit(
     return Fitted(steps, best.quality, time.perf_counter() - start)
 
 
-def _descent(
-    loss: Loss, backbone: Backbone, trained: list[nn.Parameter], training: Training
-) -> Callable[[int], None]:
+def _descent(loss: Loss, backbone: Backbone, trained: list[nn.Parameter], training: Training) -> Callable[[int], None]:
     """Steps of Adam with a falling learning rate."""
     users, items = trained[:2]
     optimiser = torch.optim.Adam(trained, lr=training.lr, fused=True)

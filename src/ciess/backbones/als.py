@@ -108,9 +108,11 @@ def solve_rows(
     """
     device, width = other.device, other.shape[1]
     counts = np.diff(interactions.indptr)
-    starts, columns, found = (torch.from_numpy(a).to(device) for a in (interactions.indptr, interactions.indices, counts))
+    starts, columns, found = (
+        torch.from_numpy(a).to(device) for a in (interactions.indptr, interactions.indices, counts)
+    )
     kept = torch.full((len(counts),), width, device=device) if sizes is None else torch.as_tensor(sizes, device=device)
-    gramian = other.T @ other + regularisation * torch.eye(width, device=device)
+    gramian = other.T @ other + regularisation * torch.eye(width, dtype=other.dtype, device=device)
     # One more row, of zeros, for rows with fewer interactions than the longest of their chunk.
     padded = torch.cat([other, other.new_zeros(1, width)])
     solved = other.new_zeros(len(counts), width)

@@ -80,7 +80,7 @@ def test_arrays_in_memory_survive_saving(tables: Tables, split: Split, tmp_path:
     assert settings["dim"] == 8
     loaded = backbone_from_settings(settings)
     assert loaded.skeleton(split.train).separable
-    with pytest.raises(InputError, match="name a .npy file of users and one of items"):
+    with pytest.raises(InputError, match=r"name a \.npy file of users and one of items"):
         loaded.build(split.train)
     outcome = ciess.search(split, backbone=config, budgets=["60%"], method=QUICK, finishing=FINISH)
     [folder] = outcome.save(tmp_path).values()
@@ -150,9 +150,9 @@ def test_bad_tables_are_refused_with_a_sentence(case: str, files: tuple[Path, Pa
 
 
 def test_a_wrong_width_and_missing_names_are_refused(files: tuple[Path, Path], split: Split) -> None:
-    with pytest.raises(InputError, match="dim is 5, but .* holds 8 columns: leave dim out"):
+    with pytest.raises(InputError, match=r"dim is 5, but .* holds 8 columns: leave dim out"):
         Factors(dim=5, users=files[0], items=files[1]).build(split.train)
-    with pytest.raises(InputError, match="name a .npy file of users and one of items"):
+    with pytest.raises(InputError, match=r"name a \.npy file of users and one of items"):
         Factors(users=files[0])
 
 

@@ -36,7 +36,7 @@ class ALS(BackboneConfig):
 
     training: Training = field(default_factory=lambda: Training(steps=15, eval_every=1, patience=3))
     alpha: float = 10.0
-    regularisation: float = 10.0
+    regularisation: float = 50.0
 
     def __post_init__(self) -> None:
         if not (self.alpha >= 0 and self.regularisation > 0):

@@ -205,6 +205,8 @@ def load(folder: str | Path, backbone: BackboneConfig | None = None) -> Compress
         settings = json.loads((folder / SETTINGS).read_text())
         written, saved, about = settings["format"], settings["backbone"], settings["about"]
         config = _config(folder, saved, backbone)
+    except InputError:
+        raise
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{folder / SETTINGS} is damaged or not written by ciess: save the model again") from error
     if written != FORMAT:

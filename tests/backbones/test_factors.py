@@ -12,7 +12,6 @@ import ciess
 from ciess.backbones import Training, backbone_from_settings, backbone_settings
 from ciess.backbones.als import ALS
 from ciess.backbones.factors import Factors
-from ciess.cli import main
 from ciess.compress import Finish
 from ciess.data import Split
 from ciess.errors import InputError
@@ -154,24 +153,3 @@ def test_a_wrong_width_and_missing_names_are_refused(files: tuple[Path, Path], s
         Factors(dim=5, users=files[0], items=files[1]).build(split.train)
     with pytest.raises(InputError, match=r"name a \.npy file of users and one of items"):
         Factors(users=files[0])
-
-
-def test_from_the_command_line(files: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    data = tmp_path / "lines.txt"
-    data.write_text(
-        "\n".join(f"{u} " + " ".join(str((u * 7 + step * 3) % 100) for step in range(14)) for u in range(150))
-    )
-    options = ["--user-factors", str(files[0]), "--item-factors", str(files[1])]
-    for args, message in (
-        (["--backbone", "factors", *options[:2]], "name both --user-factors and --item-factors"),
-        (["--backbone", "mf", *options], "need --backbone factors"),
-        (["--backbone", "factors", *options, "--k-core", "1000"], "k-core"),
-    ):
-        with pytest.raises(SystemExit):
-            main(["search", str(data), *args, "--budgets", "60%", "--out", str(tmp_path / "out")])
-        assert message in capsys.readouterr().err
-    main(["search", str(data), "--backbone", "factors", *options, "--budgets", "60%", "--out", str(tmp_path / "out")])
-    assert "Measured on test" in capsys.readouterr().out
-    settings = json.loads((tmp_path / "out" / "budget-60" / "model.json").read_text())
-    assert settings["backbone"]["dim"] == 8
-    assert settings["backbone"]["users"] == str(files[0])

@@ -8,12 +8,14 @@ import torch
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
+import ciess
 import ciess.backbones.als as als
 from ciess.backbones.als import ALS, solve_rows
 from ciess.compress import Finish, finish
 from ciess.data import Interactions, Split
 from ciess.errors import InputError
 from ciess.evaluation import Evaluator
+from ciess.methods.td3 import TD3Settings
 from ciess.tables.plan import SizePlan, prefix_mask
 from ciess.training import fit
 
@@ -138,3 +140,17 @@ def test_interactions_are_what_is_stored(tiny: Interactions) -> None:
     found = solve_rows(tiny.matrix, table, None, alpha=1.0, regularisation=1.0)
     # Identity factors: each row is its interactions, (1 + alpha) / (1 + alpha + λ) each.
     torch.testing.assert_close(found, torch.from_numpy(tiny.matrix.toarray()) * (2 / 3))
+
+
+def test_the_whole_way(split: Split) -> None:
+    phases: dict[str, int] = {}
+    outcome = ciess.search(
+        split,
+        backbone=ALS(dim=8),
+        budgets=["60%"],
+        method=ciess.Ciess(episodes=2, steps=2, updates=1, td3=TD3Settings(batch_size=64, hidden=16)),
+        progress=lambda phase, _, total, __: phases.update({phase: total}),
+    )
+    assert outcome.row("ciess", "60%").kept > 0.7
+    assert phases["full model"] == 15
+    assert all(total <= 15 for phase, total in phases.items() if phase.startswith(("full", "finish", "60%")))

@@ -4,8 +4,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from ciess.backbones.factors import Factors
 from ciess.cli import main
 
 LINES = "\n".join(f"{user} " + " ".join(str((user * 7 + step * 3) % 40) for step in range(12)) for user in range(60))
@@ -55,6 +57,17 @@ def test_given_splits(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "Measured on validation" in capsys.readouterr().out
 
 
+def test_factors_are_named_by_their_files(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    users, items = tmp_path / "U.npy", tmp_path / "V.npy"
+    np.save(users, np.ones((60, 3)))
+    np.save(items, np.ones((40, 3)))
+    searched: list[object] = []
+    monkeypatch.setattr("ciess.cli._search", lambda _, config, *__: searched.append(config))
+    options = ["--user-factors", str(users), "--item-factors", str(items)]
+    main(["search", str(data), "--backbone", "Factors", *options])
+    assert searched == [Factors(dim=3, users=users, items=items)]
+
+
 BAD = {
     "missing file": (["search", "nowhere.txt"], "nowhere.txt does not exist"),
     "no data": (["search"], "no interactions are given"),
@@ -64,6 +77,18 @@ BAD = {
     "budget above all": (["search", "DATA", "--budgets", "200%"], "budget '200%' is more than the full tables"),
     "no budget": (["search", "DATA", "--budgets", "abc"], "budget 'abc' is not a budget"),
     "unknown backbone": (["search", "DATA", "--backbone", "gpt"], "'gpt' is not a backbone"),
+    "one table of factors": (
+        ["search", "DATA", "--backbone", "factors", "--user-factors", "U.npy"],
+        "name both --user-factors and --item-factors",
+    ),
+    "factors for another backbone": (
+        ["search", "DATA", "--user-factors", "U.npy", "--item-factors", "V.npy"],
+        "--user-factors and --item-factors need --backbone factors",
+    ),
+    "missing factors": (
+        ["search", "DATA", "--backbone", "factors", "--user-factors", "U.npy", "--item-factors", "V.npy"],
+        "U.npy does not exist",
+    ),
     "foreign column": (["search", "DATA", "--min-rating", "3"], "holds no ratings"),
     "no model": (["recommend", "nowhere", "--users", "1"], "nowhere holds no model.json"),
 }

@@ -19,18 +19,18 @@ from ciess.model import CompressedModel
 from ciess.tables.plan import SizePlan
 from ciess.training import fit
 
-NAMES = ["mf", "lightgcn"]
+NAMES = ["mf", "lightgcn", "als"]
 
 
 def compressed(name: str, split: Split) -> tuple[CompressedModel, torch.nn.Module]:
     config = backbone_named(name, dim=12)
     backbone = config.build(split.train)
     recipe = Training(steps=60, batch_size=500, l2=0.05)
-    fit(backbone, BPR(backbone, split.train, recipe, seed=0), recipe)
+    fit(backbone, backbone.solver(split.train) or BPR(backbone, split.train, recipe, seed=0), recipe)
     backbone.order_dimensions()
     rng = np.random.default_rng(0)
     plan = SizePlan(rng.integers(1, 13, split.train.n_users), rng.integers(1, 13, split.train.n_items), 12)
-    small, _ = finish(backbone, plan, Finish(training=Training(steps=5)), seed=0)
+    small, _ = finish(backbone, plan, Finish(training=Training(steps=5)), train=split.train, seed=0)
     return CompressedModel.pack(config, small, plan, split.train), small
 
 

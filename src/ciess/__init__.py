@@ -4,6 +4,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ciess.backbones.als import ALS
+    from ciess.backbones.factors import Factors
     from ciess.backbones.lightgcn import LightGCN
     from ciess.backbones.mf import MF
     from ciess.data import Interactions, Split, read, split_random, synthetic
@@ -17,11 +19,13 @@ if TYPE_CHECKING:
     from ciess.tables.plan import SizePlan
 
 __all__ = [
+    "ALS",
     "MF",
     "Budget",
     "Ciess",
     "CompressedModel",
     "EqualSizes",
+    "Factors",
     "InputError",
     "Interactions",
     "LightGCN",
@@ -36,11 +40,13 @@ __all__ = [
 ]
 
 _ROOMS = {
+    "ALS": "backbones.als",
     "MF": "backbones.mf",
     "Budget": "tables.budget",
     "Ciess": "methods.ciess",
     "CompressedModel": "model",
     "EqualSizes": "methods.equal",
+    "Factors": "backbones.factors",
     "InputError": "errors",
     "Interactions": "data",
     "LightGCN": "backbones.lightgcn",

@@ -46,9 +46,13 @@ class Search:
     test: Path | None = None
     """With --train: what the table shows; without it, the table shows validation."""
     backbone: str = "lightgcn"
-    """The recommender: lightgcn, mf."""
+    """The recommender: lightgcn, mf, als, or factors for tables that you have trained elsewhere."""
+    user_factors: Path | None = None
+    """With --backbone factors: a .npy file with a row of numbers for each user, ids in rising order."""
+    item_factors: Path | None = None
+    """With --backbone factors: the same for each item."""
     dim: int = 128
-    """Numbers of a full row."""
+    """Numbers of a full row; factors have as many as their files."""
     budgets: tuple[str, ...] = ("20%", "10%", "5%")
     """Limits on the bytes of both tables, such as 5% 32MB 6.4dims."""
     seed: int = 0
@@ -65,14 +69,24 @@ class Search:
 
     def run(self, console: Console) -> None:
         """Search, save, print the table."""
-        from ciess.backbones import backbone_named
         from ciess.tables.budget import Budget
 
         # What can be refused at once is refused before data are read.
-        config = backbone_named(self.backbone, dim=self.dim)
+        config = self._backbone()
         budgets = [Budget.parse(budget) for budget in self.budgets]
         data = self._data()
         _search(data, config, budgets, self.seed, self.out, console, self.episodes)
+
+    def _backbone(self) -> "BackboneConfig":
+        from ciess.backbones import backbone_named
+
+        if self.backbone.lower() != "factors":
+            if self.user_factors or self.item_factors:
+                raise InputError("--user-factors and --item-factors need --backbone factors: name it")
+            return backbone_named(self.backbone, dim=self.dim)
+        if self.user_factors is None or self.item_factors is None:
+            raise InputError("--backbone factors needs two tables: name both --user-factors and --item-factors")
+        return backbone_named("factors", users=self.user_factors, items=self.item_factors)
 
     def _data(self) -> "Interactions | Split":
         from ciess.data import split_given

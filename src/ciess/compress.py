@@ -1,14 +1,16 @@
-"""From a full model and a plan to a small model: cut, refit, distil."""
+"""From a full model and a plan to a small model: cut, refit, distil or solve."""
 
 import copy
+import dataclasses
 from dataclasses import dataclass, field
 
 import torch
 from torch.nn.functional import pad
 
-from ciess.backbones.base import Backbone, Rotatable, Training
+from ciess.backbones.base import Backbone, Rotatable, Solver, Training
+from ciess.data import Interactions
 from ciess.evaluation import Evaluator
-from ciess.losses import Distillation
+from ciess.losses import Distillation, Loss
 from ciess.progress import Progress, silent
 from ciess.refit import refit
 from ciess.tables.plan import SizePlan
@@ -22,14 +24,20 @@ class Finish:
     Attributes:
         refit_steps: steps of the least-squares refit before training.
         training: distillation from the full model; its batch size counts users.
+        sweeps: the most sweeps in place of distillation, where a backbone has a solver.
     """
 
     refit_steps: int = 3
     training: Training = field(
         default_factory=lambda: Training(
-            steps=200, batch_size=1024, lr=0.1, lr_every=5, l2=1e-4, eval_every=25, patience=3
+            steps=200, batch_size=1024, lr=0.2, lr_every=5, l2=1e-4, eval_every=25, patience=3
         )
     )
+    sweeps: int = 10
+
+    def for_steps(self, steps: int) -> "Finish":
+        """The same recipe with a given number of steps, or of sweeps."""
+        return dataclasses.replace(self, training=self.training.lasting(steps), sweeps=steps)
 
 
 def finish(
@@ -37,6 +45,7 @@ def finish(
     plan: SizePlan,
     settings: Finish,
     *,
+    train: Interactions,
     seed: int,
     valid: Evaluator | None = None,
     phase: str = "finish",
@@ -44,10 +53,13 @@ def finish(
 ) -> tuple[Backbone, Fitted]:
     """Cut a full model, its dimensions in order, to a plan, and teach what is left to rank as the full model does.
 
+    Where the backbone has a solver, what is left is solved anew from `train` instead.
+
     Args:
         full: stays as it is.
         plan: sizes of the result.
         settings: of the refit and of training.
+        train: what the full model learned.
         seed: of the users that training draws.
         valid: stops training and picks the best state, the one before training among them.
         phase: what progress is told.
@@ -63,6 +75,9 @@ def finish(
         with torch.no_grad():
             for table, short in zip((small.user_table, small.item_table), tables, strict=True):
                 table.copy_(pad(short, (0, plan.dim - short.shape[1])))
-    loss = Distillation(small, full, settings.training, seed)
-    fitted = fit(small, loss, settings.training, valid=valid, plan=plan, phase=phase, progress=progress)
+    lesson: Loss | Solver | None = small.solver(train, plan)
+    training = Training(steps=settings.sweeps, eval_every=1)
+    if lesson is None:
+        lesson, training = Distillation(small, full, settings.training, seed), settings.training
+    fitted = fit(small, lesson, training, valid=valid, plan=plan, phase=phase, progress=progress)
     return small, fitted

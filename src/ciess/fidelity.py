@@ -38,11 +38,12 @@ class Truncate:
 
     def model(self, full: Backbone, config: BackboneConfig, plan: SizePlan, train: Interactions, seed: int) -> Backbone:
         """See `Fidelity`."""
-        return finish(full, plan, Finish(self.refit_steps, Training(steps=0)), seed=seed)[0]
+        return finish(full, plan, Finish(self.refit_steps).for_steps(0), train=train, seed=seed)[0]
 
 
-def _short() -> Training:
-    return Training(steps=20, batch_size=512, lr=0.1, lr_decay=0.85, lr_every=1, l2=1e-4)
+def _short() -> Finish:
+    training = Training(steps=20, batch_size=512, lr=0.2, lr_decay=0.5, lr_every=5, l2=1e-4)
+    return Finish(training=training, sweeps=1)
 
 
 @dataclass(frozen=True)
@@ -53,16 +54,14 @@ class FineTune:
     for what its neighbours lose only once it is trained.
 
     Attributes:
-        refit_steps: steps of the least-squares refit after the cut.
-        training: of the distillation; its batch size counts users.
+        recipe: as a plan is finished, only shorter.
     """
 
-    refit_steps: int = 3
-    training: Training = field(default_factory=_short)
+    recipe: Finish = field(default_factory=_short)
 
     def model(self, full: Backbone, config: BackboneConfig, plan: SizePlan, train: Interactions, seed: int) -> Backbone:
         """See `Fidelity`."""
-        return finish(full, plan, Finish(self.refit_steps, self.training), seed=seed)[0]
+        return finish(full, plan, self.recipe, train=train, seed=seed)[0]
 
 
 @dataclass(frozen=True)

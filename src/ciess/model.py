@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_array
 from torch import Tensor
 
-from ciess.backbones import backbone_from_settings, backbone_settings
+from ciess.backbones import backbone_from_settings, backbone_names, backbone_settings
 from ciess.backbones.base import Backbone, BackboneConfig, Represented
 from ciess.data import Interactions
 from ciess.errors import InputError
@@ -175,7 +175,7 @@ class CompressedModel:
 
     @cached_property
     def _backbone(self) -> Backbone:
-        return self.config.build(self.interactions)
+        return self.config.skeleton(self.interactions)
 
     @cached_property
     def _vectors(self) -> Represented:
@@ -188,19 +188,25 @@ class CompressedModel:
         return np.argsort(-self.interactions.item_counts, kind="stable")
 
 
-def load(folder: str | Path) -> CompressedModel:
+def load(folder: str | Path, backbone: BackboneConfig | None = None) -> CompressedModel:
     """Read a model that `CompressedModel.save` wrote.
 
+    Args:
+        folder: what it was saved into.
+        backbone: settings of the backbone that scores, where it is your own and not one of ciess.
+
     Raises:
-        InputError: a file is missing, damaged or foreign.
+        InputError: a file is missing, damaged or foreign, or the backbone is not the one that was saved.
     """
     folder = Path(folder)
     if not (folder / SETTINGS).is_file():
         raise InputError(f"{folder} holds no {SETTINGS}: name a folder that ciess saved, such as runs/…/budget-5")
     try:
         settings = json.loads((folder / SETTINGS).read_text())
-        written, config, about = settings["format"], settings["backbone"], settings["about"]
-        config = backbone_from_settings(config)
+        written, saved, about = settings["format"], settings["backbone"], settings["about"]
+        config = _config(folder, saved, backbone)
+    except InputError:
+        raise
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{folder / SETTINGS} is damaged or not written by ciess: save the model again") from error
     if written != FORMAT:
@@ -216,6 +222,21 @@ def load(folder: str | Path) -> CompressedModel:
         raise InputError(f"{folder / SEEN} does not match {TABLES}: save the model again")
     matrix = csr_array((np.ones(len(seen), dtype=np.float32), (rows, columns)), shape=shape)
     return CompressedModel(config, users, items, Interactions(matrix, user_ids, item_ids, None), about)
+
+
+def _config(folder: Path, saved: dict[str, Any], given: BackboneConfig | None) -> BackboneConfig:
+    """The settings of a saved backbone, unless they are given."""
+    if given is None:
+        if saved["name"] not in backbone_names():
+            raise InputError(
+                f"{folder} was saved with the backbone '{saved['name']}', which is not one of ciess: "
+                "load it with backbone=, the settings it was trained with"
+            )
+        return backbone_from_settings(saved)
+    name = backbone_settings(given)["name"]
+    if name != saved["name"]:
+        raise InputError(f"{folder} was saved with the backbone '{saved['name']}', not '{name}': give that one")
+    return given
 
 
 def _read_parquet(path: Path, columns: Sequence[str]) -> pl.DataFrame:

@@ -148,8 +148,8 @@ class _Run:
         self, backbone: Backbone, data: Interactions, training: Training, phase: str, valid: Evaluator | None = None
     ) -> Fitted:
         """Train a full model and put its dimensions in order."""
-        loss = BPR(backbone, data, training, self.seed)
-        fitted = fit(backbone, loss, training, valid=valid, phase=phase, progress=self.progress)
+        lesson = backbone.solver(data) or BPR(backbone, data, training, self.seed)
+        fitted = fit(backbone, lesson, training, valid=valid, phase=phase, progress=self.progress)
         backbone.order_dimensions()
         return fitted
 
@@ -158,6 +158,7 @@ class _Run:
             full,
             plan,
             self.finishing,
+            train=self.split.train,
             seed=self.seed,
             valid=self.valid,
             phase=phase,
@@ -167,8 +168,15 @@ class _Run:
 
     def _build(self, full: Backbone, data: Interactions, chosen: _Finished, about: dict[str, Any]) -> CompressedModel:
         """The chosen plan on all data, trained for as long as was best on validation."""
-        steps = dataclasses.replace(self.finishing, training=self.finishing.training.lasting(chosen.fitted.steps))
-        small, _ = finish(full, chosen.plan, steps, seed=self.seed, phase="finish, all data", progress=self.progress)
+        small, _ = finish(
+            full,
+            chosen.plan,
+            self.finishing.for_steps(chosen.fitted.steps),
+            train=data,
+            seed=self.seed,
+            phase="finish, all data",
+            progress=self.progress,
+        )
         return CompressedModel.pack(self.config, small, chosen.plan, data, about)
 
     def _settings(self, budgets: list[Budget]) -> dict[str, Any]:

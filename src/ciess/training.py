@@ -1,13 +1,14 @@
-"""The one fit loop: a loss, Adam, a falling learning rate, early stopping on validation."""
+"""The one fit loop: steps of Adam down a loss, or of a solver; early stopping on validation."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from ciess.backbones.base import Backbone, Training
+from ciess.backbones.base import Backbone, Solver, Training
 from ciess.evaluation import Evaluator
 from ciess.losses import Loss
 from ciess.progress import Progress, silent
@@ -31,7 +32,7 @@ class Fitted:
 
 def fit(
     backbone: Backbone,
-    loss: Loss,
+    lesson: Loss | Solver,
     training: Training,
     *,
     valid: Evaluator | None = None,
@@ -39,11 +40,11 @@ def fit(
     phase: str = "train",
     progress: Progress = silent,
 ) -> Fitted:
-    """Train a backbone in place with Adam.
+    """Train a backbone in place.
 
     Args:
         backbone: its tables are where training starts.
-        loss: what each step lowers.
+        lesson: a loss that each step lowers with Adam, or a solver whose tables each step takes.
         training: the recipe. With `valid`, its steps are a limit; without, all are taken.
         valid: measures quality every `training.eval_every` steps; the best state is kept. The state before
             the first step counts when `plan` is given, since such a start is already trained.
@@ -55,16 +56,12 @@ def fit(
     tables = _Tables(backbone, plan)
     others = [p for name, p in backbone.named_parameters() if name not in ("user_table", "item_table")]
     trained = [tables.users, tables.items, *others]
-    optimiser = torch.optim.Adam(trained, lr=training.lr, fused=True)
+    advance = _sweeps(lesson, tables) if isinstance(lesson, Solver) else _descent(lesson, backbone, trained, training)
     best = _Best(backbone, trained, valid)
     if plan is not None:
         best.measure(0)
     for step in range(1, training.steps + 1):
-        decay = training.lr_decay ** ((step - 1) // training.lr_every)
-        optimiser.param_groups[0]["lr"] = max(training.lr_floor, training.lr * decay)
-        optimiser.zero_grad()
-        loss(backbone.represent(tables.users, tables.items), tables.users, tables.items).backward()
-        optimiser.step()
+        advance(step)
         tables.cut()
         if valid is not None and (step % training.eval_every == 0 or step == training.steps):
             best.measure(step)
@@ -75,6 +72,33 @@ def fit(
     tables.write_back()
     steps = training.steps if valid is None else best.step
     return Fitted(steps, best.quality, time.perf_counter() - start)
+
+
+def _descent(loss: Loss, backbone: Backbone, trained: list[nn.Parameter], training: Training) -> Callable[[int], None]:
+    """Steps of Adam with a falling learning rate."""
+    users, items = trained[:2]
+    optimiser = torch.optim.Adam(trained, lr=training.lr, fused=True)
+
+    def advance(step: int) -> None:
+        decay = training.lr_decay ** ((step - 1) // training.lr_every)
+        optimiser.param_groups[0]["lr"] = max(training.lr_floor, training.lr * decay)
+        optimiser.zero_grad()
+        loss(backbone.represent(users, items), users, items).backward()
+        optimiser.step()
+
+    return advance
+
+
+def _sweeps(solver: Solver, tables: "_Tables") -> Callable[[int], None]:
+    """Steps of a solver, which knows the plan itself."""
+
+    @torch.no_grad()
+    def advance(_: int) -> None:
+        users, items = solver(tables.users, tables.items)
+        tables.users.copy_(users)
+        tables.items.copy_(items)
+
+    return advance
 
 
 class _Tables:

@@ -2,13 +2,21 @@ import pytest
 import torch
 from torch import Tensor
 
-from ciess.backbones import Backbone, Rotatable, backbone_from_settings, backbone_named, backbone_settings
+from ciess.backbones import (
+    Backbone,
+    BackboneConfig,
+    Rotatable,
+    backbone_from_settings,
+    backbone_named,
+    backbone_settings,
+)
+from ciess.backbones.als import ALS
 from ciess.backbones.lightgcn import LightGCN, normalised_adjacency
 from ciess.backbones.mf import MF
 from ciess.data import Interactions, Split
 from ciess.errors import InputError
 
-NAMES = ["mf", "lightgcn"]
+NAMES = ["mf", "lightgcn", "als"]
 
 
 def build(name: str, train: Interactions, dim: int = 8) -> Backbone:
@@ -89,13 +97,13 @@ def test_a_seed_fixes_the_tables(tiny: Interactions) -> None:
     assert not torch.equal(first, other)
 
 
-@pytest.mark.parametrize("config", [MF(dim=16), LightGCN(layers=2)])
-def test_settings_survive_json(config: MF | LightGCN) -> None:
+@pytest.mark.parametrize("config", [MF(dim=16), LightGCN(layers=2), ALS(alpha=3.0)])
+def test_settings_survive_json(config: BackboneConfig) -> None:
     assert backbone_from_settings(backbone_settings(config)) == config
 
 
 def test_unknown_names_and_settings_are_refused() -> None:
-    with pytest.raises(InputError, match="'gpt' is not a backbone: use one of lightgcn, mf"):
+    with pytest.raises(InputError, match="'gpt' is not a backbone: use one of als, factors, lightgcn, mf"):
         backbone_named("gpt")
     with pytest.raises(InputError, match="it has dim, training, layers"):
         backbone_named("LightGCN", hops=2)

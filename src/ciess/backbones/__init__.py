@@ -6,7 +6,7 @@ import pkgutil
 from functools import cache
 from typing import Any
 
-from ciess.backbones.base import Backbone, BackboneConfig, InnerProduct, Represented, Rotatable, Training
+from ciess.backbones.base import Backbone, BackboneConfig, InnerProduct, Represented, Rotatable, Solver, Training
 from ciess.errors import InputError
 
 __all__ = [
@@ -15,9 +15,11 @@ __all__ = [
     "InnerProduct",
     "Represented",
     "Rotatable",
+    "Solver",
     "Training",
     "backbone_from_settings",
     "backbone_named",
+    "backbone_names",
     "backbone_settings",
 ]
 
@@ -33,6 +35,11 @@ def _config_classes() -> dict[str, type[BackboneConfig]]:
     return found
 
 
+def backbone_names() -> list[str]:
+    """The names of all backbones of this package, in lower case."""
+    return sorted(_config_classes())
+
+
 def backbone_named(name: str, **settings: Any) -> BackboneConfig:
     """A backbone's settings by its name, upper or lower case: `backbone_named("lightgcn", layers=2)`.
 
@@ -41,7 +48,7 @@ def backbone_named(name: str, **settings: Any) -> BackboneConfig:
     """
     classes = _config_classes()
     if name.lower() not in classes:
-        raise InputError(f"'{name}' is not a backbone: use one of {', '.join(sorted(classes))}")
+        raise InputError(f"'{name}' is not a backbone: use one of {', '.join(backbone_names())}")
     try:
         return classes[name.lower()](**settings)
     except TypeError as error:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ciess.data import Interactions
 from ciess.tables.order import importance_rotation
+from ciess.tables.plan import SizePlan
 
 # Every user would see it once a run; what is used here has been stable for years.
 warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta state")
@@ -21,6 +22,14 @@ class Represented(NamedTuple):
 
     users: Tensor
     items: Tensor
+
+
+class Solver(ABC):
+    """Trains tables without gradients: each call is a step to better ones."""
+
+    @abstractmethod
+    def __call__(self, user_table: Tensor, item_table: Tensor) -> tuple[Tensor, Tensor]:
+        """From user and item tables, (n, width) each, to new ones of the same shapes."""
 
 
 class Backbone(nn.Module, ABC):
@@ -62,6 +71,10 @@ class Backbone(nn.Module, ABC):
         Default: they stay as they are. Then train with `Training.nested`, which orders them by itself.
         """
 
+    def solver(self, train: Interactions, plan: SizePlan | None = None) -> Solver | None:
+        """What trains the tables on `train` within a plan's sizes. Default None: they descend by gradients."""
+        return None
+
     @torch.no_grad()
     def vectors(self) -> Represented:
         """The vectors of the model as it stands, without gradient."""
@@ -102,10 +115,10 @@ class Rotatable(InnerProduct):
 
 @dataclass(frozen=True)
 class Training:
-    """How a backbone is trained: BPR with Adam.
+    """How a backbone is trained: BPR with Adam, unless it has a `Solver`.
 
     Attributes:
-        steps: the most steps.
+        steps: the most steps, or calls of the solver; 0 where nothing is to be trained.
         batch_size: triplets a step.
         lr: learning rate at the start.
         lr_decay: what it is multiplied by every `lr_every` steps.
@@ -150,6 +163,10 @@ class BackboneConfig(ABC):
     @abstractmethod
     def build(self, train: Interactions, seed: int = 0) -> Backbone:
         """A new backbone with random tables; graph backbones take `train` as their graph."""
+
+    def skeleton(self, train: Interactions) -> Backbone:
+        """A backbone that scores with tables given to it, as saved models do; its own are not used."""
+        return self.build(train)
 
 
 def normal_table(rows: int, dim: int, std: float, generator: torch.Generator) -> nn.Parameter:

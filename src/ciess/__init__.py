@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ciess.backbones.lightgcn import LightGCN
     from ciess.backbones.mf import MF
+    from ciess.backbones.ncf import NCF
+    from ciess.backbones.ngcf import NGCF
     from ciess.data import Interactions, Split, read, split_random, synthetic
     from ciess.errors import InputError
     from ciess.methods.ciess import Ciess
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MF",
+    "NCF",
+    "NGCF",
     "Budget",
     "Ciess",
     "CompressedModel",
@@ -37,6 +41,8 @@ __all__ = [
 
 _ROOMS = {
     "MF": "backbones.mf",
+    "NCF": "backbones.ncf",
+    "NGCF": "backbones.ngcf",
     "Budget": "tables.budget",
     "Ciess": "methods.ciess",
     "CompressedModel": "model",

@@ -46,7 +46,7 @@ class Search:
     test: Path | None = None
     """With --train: what the table shows; without it, the table shows validation."""
     backbone: str = "lightgcn"
-    """The recommender: lightgcn, mf."""
+    """The recommender: lightgcn, mf, ncf, ngcf."""
     dim: int = 128
     """Numbers of a full row."""
     budgets: tuple[str, ...] = ("20%", "10%", "5%")

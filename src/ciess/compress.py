@@ -64,5 +64,5 @@ def finish(
             for table, short in zip((small.user_table, small.item_table), tables, strict=True):
                 table.copy_(pad(short, (0, plan.dim - short.shape[1])))
     loss = Distillation(small, full, settings.training, seed)
-    fitted = fit(small, loss, settings.training, valid=valid, plan=plan, phase=phase, progress=progress)
+    fitted = fit(small, loss, settings.training, valid=valid, plan=plan, seed=seed, phase=phase, progress=progress)
     return small, fitted

@@ -147,7 +147,7 @@ class _Run:
     ) -> Fitted:
         """Train a full model and put its dimensions in order."""
         loss = BPR(backbone, data, training, self.seed)
-        fitted = fit(backbone, loss, training, valid=valid, phase=phase, progress=self.progress)
+        fitted = fit(backbone, loss, training, valid=valid, seed=self.seed, phase=phase, progress=self.progress)
         backbone.order_dimensions()
         return fitted
 

@@ -1,5 +1,6 @@
 """The one fit loop: a loss, Adam, a falling learning rate, early stopping on validation."""
 
+import math
 import time
 from dataclasses import dataclass
 
@@ -36,6 +37,7 @@ def fit(
     *,
     valid: Evaluator | None = None,
     plan: SizePlan | None = None,
+    seed: int = 0,
     phase: str = "train",
     progress: Progress = silent,
 ) -> Fitted:
@@ -48,22 +50,27 @@ def fit(
         valid: measures quality every `training.eval_every` steps; the best state is kept. The state before
             the first step counts when `plan` is given, since such a start is already trained.
         plan: sizes to hold throughout: numbers beyond a row's size are zero and stay zero.
+        seed: of the sizes that rows are cut to where `training.nested`.
         phase: what progress is told.
         progress: told every step.
     """
     start = time.perf_counter()
     tables = _Tables(backbone, plan)
-    others = [p for name, p in backbone.named_parameters() if name not in ("user_table", "item_table")]
-    trained = [tables.users, tables.items, *others]
+    trained = [tables.users, tables.items, *backbone.network.values()]
     optimiser = torch.optim.Adam(trained, lr=training.lr, fused=True)
     best = _Best(backbone, trained, valid)
     if plan is not None:
         best.measure(0)
+    generator = torch.Generator().manual_seed(seed)
+    backbone.train()
     for step in range(1, training.steps + 1):
         decay = training.lr_decay ** ((step - 1) // training.lr_every)
         optimiser.param_groups[0]["lr"] = max(training.lr_floor, training.lr * decay)
         optimiser.zero_grad()
-        loss(backbone.represent(tables.users, tables.items), tables.users, tables.items).backward()
+        shown = [tables.users, tables.items]
+        if training.nested and step % 2:
+            shown = [table * _random_prefixes(table, generator) for table in shown]
+        loss(backbone.represent(*shown), tables.users, tables.items).backward()
         optimiser.step()
         tables.cut()
         if valid is not None and (step % training.eval_every == 0 or step == training.steps):
@@ -71,10 +78,19 @@ def fit(
             if best.misses >= training.patience:
                 break
         progress(phase, step, training.steps, best.note)
+    backbone.eval()
     best.restore()
     tables.write_back()
     steps = training.steps if valid is None else best.step
     return Fitted(steps, best.quality, time.perf_counter() - start)
+
+
+def _random_prefixes(table: Tensor, generator: torch.Generator) -> Tensor:
+    """A mask that cuts every row to a size drawn log-uniformly from 1..width."""
+    rows, width = table.shape
+    drawn = torch.exp(torch.rand(rows, generator=generator) * math.log(width + 1)).int()
+    # Rounding can lift the largest draw to width + 1.
+    return prefix_mask(drawn.clamp(max=width), width, table.device)
 
 
 class _Tables:
@@ -122,8 +138,11 @@ class _Best:
     def measure(self, step: int) -> None:
         if self._valid is None:
             return
-        vectors = self._backbone.represent(*self._trained[:2])
+        mode = self._backbone.training
+        self._backbone.eval()
+        vectors = self._backbone.vectors(*self._trained[:2])
         quality = float(self._valid(lambda users: self._backbone.score_all(vectors, users)).quality.mean())
+        self._backbone.train(mode)
         if self.quality is None or quality > self.quality:
             self.quality, self.step, self.misses = quality, step, 0
             self._state = [parameter.detach().clone() for parameter in self._trained]

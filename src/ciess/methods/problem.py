@@ -109,7 +109,8 @@ class Problem:
     @torch.no_grad()
     def measure(self, plan: SizePlan) -> Measurement:
         """Cut the full model to the plan and rank (the `truncate` fidelity: nothing is trained)."""
-        width = plan.max_size
+        # Only where columns are apart can the vectors be made of the first ones alone.
+        width = plan.max_size if self._backbone.separable else plan.dim
         tables = [
             table[:, :width] * prefix_mask(sizes, width, table.device)
             for table, sizes in (
@@ -117,7 +118,7 @@ class Problem:
                 (self._backbone.item_table, plan.item_sizes),
             )
         ]
-        vectors = self._backbone.represent(*tables)
+        vectors = self._backbone.vectors(*tables)
         found = self._valid(lambda users: self._backbone.score_all(vectors, users))
         user_quality = torch.zeros(self.shape.n_users)
         user_quality[found.users.cpu()] = found.quality.cpu()

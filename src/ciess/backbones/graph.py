@@ -2,7 +2,6 @@
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from scipy.sparse import block_array, csr_array, diags_array, eye_array
 from torch import Tensor
 
@@ -28,9 +27,9 @@ def averaging_adjacency(interactions: csr_array) -> tuple[Tensor, Tensor, Tensor
     places = csr_array((np.arange(adjacency.nnz), adjacency.indices, adjacency.indptr), shape=adjacency.shape)
     transposed = csr_array(places.T)
     transposed.sort_indices()
-    mirrored: NDArray[np.int64] = transposed.data
-    matrix, mirror = _tensor(adjacency), torch.from_numpy(mirrored)
-    return matrix, with_values(matrix, matrix.values()[mirror]), mirror
+    matrix = _tensor(adjacency)
+    mirror = torch.from_numpy(transposed.data).to(matrix.col_indices().dtype)
+    return matrix, with_values(matrix, matrix.values().index_select(0, mirror)), mirror
 
 
 def with_values(matrix: Tensor, values: Tensor) -> Tensor:

@@ -64,7 +64,7 @@ class NGCFModel(InnerProduct):
         if self.training:
             kept = self._kept(adjacency.values(), self._edge_dropout)
             adjacency = with_values(adjacency, adjacency.values() * kept)
-            transposed = with_values(transposed, transposed.values() * kept[self.mirror])
+            transposed = with_values(transposed, transposed.values() * kept.index_select(0, self.mirror))
         rows = torch.cat([user_table, item_table])
         outputs = [rows]
         for of_means, of_products, bias in zip(self.of_means, self.of_products, self.biases, strict=True):

@@ -67,10 +67,12 @@ def fit(
         decay = training.lr_decay ** ((step - 1) // training.lr_every)
         optimiser.param_groups[0]["lr"] = max(training.lr_floor, training.lr * decay)
         optimiser.zero_grad()
-        shown = [tables.users, tables.items]
+        users, items = tables.users, tables.items
         if training.nested and step % 2:
-            shown = [table * _random_prefixes(table, generator) for table in shown]
-        loss(backbone.represent(*shown), tables.users, tables.items).backward()
+            vectors = backbone.represent(*(table * _random_prefixes(table, generator) for table in (users, items)))
+        else:
+            vectors = backbone.represent(users, items)
+        loss(vectors, users, items).backward()
         optimiser.step()
         tables.cut()
         if valid is not None and (step % training.eval_every == 0 or step == training.steps):

@@ -50,9 +50,7 @@ class NGCFModel(InnerProduct):
         self.of_products = nn.ParameterList(xavier(dim, dim, generator) for _ in layers)
         # The authors' two biases of a layer only ever appear as their sum.
         self.biases = nn.ParameterList(nn.Parameter(torch.zeros(dim)) for _ in layers)
-        for name, matrix in zip(
-            ("adjacency", "transposed", "mirror"), averaging_adjacency(train.matrix), strict=True
-        ):
+        for name, matrix in zip(("adjacency", "transposed", "mirror"), averaging_adjacency(train.matrix), strict=True):
             self.register_buffer(name, matrix, persistent=False)
         self._message_dropout, self._edge_dropout = config.message_dropout, config.edge_dropout
         self._seed, self._draws = seed, 0

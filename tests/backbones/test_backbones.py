@@ -109,7 +109,7 @@ def plain_ncf(model: NCFModel, users: Tensor, items: Tensor) -> Tensor:
     return features @ torch.cat([model.gmf_output, model.mlp_output])
 
 
-@pytest.mark.parametrize("dim", [8, 7, 1])
+@pytest.mark.parametrize("dim", [8, 7, 2])
 @pytest.mark.parametrize("signs", [(-1, 1), (1, 1), (-1, -1), (0, 0)])
 def test_ncf_scores_and_gradients_by_the_plain_formula(dim: int, signs: tuple[int, int], split: Split) -> None:
     model = build("ncf", split.train, dim)
@@ -152,6 +152,11 @@ def test_ncf_columns_fall_in_importance_within_each_branch(dim: int, tiny: Inter
         if train is split.train:  # With fewer rows than columns, the last ones are zero and of no order.
             for parameter, kept in zip(model.parameters(), ordered, strict=True):
                 torch.testing.assert_close(parameter, kept, rtol=1e-3, atol=1e-4)
+
+
+def test_ncf_needs_a_number_for_each_branch(tiny: Interactions) -> None:
+    with pytest.raises(InputError, match="dim is 1: NCF needs at least 2"):
+        NCF(dim=1).build(tiny)
 
 
 def test_averaging_adjacency_by_hand(tiny: Interactions) -> None:

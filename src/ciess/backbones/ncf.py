@@ -16,6 +16,7 @@ from ciess.backbones.base import (
     xavier,
 )
 from ciess.data import Interactions
+from ciess.errors import InputError
 from ciess.tables.order import importance_rotation
 
 
@@ -31,7 +32,13 @@ class NCF(BackboneConfig):
     training: Training = field(default_factory=lambda: Training(batch_size=20_000, lr=0.01, l2=1e-2))
 
     def build(self, train: Interactions, seed: int = 0) -> "NCFModel":
-        """Rows drawn from N(0, 0.1²), Xavier weights."""
+        """Rows drawn from N(0, 0.1²), Xavier weights.
+
+        Raises:
+            InputError: dim is below 2.
+        """
+        if self.dim < 2:
+            raise InputError(f"dim is {self.dim}: NCF needs at least 2, a number for each branch")
         return NCFModel(train.n_users, train.n_items, self.dim, seed)
 
 
@@ -48,13 +55,11 @@ class NCFModel(Backbone):
         gmf, mlp = (dim + 1) // 2, dim // 2
         self.user_table = normal_table(n_users, dim, 0.1, generator)
         self.item_table = normal_table(n_items, dim, 0.1, generator)
-        user_hidden, item_hidden = xavier(mlp, 2 * mlp, generator).detach().split(mlp, 1)
-        self.user_hidden = nn.Parameter(user_hidden.clone())
-        self.item_hidden = nn.Parameter(item_hidden.clone())
+        hidden = xavier(mlp, 2 * mlp, generator)
+        self.user_hidden, self.item_hidden = (nn.Parameter(half.clone()) for half in hidden.split(mlp, 1))
         self.hidden_bias = nn.Parameter(torch.zeros(mlp))
-        gmf_output, mlp_output = xavier(1, dim, generator).detach()[0].split([gmf, mlp])
-        self.gmf_output = nn.Parameter(gmf_output.clone())
-        self.mlp_output = nn.Parameter(mlp_output.clone())
+        output = xavier(1, dim, generator)[0]
+        self.gmf_output, self.mlp_output = (nn.Parameter(part.clone()) for part in output.split([gmf, mlp]))
 
     def represent(self, user_table: Tensor, item_table: Tensor) -> Represented:
         """Full-width tables (n, dim) to vectors (n, dim): h∘p beside W_u m + b, q beside W_i n."""

@@ -46,8 +46,8 @@ class NGCFModel(InnerProduct):
         dim, layers = config.dim, range(config.layers)
         self.user_table = normal_table(train.n_users, dim, 0.1, generator)
         self.item_table = normal_table(train.n_items, dim, 0.1, generator)
-        self.of_means = nn.ParameterList(xavier(dim, dim, generator) for _ in layers)
-        self.of_products = nn.ParameterList(xavier(dim, dim, generator) for _ in layers)
+        self.of_means = nn.ParameterList(nn.Parameter(xavier(dim, dim, generator)) for _ in layers)
+        self.of_products = nn.ParameterList(nn.Parameter(xavier(dim, dim, generator)) for _ in layers)
         # The authors' two biases of a layer only ever appear as their sum.
         self.biases = nn.ParameterList(nn.Parameter(torch.zeros(dim)) for _ in layers)
         for name, matrix in zip(("adjacency", "transposed", "mirror"), averaging_adjacency(train.matrix), strict=True):

@@ -161,6 +161,7 @@ class CompressedModel:
         truth = csr_array((ones, (users[known], items[known])), shape=self.interactions.matrix.shape)
         return Evaluator(self.interactions.matrix, truth, k)(self.score)
 
+    @torch.no_grad()
     def score(self, users: Tensor) -> Tensor:
         """(b, n_items) scores of users, (b,) rows in the order of the packed tables."""
         return self._backbone.score_all(self._vectors, users)
@@ -203,7 +204,7 @@ class CompressedModel:
         with torch.no_grad():
             for name, weights in backbone.network.items():
                 weights.copy_(torch.from_numpy(self.network[name]))
-        return backbone
+        return backbone.eval()
 
     @cached_property
     def _vectors(self) -> Represented:

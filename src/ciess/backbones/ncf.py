@@ -70,7 +70,7 @@ class NCFModel(Backbone):
     def score(self, vectors: Represented, users: Tensor, items: Tensor) -> Tensor:
         """See `Backbone.score`."""
         gmf, mlp = self._branches(vectors)
-        # Not plain indexing, whose gradient is added row by row.
+        # The gradient of `embedding` is cheaper than that of plain indexing.
         hidden = relu(embedding(users, mlp.users)[:, None] + embedding(items, mlp.items))
         return inner_products(gmf, users, items) + hidden @ self.mlp_output
 

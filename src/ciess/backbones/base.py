@@ -163,7 +163,7 @@ def normal_table(rows: int, dim: int, std: float, generator: torch.Generator) ->
 def xavier(fan_out: int, fan_in: int, generator: torch.Generator) -> Tensor:
     """(fan_out, fan_in) weights of a linear layer, uniform (Glorot and Bengio, AISTATS 2010)."""
     bound = (6 / (fan_in + fan_out)) ** 0.5
-    return (torch.rand(fan_out, fan_in, generator=generator) * 2 - 1) * bound
+    return torch.empty(fan_out, fan_in).uniform_(-bound, bound, generator=generator)
 
 
 def inner_products(vectors: Represented, users: Tensor, items: Tensor) -> Tensor:

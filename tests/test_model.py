@@ -7,6 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from safetensors.numpy import load_file, save_file
 
 import ciess
 from ciess.backbones import Training, backbone_named
@@ -19,7 +20,8 @@ from ciess.model import CompressedModel
 from ciess.tables.plan import SizePlan
 from ciess.training import fit
 
-NAMES = ["mf", "lightgcn", "als"]
+NAMES = ["mf", "lightgcn", "als", "ncf", "ngcf"]
+WITH_NETWORK = ["ncf", "ngcf"]
 
 
 def compressed(name: str, split: Split) -> tuple[CompressedModel, torch.nn.Module]:
@@ -70,7 +72,9 @@ def test_a_saved_model_recommends_the_same_in_a_new_process(model: CompressedMod
 def test_bytes_told_are_bytes_on_disk(model: CompressedModel, tmp_path: Path) -> None:
     folder = model.save(tmp_path)
     assert (folder / "tables.safetensors").stat().st_size == model.table_bytes
-    assert {path.name for path in folder.iterdir()} == {
+    networks = {"network.safetensors"} if model.network else set()
+    assert sum((folder / name).stat().st_size for name in networks) == model.network_bytes
+    assert {path.name for path in folder.iterdir()} == networks | {
         "tables.safetensors",
         "model.json",
         "users.parquet",
@@ -156,6 +160,52 @@ def test_damaged_models_are_refused_with_a_sentence(model: CompressedModel, tmp_
     with pytest.raises(InputError) as error:
         ciess.load(folder)
     assert "\n" not in str(error.value)
+
+
+NETWORK_DAMAGE = {
+    "gone": lambda path: path.unlink(),
+    "cut": _cut,
+    "foreign": lambda path: save_file({"weights": np.ones(3, dtype=np.float32)}, path),
+    "other shapes": lambda path: save_file(
+        {name: np.repeat(weights, 2, axis=0) for name, weights in load_file(path).items()}, path
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def models(split: Split) -> dict[str, CompressedModel]:
+    return {name: compressed(name, split)[0] for name in WITH_NETWORK}
+
+
+@pytest.mark.parametrize("damage", NETWORK_DAMAGE)
+@pytest.mark.parametrize("name", WITH_NETWORK)
+def test_a_damaged_network_is_refused_with_a_sentence(
+    models: dict[str, CompressedModel], tmp_path: Path, name: str, damage: str
+) -> None:
+    folder = models[name].save(tmp_path)
+    NETWORK_DAMAGE[damage](folder / "network.safetensors")
+    with pytest.raises(InputError, match=r"network\.safetensors.*: save the model again") as error:
+        ciess.load(folder)
+    assert "\n" not in str(error.value)
+
+
+def test_weights_of_another_backbone_are_refused(models: dict[str, CompressedModel], tmp_path: Path) -> None:
+    folder = models["ncf"].save(tmp_path)
+    settings = json.loads((folder / "model.json").read_text())
+    settings["backbone"] = json.loads((models["ngcf"].save(tmp_path / "ngcf") / "model.json").read_text())["backbone"]
+    (folder / "model.json").write_text(json.dumps(settings))
+    with pytest.raises(InputError, match="not those of its backbone"):
+        ciess.load(folder).recommend("u0")
+
+
+def test_no_network_is_left_behind_by_an_earlier_model(
+    models: dict[str, CompressedModel], split: Split, tmp_path: Path
+) -> None:
+    models["ncf"].save(tmp_path)
+    without, _ = compressed("mf", split)
+    without.save(tmp_path)
+    assert without.network_bytes == 0
+    assert not (tmp_path / "network.safetensors").exists()
 
 
 def test_a_folder_that_cannot_be_written_is_refused(model: CompressedModel, tmp_path: Path) -> None:

@@ -8,6 +8,8 @@ if TYPE_CHECKING:
     from ciess.backbones.factors import Factors
     from ciess.backbones.lightgcn import LightGCN
     from ciess.backbones.mf import MF
+    from ciess.backbones.ncf import NCF
+    from ciess.backbones.ngcf import NGCF
     from ciess.data import Interactions, Split, read, split_random, synthetic
     from ciess.errors import InputError
     from ciess.methods.ciess import Ciess
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 __all__ = [
     "ALS",
     "MF",
+    "NCF",
+    "NGCF",
     "Budget",
     "Ciess",
     "CompressedModel",
@@ -42,6 +46,8 @@ __all__ = [
 _ROOMS = {
     "ALS": "backbones.als",
     "MF": "backbones.mf",
+    "NCF": "backbones.ncf",
+    "NGCF": "backbones.ngcf",
     "Budget": "tables.budget",
     "Ciess": "methods.ciess",
     "CompressedModel": "model",

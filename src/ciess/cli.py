@@ -46,7 +46,7 @@ class Search:
     test: Path | None = None
     """With --train: what the table shows; without it, the table shows validation."""
     backbone: str = "lightgcn"
-    """The recommender: lightgcn, mf, als, or factors for tables that you have trained elsewhere."""
+    """The recommender: lightgcn, mf, ncf, ngcf, als, or factors for tables that you have trained elsewhere."""
     user_factors: Path | None = None
     """With --backbone factors: a .npy file with a row of numbers for each user, ids in rising order."""
     item_factors: Path | None = None

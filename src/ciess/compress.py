@@ -79,5 +79,5 @@ def finish(
     training = Training(steps=settings.sweeps, eval_every=1)
     if lesson is None:
         lesson, training = Distillation(small, full, settings.training, seed), settings.training
-    fitted = fit(small, lesson, training, valid=valid, plan=plan, phase=phase, progress=progress)
+    fitted = fit(small, lesson, training, valid=valid, plan=plan, seed=seed, phase=phase, progress=progress)
     return small, fitted

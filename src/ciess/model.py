@@ -12,6 +12,9 @@ import numpy as np
 import polars as pl
 import torch
 from numpy.typing import ArrayLike, NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+from safetensors.numpy import save as serialised
 from scipy.sparse import csr_array
 from torch import Tensor
 
@@ -24,8 +27,9 @@ from ciess.tables.packed import PackedTable, falling_order, load_tables, save_ta
 from ciess.tables.plan import SizePlan
 
 FORMAT = 1
-TABLES, SETTINGS, USERS, ITEMS, SEEN = (
+TABLES, NETWORK, SETTINGS, USERS, ITEMS, SEEN = (
     "tables.safetensors",
+    "network.safetensors",
     "model.json",
     "users.parquet",
     "items.parquet",
@@ -44,6 +48,7 @@ class CompressedModel:
         interactions: what was learned, ids and rows in the order of the packed tables: seen items, and the graph of
             graph backbones.
         about: settings, versions, seeds and results, as JSON keeps them.
+        network: what the backbone learned beside its tables, by the names of its parameters.
     """
 
     config: BackboneConfig
@@ -51,6 +56,7 @@ class CompressedModel:
     items: PackedTable
     interactions: Interactions
     about: dict[str, Any] = field(default_factory=dict)
+    network: dict[str, NDArray[Any]] = field(default_factory=dict)
 
     @classmethod
     def pack(
@@ -84,7 +90,8 @@ class CompressedModel:
             interactions.item_ids[by_item],
             None,
         )
-        return cls(config, users, items, ordered, dict(about or {}))
+        network = {name: weights.detach().cpu().numpy().copy() for name, weights in backbone.network.items()}
+        return cls(config, users, items, ordered, dict(about or {}), network)
 
     @property
     def plan(self) -> SizePlan:
@@ -95,6 +102,11 @@ class CompressedModel:
     def table_bytes(self) -> int:
         """Bytes of the packed tables on disk, file header and index included."""
         return stored_bytes(self.plan)
+
+    @property
+    def network_bytes(self) -> int:
+        """Bytes on disk of what was learned beside the tables; no budget counts them."""
+        return len(serialised(self.network)) if self.network else 0
 
     def known(self, user_ids: ArrayLike) -> NDArray[np.bool_]:
         """(b,) whether the model knows each user."""
@@ -149,6 +161,7 @@ class CompressedModel:
         truth = csr_array((ones, (users[known], items[known])), shape=self.interactions.matrix.shape)
         return Evaluator(self.interactions.matrix, truth, k)(self.score)
 
+    @torch.no_grad()
     def score(self, users: Tensor) -> Tensor:
         """(b, n_items) scores of users, (b,) rows in the order of the packed tables."""
         return self._backbone.score_all(self._vectors, users)
@@ -160,11 +173,20 @@ class CompressedModel:
             InputError: the folder cannot be written.
         """
         folder = Path(folder)
-        settings = {"format": FORMAT, "backbone": backbone_settings(self.config), "about": self.about}
+        settings = {
+            "format": FORMAT,
+            "backbone": backbone_settings(self.config),
+            "network": {name: weights.shape for name, weights in self.network.items()},
+            "about": self.about,
+        }
         seen = pl.DataFrame({"user": self.interactions.users, "item": self.interactions.items})
         try:
             folder.mkdir(parents=True, exist_ok=True)
             _replace(folder / TABLES, lambda path: save_tables(path, self.users, self.items))
+            if self.network:
+                _replace(folder / NETWORK, lambda path: path.write_bytes(serialised(self.network)))
+            else:
+                (folder / NETWORK).unlink(missing_ok=True)
             _replace(folder / USERS, lambda path: pl.DataFrame({"id": self.interactions.user_ids}).write_parquet(path))
             _replace(folder / ITEMS, lambda path: pl.DataFrame({"id": self.interactions.item_ids}).write_parquet(path))
             _replace(folder / SEEN, seen.write_parquet)
@@ -175,13 +197,19 @@ class CompressedModel:
 
     @cached_property
     def _backbone(self) -> Backbone:
-        return self.config.skeleton(self.interactions)
+        backbone = self.config.skeleton(self.interactions)
+        wanted = {name: tuple(weights.shape) for name, weights in backbone.network.items()}
+        if backbone.user_table.shape[1] != self.users.dim or wanted != {n: w.shape for n, w in self.network.items()}:
+            raise InputError("the model's weights are not those of its backbone: save the model again")
+        with torch.no_grad():
+            for name, weights in backbone.network.items():
+                weights.copy_(torch.from_numpy(self.network[name]))
+        return backbone.eval()
 
     @cached_property
     def _vectors(self) -> Represented:
         users, items = (torch.from_numpy(table.dense()) for table in (self.users, self.items))
-        with torch.no_grad():
-            return self._backbone.represent(users, items)
+        return self._backbone.vectors(users, items)
 
     @cached_property
     def _popular(self) -> NDArray[np.int64]:
@@ -205,6 +233,7 @@ def load(folder: str | Path, backbone: BackboneConfig | None = None) -> Compress
         settings = json.loads((folder / SETTINGS).read_text())
         written, saved, about = settings["format"], settings["backbone"], settings["about"]
         config = _config(folder, saved, backbone)
+        shapes = dict(settings.get("network", {}))
     except InputError:
         raise
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -215,13 +244,27 @@ def load(folder: str | Path, backbone: BackboneConfig | None = None) -> Compress
     user_ids, item_ids = (_read_parquet(folder / name, ("id",))["id"] for name in (USERS, ITEMS))
     if (len(user_ids), len(item_ids)) != (len(users), len(items)):
         raise InputError(f"{folder}: {USERS} and {ITEMS} do not match {TABLES}: save the model again")
+    network = _read_network(folder / NETWORK, shapes)
     seen = _read_parquet(folder / SEEN, ("user", "item"))
     shape = (len(users), len(items))
     rows, columns = seen["user"].to_numpy(), seen["item"].to_numpy()
     if len(seen) and (min(rows.min(), columns.min()) < 0 or rows.max() >= shape[0] or columns.max() >= shape[1]):
         raise InputError(f"{folder / SEEN} does not match {TABLES}: save the model again")
     matrix = csr_array((np.ones(len(seen), dtype=np.float32), (rows, columns)), shape=shape)
-    return CompressedModel(config, users, items, Interactions(matrix, user_ids, item_ids, None), about)
+    interactions = Interactions(matrix, user_ids, item_ids, None)
+    return CompressedModel(config, users, items, interactions, about, network)
+
+
+def _read_network(path: Path, shapes: Mapping[str, Sequence[int]]) -> dict[str, NDArray[Any]]:
+    if not shapes:
+        return {}
+    try:
+        network = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path} is missing or damaged: save the model again") from error
+    if {name: list(weights.shape) for name, weights in network.items()} != shapes:
+        raise InputError(f"{path} does not hold the weights that {SETTINGS} lists: save the model again")
+    return network
 
 
 def _config(folder: Path, saved: dict[str, Any], given: BackboneConfig | None) -> BackboneConfig:

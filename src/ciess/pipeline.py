@@ -149,7 +149,7 @@ class _Run:
     ) -> Fitted:
         """Train a full model and put its dimensions in order."""
         lesson = backbone.solver(data) or BPR(backbone, data, training, self.seed)
-        fitted = fit(backbone, lesson, training, valid=valid, phase=phase, progress=self.progress)
+        fitted = fit(backbone, lesson, training, valid=valid, seed=self.seed, phase=phase, progress=self.progress)
         backbone.order_dimensions()
         return fitted
 

@@ -1,5 +1,6 @@
 """The one fit loop: steps of Adam down a loss, or of a solver; early stopping on validation."""
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ def fit(
     *,
     valid: Evaluator | None = None,
     plan: SizePlan | None = None,
+    seed: int = 0,
     phase: str = "train",
     progress: Progress = silent,
 ) -> Fitted:
@@ -49,17 +51,21 @@ def fit(
         valid: measures quality every `training.eval_every` steps; the best state is kept. The state before
             the first step counts when `plan` is given, since such a start is already trained.
         plan: sizes to hold throughout: numbers beyond a row's size are zero and stay zero.
+        seed: of the sizes that rows are cut to where `training.nested`.
         phase: what progress is told.
         progress: told every step.
     """
     start = time.perf_counter()
     tables = _Tables(backbone, plan)
-    others = [p for name, p in backbone.named_parameters() if name not in ("user_table", "item_table")]
-    trained = [tables.users, tables.items, *others]
-    advance = _sweeps(lesson, tables) if isinstance(lesson, Solver) else _descent(lesson, backbone, trained, training)
+    trained = [tables.users, tables.items, *backbone.network.values()]
+    if isinstance(lesson, Solver):
+        advance = _sweeps(lesson, tables)
+    else:
+        advance = _descent(lesson, backbone, trained, training, seed)
     best = _Best(backbone, trained, valid)
     if plan is not None:
         best.measure(0)
+    backbone.train()
     for step in range(1, training.steps + 1):
         advance(step)
         tables.cut()
@@ -68,22 +74,30 @@ def fit(
             if best.misses >= training.patience:
                 break
         progress(phase, step, training.steps, best.note)
+    backbone.eval()
     best.restore()
     tables.write_back()
     steps = training.steps if valid is None else best.step
     return Fitted(steps, best.quality, time.perf_counter() - start)
 
 
-def _descent(loss: Loss, backbone: Backbone, trained: list[nn.Parameter], training: Training) -> Callable[[int], None]:
+def _descent(
+    loss: Loss, backbone: Backbone, trained: list[nn.Parameter], training: Training, seed: int
+) -> Callable[[int], None]:
     """Steps of Adam with a falling learning rate."""
     users, items = trained[:2]
     optimiser = torch.optim.Adam(trained, lr=training.lr, fused=True)
+    generator = torch.Generator().manual_seed(seed)
 
     def advance(step: int) -> None:
         decay = training.lr_decay ** ((step - 1) // training.lr_every)
         optimiser.param_groups[0]["lr"] = max(training.lr_floor, training.lr * decay)
         optimiser.zero_grad()
-        loss(backbone.represent(users, items), users, items).backward()
+        if training.nested and step % 2:
+            vectors = backbone.represent(*(table * _random_prefixes(table, generator) for table in (users, items)))
+        else:
+            vectors = backbone.represent(users, items)
+        loss(vectors, users, items).backward()
         optimiser.step()
 
     return advance
@@ -99,6 +113,14 @@ def _sweeps(solver: Solver, tables: "_Tables") -> Callable[[int], None]:
         tables.items.copy_(items)
 
     return advance
+
+
+def _random_prefixes(table: Tensor, generator: torch.Generator) -> Tensor:
+    """A mask that cuts every row to a size drawn log-uniformly from 1..width."""
+    rows, width = table.shape
+    drawn = torch.exp(torch.rand(rows, generator=generator) * math.log(width + 1)).int()
+    # Rounding can lift the largest draw to width + 1.
+    return prefix_mask(drawn.clamp(max=width), width, table.device)
 
 
 class _Tables:
@@ -146,8 +168,11 @@ class _Best:
     def measure(self, step: int) -> None:
         if self._valid is None:
             return
-        vectors = self._backbone.represent(*self._trained[:2])
+        mode = self._backbone.training
+        self._backbone.eval()
+        vectors = self._backbone.vectors(*self._trained[:2])
         quality = float(self._valid(lambda users: self._backbone.score_all(vectors, users)).quality.mean())
+        self._backbone.train(mode)
         if self.quality is None or quality > self.quality:
             self.quality, self.step, self.misses = quality, step, 0
             self._state = [parameter.detach().clone() for parameter in self._trained]

@@ -76,9 +76,22 @@ class Backbone(nn.Module, ABC):
         return None
 
     @torch.no_grad()
-    def vectors(self) -> Represented:
-        """The vectors of the model as it stands, without gradient."""
-        return self.represent(self.user_table, self.item_table)
+    def vectors(self, user_table: Tensor | None = None, item_table: Tensor | None = None) -> Represented:
+        """The vectors of the model as it stands, or with other tables: no gradient, and no dropout in any mode."""
+        mode = self.training
+        self.eval()
+        try:
+            return self.represent(
+                self.user_table if user_table is None else user_table,
+                self.item_table if item_table is None else item_table,
+            )
+        finally:
+            self.train(mode)
+
+    @property
+    def network(self) -> dict[str, nn.Parameter]:
+        """What is learned beside the two tables, by the names of its parameters."""
+        return {name: p for name, p in self.named_parameters() if name not in ("user_table", "item_table")}
 
 
 class InnerProduct(Backbone):
@@ -86,11 +99,7 @@ class InnerProduct(Backbone):
 
     def score(self, vectors: Represented, users: Tensor, items: Tensor) -> Tensor:
         """Inner products, see `Backbone.score`."""
-        if items.numel() > len(vectors.users) * len(vectors.items):
-            # More pairs than there are different ones: the sparse kernel refuses, and all of them cost less.
-            return (vectors.users @ vectors.items.T)[users[:, None], items]
-        scores: Tensor = _PairScores.apply(vectors.users, vectors.items, users, items)  # type: ignore[no-untyped-call]
-        return scores
+        return inner_products(vectors, users, items)
 
     def score_all(self, vectors: Represented, users: Tensor) -> Tensor:
         """Inner products with every item, see `Backbone.score_all`."""
@@ -127,6 +136,8 @@ class Training:
         l2: weight of the squared norms of a triplet's rows.
         eval_every: steps between two measurements on validation.
         patience: measurements without a better one after which training stops.
+        nested: in every other step, cut each row to a random size: the first numbers of a row learn to do without
+            the others (Kusupati et al., NeurIPS 2022; Rippel et al., ICML 2014).
     """
 
     steps: int = 900
@@ -138,6 +149,7 @@ class Training:
     l2: float = 1e-3
     eval_every: int = 50
     patience: int = 3
+    nested: bool = False
 
     def lasting(self, steps: int) -> "Training":
         """The same recipe for another number of steps."""
@@ -172,6 +184,21 @@ class BackboneConfig(ABC):
 def normal_table(rows: int, dim: int, std: float, generator: torch.Generator) -> nn.Parameter:
     """(rows, dim) numbers drawn from N(0, std²)."""
     return nn.Parameter(torch.randn(rows, dim, generator=generator) * std)
+
+
+def xavier(fan_out: int, fan_in: int, generator: torch.Generator) -> Tensor:
+    """(fan_out, fan_in) weights of a linear layer, uniform (Glorot and Bengio, AISTATS 2010)."""
+    bound = (6 / (fan_in + fan_out)) ** 0.5
+    return torch.empty(fan_out, fan_in).uniform_(-bound, bound, generator=generator)
+
+
+def inner_products(vectors: Represented, users: Tensor, items: Tensor) -> Tensor:
+    """(b, m) inner products of users, (b,) rows in rising order, with their own items, (b, m) rows."""
+    if items.numel() > len(vectors.users) * len(vectors.items):
+        # More pairs than there are different ones: the sparse kernel refuses, and all of them cost less.
+        return (vectors.users @ vectors.items.T)[users[:, None], items]
+    scores: Tensor = _PairScores.apply(vectors.users, vectors.items, users, items)  # type: ignore[no-untyped-call]
+    return scores
 
 
 class _PairScores(torch.autograd.Function):

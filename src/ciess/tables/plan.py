@@ -100,7 +100,7 @@ class SizePlan:
         return hash((self.user_sizes.tobytes(), self.item_sizes.tobytes(), self.dim))
 
 
-def prefix_mask(sizes: NDArray[np.int32], width: int, device: torch.device | str = "cpu") -> Tensor:
+def prefix_mask(sizes: NDArray[np.int32] | Tensor, width: int, device: torch.device | str = "cpu") -> Tensor:
     """(n, width) float mask: 1 in the first `sizes[n]` columns of row n, 0 after."""
     kept = torch.as_tensor(sizes, device=device)[:, None]
     return (torch.arange(width, device=device) < kept).float()

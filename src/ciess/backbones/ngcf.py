@@ -1,0 +1,103 @@
+"""NGCF (Wang et al., SIGIR 2019): rows passed through layers that mix a row with its neighbours' mean."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import leaky_relu, normalize
+
+from ciess.backbones.base import BackboneConfig, InnerProduct, Represented, normal_table, xavier
+from ciess.backbones.graph import averaging_adjacency, hop, with_values
+from ciess.data import Interactions
+
+
+@dataclass(frozen=True)
+class NGCF(BackboneConfig):
+    """NGCF trained with BPR.
+
+    Attributes:
+        layers: hops over the graph.
+        message_dropout: share of a layer's numbers dropped in training.
+        edge_dropout: share of the graph's edges dropped in training, anew in each step.
+    """
+
+    layers: int = 3
+    message_dropout: float = 0.1
+    edge_dropout: float = 0.1
+
+    def build(self, train: Interactions, seed: int = 0) -> "NGCFModel":
+        """Rows drawn from N(0, 0.1²), Xavier weights; the graph is `train`."""
+        return NGCFModel(train, self, seed)
+
+
+class NGCFModel(InnerProduct):
+    """E′ = LeakyReLU(L E W₁ + (L E ∘ E) W₂ + b) (Wang et al., eq. 7) with L = D⁻¹(A + I), the mean over the graph.
+
+    Vectors are a row and its layers' outputs, each of length 1, side by side: (layers + 1)·dim numbers.
+    """
+
+    adjacency: Tensor
+    transposed: Tensor
+    mirror: Tensor
+
+    def __init__(self, train: Interactions, config: NGCF, seed: int) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(seed)
+        dim, layers = config.dim, range(config.layers)
+        self.user_table = normal_table(train.n_users, dim, 0.1, generator)
+        self.item_table = normal_table(train.n_items, dim, 0.1, generator)
+        self.of_means = nn.ParameterList(nn.Parameter(xavier(dim, dim, generator)) for _ in layers)
+        self.of_products = nn.ParameterList(nn.Parameter(xavier(dim, dim, generator)) for _ in layers)
+        # The authors' two biases of a layer only ever appear as their sum.
+        self.biases = nn.ParameterList(nn.Parameter(torch.zeros(dim)) for _ in layers)
+        for name, matrix in zip(("adjacency", "transposed", "mirror"), averaging_adjacency(train.matrix), strict=True):
+            self.register_buffer(name, matrix, persistent=False)
+        self._message_dropout, self._edge_dropout = config.message_dropout, config.edge_dropout
+        self._seed, self._draws = seed, 0
+        self.eval()
+
+    def represent(self, user_table: Tensor, item_table: Tensor) -> Represented:
+        """Pass tables (n, dim) through the layers: (n, (layers + 1)·dim) vectors. Dropout in training mode only."""
+        adjacency, transposed = self.adjacency, self.transposed
+        if self.training:
+            kept = self._kept(adjacency.values(), self._edge_dropout)
+            adjacency = with_values(adjacency, adjacency.values() * kept)
+            transposed = with_values(transposed, transposed.values() * kept.index_select(0, self.mirror))
+        rows = torch.cat([user_table, item_table])
+        outputs = [rows]
+        for of_means, of_products, bias in zip(self.of_means, self.of_products, self.biases, strict=True):
+            means = hop(adjacency, transposed, rows)
+            rows = leaky_relu(means @ of_means + (means * rows) @ of_products + bias, 0.2)
+            if self.training:
+                rows = rows * self._kept(rows, self._message_dropout)
+            outputs.append(normalize(rows))
+        users, items = torch.cat(outputs, 1).split([len(user_table), len(item_table)])
+        return Represented(users, items)
+
+    @torch.no_grad()
+    def order_dimensions(self) -> None:
+        """Sort the columns of both tables by the energy they bring into the vectors.
+
+        A column counts for its own energy, and for its share in what enters the first layer times the energy of all
+        layers' outputs. The element-wise product allows no rotation, only another order.
+        """
+        rows = torch.cat([self.user_table, self.item_table])
+        energy = rows.square().sum(0)
+        if len(self.biases):
+            means = hop(self.adjacency, self.transposed, rows)
+            entering = means.square().sum(0) * self.of_means[0].square().sum(1)
+            entering += (means * rows).square().sum(0) * self.of_products[0].square().sum(1)
+            energy += entering / entering.sum() * len(rows) * len(self.biases)
+        order = energy.argsort(descending=True, stable=True)
+        for table in (self.user_table, self.item_table):
+            table.copy_(table[:, order])
+        for weights in (self.of_means[:1], self.of_products[:1]):
+            for first in weights:
+                first.copy_(first[order])
+
+    def _kept(self, like: Tensor, dropout: float) -> Tensor:
+        """A fresh mask: 0 where dropped, and 1 / (1 − dropout) elsewhere."""
+        self._draws += 1
+        # A new generator for each draw, since one kept by the model could neither be copied nor moved with it.
+        generator = torch.Generator(like.device).manual_seed(self._seed * 1_000_003 + self._draws)
+        return torch.empty_like(like).bernoulli_(1 - dropout, generator=generator).div_(1 - dropout)

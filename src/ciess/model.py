@@ -199,7 +199,7 @@ class CompressedModel:
     def _backbone(self) -> Backbone:
         backbone = self.config.skeleton(self.interactions)
         wanted = {name: tuple(weights.shape) for name, weights in backbone.network.items()}
-        if backbone.user_table.shape[1] != self.users.dim or wanted != {n: w.shape for n, w in self.network.items()}:
+        if wanted != {name: weights.shape for name, weights in self.network.items()}:
             raise InputError("the model's weights are not those of its backbone: save the model again")
         with torch.no_grad():
             for name, weights in backbone.network.items():

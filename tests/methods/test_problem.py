@@ -4,13 +4,15 @@ import pytest
 from ciess.backbones import backbone_named
 from ciess.data import Split
 from ciess.evaluation import Evaluator
+from ciess.fidelity import Truncate
 from ciess.methods.problem import Problem
 from ciess.tables.plan import SizePlan, prefix_mask
 
 
 @pytest.mark.parametrize("name", ["mf", "lightgcn", "ncf", "ngcf"])
 def test_a_measured_plan_is_the_model_with_its_rows_cut(name: str, split: Split) -> None:
-    model = backbone_named(name, dim=8).build(split.train)
+    config = backbone_named(name, dim=8)
+    model = config.build(split.train)
     valid = Evaluator(split.train.matrix, split.valid.matrix)
     rng = np.random.default_rng(0)
     plan = SizePlan(rng.integers(1, 5, split.train.n_users), rng.integers(1, 5, split.train.n_items), 8)
@@ -18,4 +20,5 @@ def test_a_measured_plan_is_the_model_with_its_rows_cut(name: str, split: Split)
         model.user_table * prefix_mask(plan.user_sizes, 8), model.item_table * prefix_mask(plan.item_sizes, 8)
     )
     expected = valid(lambda users: model.score_all(vectors, users).detach()).quality.mean()
-    assert Problem(model, split.train, valid, []).measure(plan).quality == pytest.approx(float(expected), abs=1e-6)
+    measured = Problem(model, config, split.train, valid, [], Truncate()).measure(plan)
+    assert measured.quality == pytest.approx(float(expected), abs=1e-6)

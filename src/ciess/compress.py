@@ -30,14 +30,20 @@ class Finish:
     refit_steps: int = 3
     training: Training = field(
         default_factory=lambda: Training(
-            steps=200, batch_size=1024, lr=0.2, lr_every=5, l2=1e-4, eval_every=25, patience=3
+            steps=120, batch_size=1024, lr=0.2, lr_every=4, l2=1e-4, eval_every=30, patience=2
         )
     )
     sweeps: int = 10
 
-    def for_steps(self, steps: int) -> "Finish":
+    def lasting(self, steps: int) -> "Finish":
         """The same recipe with a given number of steps, or of sweeps."""
         return dataclasses.replace(self, training=self.training.lasting(steps), sweeps=steps)
+
+    def resumed(self) -> "Finish":
+        """What a finished plan takes to follow a full model that has learned more."""
+        return dataclasses.replace(
+            self, training=self.training.resumed(self.training.steps), sweeps=-(-self.sweeps // 3)
+        )
 
 
 def finish(
@@ -47,6 +53,7 @@ def finish(
     *,
     train: Interactions,
     seed: int,
+    start: Backbone | None = None,
     valid: Evaluator | None = None,
     phase: str = "finish",
     progress: Progress = silent,
@@ -61,6 +68,7 @@ def finish(
         settings: of the refit and of training.
         train: what the full model learned.
         seed: of the users that training draws.
+        start: a model with the plan's sizes to go on from; else the full model, cut and refit.
         valid: stops training and picks the best state, the one before training among them.
         phase: what progress is told.
         progress: told every step.
@@ -70,7 +78,9 @@ def finish(
     """
     # Buffers, such as a graph, never change: both share them.
     small = copy.deepcopy(full, {id(buffer): buffer for buffer in full.buffers()})
-    if isinstance(full, Rotatable):
+    if start is not None:
+        small.load_state_dict(start.state_dict())
+    elif isinstance(full, Rotatable):
         tables = refit(full, plan, settings.refit_steps)
         with torch.no_grad():
             for table, short in zip((small.user_table, small.item_table), tables, strict=True):

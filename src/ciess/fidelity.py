@@ -38,12 +38,12 @@ class Truncate:
 
     def model(self, full: Backbone, config: BackboneConfig, plan: SizePlan, train: Interactions, seed: int) -> Backbone:
         """See `Fidelity`."""
-        return finish(full, plan, Finish(self.refit_steps).for_steps(0), train=train, seed=seed)[0]
+        return finish(full, plan, Finish(self.refit_steps).lasting(0), train=train, seed=seed)[0]
 
 
 def _short() -> Finish:
     training = Training(steps=20, batch_size=512, lr=0.2, lr_decay=0.5, lr_every=5, l2=1e-4)
-    return Finish(training=training, sweeps=1)
+    return Finish(refit_steps=2, training=training, sweeps=1)
 
 
 @dataclass(frozen=True)

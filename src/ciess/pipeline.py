@@ -67,8 +67,9 @@ def search(
 
 @dataclass(frozen=True, eq=False)
 class _Finished:
-    """A plan brought to its best on train: how long it trained, and what it came to on validation."""
+    """A plan brought to its best on train: the model, how long it trained, and what it came to on validation."""
 
+    model: Backbone
     plan: SizePlan
     fitted: Fitted
     valid: Evaluation
@@ -79,7 +80,6 @@ class _Finished:
 class _Chosen:
     """What train and validation decided."""
 
-    trained: Backbone
     full: _Finished
     equal: dict[Budget, _Finished]
     kept: dict[Budget, _Finished]
@@ -102,7 +102,7 @@ class _Run:
         chosen = self._choose(budgets)
         data, test = self.split.train_valid(), self.split.test
         full = self.config.build(data, self.seed)
-        full.load_state_dict(chosen.trained.state_dict())
+        full.load_state_dict(chosen.full.model.state_dict())
         self._fit(full, data, self.config.training.resumed(chosen.full.fitted.steps), "full model, all data")
         settings = self._settings(budgets)
         # Where equal sizes were kept, both are one and built once.
@@ -141,8 +141,8 @@ class _Run:
             # Equal sizes come first and so win ties: a plan must earn its keep.
             kept[budget] = max([equal[budget], *finished], key=lambda each: float(each.valid.quality.mean()))
         whole = SizePlan.equal(problem.shape, problem.shape.dim)
-        best = _Finished(whole, fitted, _evaluate(full, self.valid), fitted.seconds)
-        return _Chosen(full, best, equal, kept, searched.trace)
+        best = _Finished(full, whole, fitted, _evaluate(full, self.valid), fitted.seconds)
+        return _Chosen(best, equal, kept, searched.trace)
 
     def _fit(
         self, backbone: Backbone, data: Interactions, training: Training, phase: str, valid: Evaluator | None = None
@@ -164,16 +164,17 @@ class _Run:
             phase=phase,
             progress=self.progress,
         )
-        return _Finished(plan, fitted, _evaluate(small, self.valid), search_seconds + fitted.seconds)
+        return _Finished(small, plan, fitted, _evaluate(small, self.valid), search_seconds + fitted.seconds)
 
     def _build(self, full: Backbone, data: Interactions, chosen: _Finished, about: dict[str, Any]) -> CompressedModel:
-        """The chosen plan on all data, trained for as long as was best on validation."""
+        """The chosen plan on all data: what was finished on train follows the full model that trained on."""
         small, _ = finish(
             full,
             chosen.plan,
-            self.finishing.for_steps(chosen.fitted.steps),
+            self.finishing.resumed(),
             train=data,
             seed=self.seed,
+            start=chosen.model,
             phase="finish, all data",
             progress=self.progress,
         )

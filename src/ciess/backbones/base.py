@@ -140,11 +140,11 @@ class Training:
             the others (Kusupati et al., NeurIPS 2022; Rippel et al., ICML 2014).
     """
 
-    steps: int = 900
+    steps: int = 750
     batch_size: int = 50_000
     lr: float = 0.03
     lr_decay: float = 0.9
-    lr_every: int = 60
+    lr_every: int = 50
     lr_floor: float = 1e-3
     l2: float = 1e-3
     eval_every: int = 50

@@ -73,8 +73,8 @@ class Ciess:
         td3: settings of TD3.
     """
 
-    episodes: int = 9
-    steps: int = 6
+    episodes: int = 6
+    steps: int = 4
     updates: int = 4
     seed: int = 0
     fidelity: Truncate | FineTune | Scratch = field(default_factory=FineTune)
@@ -89,8 +89,8 @@ class Ciess:
     walk_length: int = 5
     walk_threshold: int = 5
     peers: int = 32
-    finalists: int = 3
-    td3: TD3Settings = field(default_factory=lambda: TD3Settings(discount=0.9, batch_size=2048))
+    finalists: int = 2
+    td3: TD3Settings = field(default_factory=lambda: TD3Settings(discount=0.9, batch_size=2048, hidden=64))
 
     @classmethod
     def paper(cls, price: float = 0.4, dim: int = 128) -> "Ciess":
@@ -110,6 +110,7 @@ class Ciess:
             price_power=2,
             noise=noise,
             peers=0,
+            finalists=3,
             td3=published,
         )
 

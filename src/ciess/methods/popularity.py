@@ -39,9 +39,9 @@ class Popularity:
     """
 
     rounds: int = 3
-    plans: int = 8
-    elite: int = 4
-    finalists: int = 3
+    plans: int = 6
+    elite: int = 3
+    finalists: int = 2
     seed: int = 0
 
     def search(self, problem: Problem) -> SearchResult:

@@ -7,6 +7,7 @@ import ciess
 from ciess.backbones import Training
 from ciess.data import Interactions, Split
 from ciess.errors import InputError
+from ciess.methods.mixed import MixedRandom
 from ciess.methods.popularity import Popularity
 from ciess.methods.td3 import TD3Settings
 from ciess.outcome import Outcome
@@ -100,3 +101,27 @@ def test_impossible_requests_are_refused_before_training(split: Split) -> None:
             ciess.search(split, backbone=BACKBONE, budgets=budgets, progress=never)
     with pytest.raises(InputError, match="not a backbone"):
         ciess.search(split, backbone="gpt", progress=never)
+
+
+def test_methods_beside_ciess_are_measured_by_the_same_rules(split: Split) -> None:
+    beside = {"mixed random": MixedRandom(), "popularity": Popularity(rounds=1)}
+    found = ciess.search(split, backbone=BACKBONE, budgets=["30%"], method=QUICK, beside=beside)
+    assert [row.method for row in found.rows] == ["full", "equal", "mixed random", "popularity", "ciess"]
+    assert found.row("popularity", "30%").valid_quality <= found.row("ciess", "30%").valid_quality
+    assert all(row.table_bytes <= 0.3 * 250 * 16 * 4 for row in found.rows[1:])
+    assert [*found.settings["beside"]] == [*beside]
+    for row in found.rows:
+        evaluation = found.evaluations[row.method, row.budget]
+        assert evaluation["ndcg@20"] == row.metrics["ndcg@20"]
+
+
+def test_choices_are_measured_on_a_sample_where_all_would_take_long(
+    split: Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ciess.pipeline._SCORES_IN_A_MEASUREMENT", 40 * split.valid.n_items)
+    found = ciess.search(split, backbone=BACKBONE, budgets=["30%"], method=QUICK)
+    assert split.test is not None
+    everyone = int((split.test.user_counts > 0).sum())
+    assert len(found.evaluations["ciess", "30%"].users) == everyone, "test is always measured on all"
+    again = ciess.search(split, backbone=BACKBONE, budgets=["30%"], method=QUICK)
+    assert again.rows[0].valid_quality == found.rows[0].valid_quality

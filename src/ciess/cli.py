@@ -2,9 +2,9 @@
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 from rich.console import Console
@@ -15,6 +15,7 @@ from ciess.errors import InputError
 if TYPE_CHECKING:
     from ciess.backbones import BackboneConfig
     from ciess.data import Interactions, Split
+    from ciess.methods.ciess import Ciess
     from ciess.outcome import Outcome
     from ciess.tables.budget import Budget
 
@@ -51,12 +52,14 @@ class Search:
     """With --backbone factors: a .npy file with a row of numbers for each user, ids in rising order."""
     item_factors: Path | None = None
     """With --backbone factors: the same for each item."""
-    dim: int = 128
-    """Numbers of a full row; factors have as many as their files."""
+    dim: int | None = None
+    """Numbers of a full row: 128, 256 with ncf, which has two tables in one; factors have as many as their files."""
     budgets: tuple[str, ...] = ("20%", "10%", "5%")
     """Limits on the bytes of both tables, such as 5% 32MB 6.4dims."""
     seed: int = 0
     """Of the split, of training and of the search."""
+    preset: Literal["default", "paper", "program"] = "default"
+    """CIESS as it measured best here, as its paper says (days of training), or as its authors' program does."""
     episodes: int | None = None
     """Episodes of the search: fewer are faster."""
     out: Path = Path("runs/search")
@@ -74,8 +77,14 @@ class Search:
         # What can be refused at once is refused before data are read.
         config = self._backbone()
         budgets = [Budget.parse(budget) for budget in self.budgets]
-        data = self._data()
-        _search(data, config, budgets, self.seed, self.out, console, self.episodes)
+        method = self._method()
+        _search(self._data(), config, budgets, method, self.seed, self.out, console)
+
+    def _method(self) -> "Ciess":
+        from ciess.methods.ciess import Ciess
+
+        method = {"default": Ciess(), "paper": Ciess.paper(), "program": Ciess.program()}[self.preset]
+        return method if self.episodes is None else replace(method, episodes=self.episodes)
 
     def _backbone(self) -> "BackboneConfig":
         from ciess.backbones import backbone_named
@@ -83,7 +92,7 @@ class Search:
         if self.backbone.lower() != "factors":
             if self.user_factors or self.item_factors:
                 raise InputError("--user-factors and --item-factors need --backbone factors: name it")
-            return backbone_named(self.backbone, dim=self.dim)
+            return backbone_named(self.backbone, **({} if self.dim is None else {"dim": self.dim}))
         if self.user_factors is None or self.item_factors is None:
             raise InputError("--backbone factors needs two tables: name both --user-factors and --item-factors")
         return backbone_named("factors", users=self.user_factors, items=self.item_factors)
@@ -149,13 +158,14 @@ class Demo:
         """Search sizes for the synthetic set, then recommend with the smallest model."""
         from ciess.backbones import Training, backbone_named
         from ciess.data import synthetic
+        from ciess.methods.ciess import Ciess
         from ciess.model import load
         from ciess.tables.budget import Budget
 
         data = synthetic(seed=self.seed).interactions
         backbone = backbone_named("lightgcn", dim=32, training=Training(batch_size=20_000, l2=0.01))
         budgets = [Budget.parse(budget) for budget in ("20%", "10%")]
-        saved = _search(data, backbone, budgets, self.seed, self.out, console)
+        saved = _search(data, backbone, budgets, Ciess(), self.seed, self.out, console)
         user = data.user_ids[0]
         items, _ = load(saved[-1]).recommend(user, k=5)
         console.print(
@@ -182,16 +192,14 @@ def _search(
     data: "Interactions | Split",
     config: "BackboneConfig",
     budgets: "list[Budget]",
+    method: "Ciess",
     seed: int,
     out: Path,
     console: Console,
-    episodes: int | None = None,
 ) -> list[Path]:
-    from ciess.methods.ciess import Ciess
     from ciess.pipeline import search
     from ciess.progress import ConsoleProgress
 
-    method = Ciess() if episodes is None else Ciess(episodes=episodes)
     with ConsoleProgress(console) as progress:
         outcome = search(data, backbone=config, budgets=budgets, method=method, seed=seed, progress=progress)
     saved = list(outcome.save(out).values())

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ciess.errors import InputError
+from ciess.evaluation import Evaluation
 from ciess.model import CompressedModel
 from ciess.tables.budget import Budget
 from ciess.tables.plan import SizePlan
@@ -17,7 +18,8 @@ class Row:
     """One line of the result table.
 
     Attributes:
-        method: `full`, `equal` or `ciess`; `ciess` is what was kept, be it equal sizes.
+        method: `full`, `equal`, `ciess`, or the name of a method beside it; `ciess` is what was kept, be it equal
+            sizes.
         budget: as written; empty for the full model.
         metrics: mean metrics on the set that the table shows.
         kept: share of the full model's quality that is kept on that set.
@@ -47,6 +49,7 @@ class Outcome:
         models: the best small model for each budget.
         plans: its sizes, in the order of the interactions' ids.
         rows: the result table.
+        evaluations: what each row was measured by, its method and budget as in `row`.
         shown: what the table's metrics were measured on: `test`, or `validation` where there is no test.
         trace: all that CIESS measured on its way.
         settings: everything that made the result, versions and seed among it.
@@ -55,6 +58,7 @@ class Outcome:
     models: dict[Budget, CompressedModel]
     plans: dict[Budget, SizePlan]
     rows: list[Row]
+    evaluations: dict[tuple[str, str], Evaluation]
     shown: str
     trace: list[dict[str, float | str]]
     settings: dict[str, Any]

@@ -3,12 +3,14 @@
 import dataclasses
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ciess.backbones import Backbone, BackboneConfig, Training, backbone_named, backbone_settings
 from ciess.compress import Finish, finish
@@ -18,7 +20,7 @@ from ciess.evaluation import Evaluation, Evaluator
 from ciess.losses import BPR
 from ciess.methods.ciess import Ciess
 from ciess.methods.equal import EqualSizes
-from ciess.methods.problem import Problem
+from ciess.methods.problem import Method, Problem
 from ciess.model import CompressedModel
 from ciess.outcome import Outcome, Row
 from ciess.progress import Progress, silent
@@ -27,6 +29,9 @@ from ciess.tables.packed import stored_bytes
 from ciess.tables.plan import SizePlan
 from ciess.training import Fitted, fit
 
+_SCORES_IN_A_MEASUREMENT = 100_000_000
+"""The most scores that one measurement on validation ranks."""
+
 
 def search(
     data: Interactions | Split,
@@ -34,6 +39,7 @@ def search(
     backbone: str | BackboneConfig = "lightgcn",
     budgets: Sequence[str | Budget] = ("20%", "10%", "5%"),
     method: Ciess | None = None,
+    beside: Mapping[str, Method] | None = None,
     finishing: Finish | None = None,
     seed: int = 0,
     progress: Progress = silent,
@@ -50,6 +56,7 @@ def search(
         backbone: a name, or a backbone's settings.
         budgets: limits on the bytes of both tables as stored.
         method: settings of CIESS.
+        beside: other methods, by the names that the table gives them: same data, fidelity and finish.
         finishing: how plans are brought to their best.
         seed: of the split, of training and of the search, whatever `method` says.
         progress: told every step.
@@ -62,7 +69,8 @@ def search(
     if not wanted or len({budget.folder for budget in wanted}) < len(wanted):
         raise InputError("budgets must be given, each once: for example 20% 10% 5%")
     split = data if isinstance(data, Split) else split_random(data, seed=seed)
-    return _Run(split, config, method or Ciess(), finishing or Finish(), seed, progress).outcome(wanted)
+    run = _Run(split, config, method or Ciess(), dict(beside or {}), finishing or Finish(), seed, progress)
+    return run.outcome(wanted)
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,8 +89,7 @@ class _Chosen:
     """What train and validation decided."""
 
     full: _Finished
-    equal: dict[Budget, _Finished]
-    kept: dict[Budget, _Finished]
+    by_method: dict[str, dict[Budget, _Finished]]
     trace: list[dict[str, float | str]]
 
 
@@ -90,12 +97,19 @@ class _Run:
     """One run of `search`."""
 
     def __init__(
-        self, split: Split, config: BackboneConfig, method: Ciess, finishing: Finish, seed: int, progress: Progress
+        self,
+        split: Split,
+        config: BackboneConfig,
+        method: Ciess,
+        beside: dict[str, Method],
+        finishing: Finish,
+        seed: int,
+        progress: Progress,
     ) -> None:
         self.split, self.config, self.seed, self.progress = split, config, seed, progress
         self.method = dataclasses.replace(method, seed=seed)
-        self.finishing = finishing
-        self.valid = Evaluator(split.train.matrix, split.valid.matrix)
+        self.beside, self.finishing = beside, finishing
+        self.valid = Evaluator(split.train.matrix, split.valid.matrix, users=_sample(split.valid, seed))
 
     def outcome(self, budgets: list[Budget]) -> Outcome:
         """Choose plans on train and validation, build models on both together, measure them on test."""
@@ -105,18 +119,21 @@ class _Run:
         full.load_state_dict(chosen.full.model.state_dict())
         self._fit(full, data, self.config.training.resumed(chosen.full.fitted.steps), "full model, all data")
         settings = self._settings(budgets)
-        # Where equal sizes were kept, both are one and built once.
-        wanted = [*chosen.kept.values(), *(chosen.equal.values() if test is not None else ())]
+        kept = chosen.by_method["ciess"]
+        wanted = kept.values() if test is None else [e for plans in chosen.by_method.values() for e in plans.values()]
+        # Where methods agree, they share one plan, which is built once.
         models = {each: self._build(full, data, each, settings) for each in dict.fromkeys(wanted)}
         if test is None:
-            shown = {each: each.valid for each in (chosen.full, *chosen.equal.values(), *chosen.kept.values())}
+            shown = {each: each.valid for plans in chosen.by_method.values() for each in plans.values()}
+            shown[chosen.full] = chosen.full.valid
         else:
             shown = {each: model.evaluate(test) for each, model in models.items()}
             shown[chosen.full] = _evaluate(full, Evaluator(data.matrix, test.matrix))
         return Outcome(
-            models={budget: models[each] for budget, each in chosen.kept.items()},
-            plans={budget: each.plan for budget, each in chosen.kept.items()},
+            models={budget: models[each] for budget, each in kept.items()},
+            plans={budget: each.plan for budget, each in kept.items()},
             rows=_rows(chosen, shown),
+            evaluations={(method, budget): shown[each] for method, budget, each in _lines(chosen)},
             shown="validation" if test is None else "test",
             trace=chosen.trace,
             settings=settings,
@@ -130,19 +147,34 @@ class _Run:
         Problem(full, self.config, train, self.valid, budgets, self.method.fidelity)
         fitted = self._fit(full, train, self.config.training, "full model", self.valid)
         problem = Problem(full, self.config, train, self.valid, budgets, self.method.fidelity, self.seed, self.progress)
-        start = time.perf_counter()
-        searched = self.method.search(problem)
-        seconds = (time.perf_counter() - start) / len(budgets)
-        kept, equal = {}, {}
-        for budget, [baseline] in EqualSizes().search(problem).best.items():
-            equal[budget] = self._finish(full, baseline.plan, f"{budget} equal sizes")
-            plans = dict.fromkeys(each.plan for each in searched.best[budget] if each.plan != baseline.plan)
-            finished = [self._finish(full, plan, f"{budget} candidate {n}", seconds) for n, plan in enumerate(plans, 1)]
-            # Equal sizes come first and so win ties: a plan must earn its keep.
-            kept[budget] = max([equal[budget], *finished], key=lambda each: float(each.valid.quality.mean()))
+        equal = {
+            budget: self._finish(full, baseline.plan, f"{budget} equal sizes")
+            for budget, [baseline] in EqualSizes().search(problem).best.items()
+        }
+        by_method, traces = {"equal": equal}, {}
+        for name, method in {**self.beside, "ciess": self.method}.items():
+            by_method[name], traces[name] = self._search(name, method, problem, full, equal)
         whole = SizePlan.equal(problem.shape, problem.shape.dim)
         best = _Finished(full, whole, fitted, _evaluate(full, self.valid), fitted.seconds)
-        return _Chosen(best, equal, kept, searched.trace)
+        return _Chosen(best, by_method, traces["ciess"])
+
+    def _search(
+        self, name: str, method: Method, problem: Problem, full: Backbone, equal: dict[Budget, _Finished]
+    ) -> tuple[dict[Budget, _Finished], list[dict[str, float | str]]]:
+        """One method's plans, finished, and the best for each budget; CIESS' never worse than equal sizes."""
+        start = time.perf_counter()
+        searched = method.search(problem)
+        seconds = (time.perf_counter() - start) / len(problem.budgets)
+        best = {}
+        for budget, candidates in searched.best.items():
+            plans = dict.fromkeys(each.plan for each in candidates if each.plan != equal[budget].plan)
+            finished = [
+                self._finish(full, plan, f"{budget} {name} {number}", seconds) for number, plan in enumerate(plans, 1)
+            ]
+            # Equal sizes come first and so win ties: a plan must earn its keep.
+            rivals = [equal[budget]] if name == "ciess" or not finished else []
+            best[budget] = max([*rivals, *finished], key=lambda each: float(each.valid.quality.mean()))
+        return best, searched.trace
 
     def _fit(
         self, backbone: Backbone, data: Interactions, training: Training, phase: str, valid: Evaluator | None = None
@@ -185,8 +217,9 @@ class _Run:
             "seed": self.seed,
             "budgets": [str(budget) for budget in budgets],
             "backbone": backbone_settings(self.config),
-            "method": {"name": "ciess", **dataclasses.asdict(self.method)},
-            "finishing": dataclasses.asdict(self.finishing),
+            "method": _described(self.method),
+            "beside": {name: _described(method) for name, method in self.beside.items()},
+            "finishing": _described(self.finishing),
             "data": {
                 "users": self.split.train.n_users,
                 "items": self.split.train.n_items,
@@ -200,16 +233,36 @@ class _Run:
         }
 
 
+def _sample(valid: Interactions, seed: int) -> NDArray[np.int64] | None:
+    """The users that choices are measured on: all, or a fixed sample where ranking all of them would take seconds."""
+    users = np.flatnonzero(valid.user_counts)
+    most = max(1, _SCORES_IN_A_MEASUREMENT // valid.n_items)
+    return None if len(users) <= most else np.sort(np.random.default_rng(seed).choice(users, most, replace=False))
+
+
+def _described(settings: Any) -> Any:
+    """Settings as JSON keeps them, each with the name of its class."""
+    if not dataclasses.is_dataclass(settings):
+        return settings
+    fields = {field.name: _described(getattr(settings, field.name)) for field in dataclasses.fields(settings)}
+    return {"name": type(settings).__name__, **fields}
+
+
 def _evaluate(backbone: Backbone, evaluator: Evaluator) -> Evaluation:
     vectors = backbone.vectors()
     with torch.no_grad():
         return evaluator(lambda users: backbone.score_all(vectors, users))
 
 
-def _rows(chosen: _Chosen, shown: dict[_Finished, Evaluation]) -> list[Row]:
+def _lines(chosen: _Chosen) -> list[tuple[str, str, _Finished]]:
+    """What the table shows, in order: method, budget, and what came of it."""
     lines = [("full", "", chosen.full)]
-    for budget, equal in chosen.equal.items():
-        lines += [("equal", str(budget), equal), ("ciess", str(budget), chosen.kept[budget])]
+    for budget in chosen.by_method["ciess"]:
+        lines += [(name, str(budget), plans[budget]) for name, plans in chosen.by_method.items()]
+    return lines
+
+
+def _rows(chosen: _Chosen, shown: dict[_Finished, Evaluation]) -> list[Row]:
     full_quality = float(shown[chosen.full].quality.mean())
     return [
         Row(
@@ -223,5 +276,5 @@ def _rows(chosen: _Chosen, shown: dict[_Finished, Evaluation]) -> list[Row]:
             item_size=float(each.plan.item_sizes.mean()),
             seconds=each.seconds,
         )
-        for method, budget, each in lines
+        for method, budget, each in _lines(chosen)
     ]

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -56,6 +57,13 @@ class SearchResult:
     trace: list[dict[str, float | str]] = field(default_factory=list)
 
 
+class Method(Protocol):
+    """Finds plans: a dataclass of settings with one `search`."""
+
+    def search(self, problem: "Problem") -> SearchResult:
+        """Candidates for every budget of the problem, the best first."""
+
+
 class Problem:
     """A trained full-size backbone to be cut, budgets to hold, and validation data to measure on.
 
@@ -90,6 +98,7 @@ class Problem:
         self._full, self._config, self._train, self._valid, self._seed = full, config, train, valid, seed
         self.shape = TableShape(train.n_users, train.n_items, full.user_table.shape[1])
         self.fidelity = fidelity
+        self._known: dict[tuple[SizePlan, Fidelity], Measurement] = {}
         self.numbers = {budget: budget.numbers(self.shape) for budget in budgets}
         self.progress = progress
         self.popularity = (train.user_counts, train.item_counts)
@@ -132,9 +141,15 @@ class Problem:
         return SizePlan.from_sizes(np.concatenate(parts), self.shape)
 
     def measure(self, plan: SizePlan, fidelity: Fidelity | None = None) -> Measurement:
-        """Make a small model by the plan and rank; without a fidelity, at the problem's own."""
-        small = (fidelity or self.fidelity).model(self._full, self._config, plan, self._train, self._seed)
-        return self._measured(small, plan)
+        """Make a small model by the plan and rank; without a fidelity, at the problem's own.
+
+        The same plan measures the same, so it is measured once.
+        """
+        key = (plan, fidelity or self.fidelity)
+        if key not in self._known:
+            small = key[1].model(self._full, self._config, plan, self._train, self._seed)
+            self._known[key] = self._measured(small, plan)
+        return self._known[key]
 
     @torch.no_grad()
     def _measured(self, backbone: Backbone, plan: SizePlan) -> Measurement:

@@ -1,0 +1,197 @@
+"""Our table beside the published one: `python benchmarks/reproduce.py DATA --name ml-1m`.
+
+A cell is one backbone and seed: a whole `ciess.search` with equal sizes, mixed random, the popularity rule and, with
+`--ablation`, CIESS with other noise and without the random walk, all with the same full model, fidelity and finish.
+Each cell is kept as JSON under `--out` when it is done, and not run again: the same command takes up a stopped run.
+The tables are printed from the cells, and kept beside them as Markdown.
+"""
+
+import csv
+import dataclasses
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+import torch
+import tyro
+from rich.console import Console
+from scipy.stats import wilcoxon
+
+import ciess
+from ciess.backbones import backbone_named
+from ciess.methods.mixed import MixedRandom
+from ciess.methods.noise import Noise
+from ciess.methods.popularity import Popularity
+from ciess.methods.problem import Method
+from ciess.progress import ConsoleProgress
+
+PUBLISHED = Path(__file__).with_name("published.csv")
+RESULTS = Path(__file__).with_name("results")
+PUBLISHED_NAMES = {"equal": "ES", "mixed random": "MR", "ciess": "CIESS"}
+"""Our rows' names in the published tables: Qu et al., SIGIR 2023, Table 1; Qu et al., WSDM 2024 (BET)."""
+SHOWN = ("recall@20", "ndcg@20")
+
+
+@dataclass(frozen=True)
+class Reproduce:
+    """Reproduce the published tables."""
+
+    data: tyro.conf.Positional[Path]
+    """File or folder of interactions."""
+    name: str
+    """Name of the data set in published.csv, and of the folder of results."""
+    backbones: tuple[str, ...] = ("lightgcn", "ngcf", "ncf", "mf", "als")
+    """Recommenders."""
+    budgets: tuple[str, ...] = ("20%", "10%", "5%")
+    """Of the bytes of the full tables: 80, 90 and 95 % sparsity."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """Of split, training and search."""
+    ablation: bool = False
+    """CIESS with uniform and OU noise, and without the random walk, too (the first backbone only)."""
+    out: Path = RESULTS
+    """Folder of results."""
+    threads: int = 2
+    """Of PyTorch."""
+
+
+def main() -> None:
+    """Run the cells that are missing, print the tables."""
+    settings = tyro.cli(Reproduce, description="Our table beside the published one.")
+    torch.set_num_threads(settings.threads)
+    console, folder = Console(width=120), settings.out / settings.name
+    cells = []
+    for backbone in settings.backbones:
+        for seed in settings.seeds:
+            path = folder / f"{backbone}-{seed}.json"
+            if not path.exists():
+                beside = beside_ciess(seed, settings.ablation and backbone == settings.backbones[0])
+                console.rule(f"{backbone}, seed {seed}")
+                keep(path, run(settings.data, backbone, settings.budgets, seed, beside, console))
+            cells.append(json.loads(path.read_text()))
+    text = report(settings, cells)
+    (folder / "README.md").write_text(text)
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def beside_ciess(seed: int, ablation: bool) -> dict[str, Method]:
+    """The methods beside CIESS and equal sizes."""
+    methods: dict[str, Method] = {"mixed random": MixedRandom(seed=seed), "popularity": Popularity(seed=seed)}
+    if ablation:
+        # The same spread as Gaussian noise of σ = 6 sizes has beside a uniform one of ± 11 and OU's σ = 40.
+        scale = ciess.Ciess().noise.scale
+        for name, changes in {
+            "uniform noise": {"noise": Noise("uniform", scale * 11 / 6)},
+            "OU noise": {"noise": Noise("ou", scale * 40 / 6)},
+            "no walk": {"walk_length": 0},
+        }.items():
+            methods[name] = dataclasses.replace(ciess.Ciess(seed=seed), **changes)
+    return methods
+
+
+def run(
+    data: Path, backbone: str, budgets: tuple[str, ...], seed: int, beside: Mapping[str, Method], console: Console
+) -> dict[str, Any]:
+    """One cell: rows, each with the p-value of its users' quality against equal sizes."""
+    with ConsoleProgress(console, seconds_between_lines=60) as progress:
+        outcome = ciess.search(
+            ciess.read(data),
+            backbone=backbone_named(backbone),
+            budgets=budgets,
+            beside=beside,
+            seed=seed,
+            progress=progress,
+        )
+    rows = []
+    for row in outcome.rows:
+        users = outcome.evaluations[row.method, row.budget].quality
+        p_value = 1.0
+        if row.budget:
+            gain = users - outcome.evaluations["equal", row.budget].quality
+            p_value = float(wilcoxon(gain.numpy()).pvalue) if gain.any() else 1.0
+        rows.append({**dataclasses.asdict(row), "p_against_equal": p_value})
+    return {"backbone": backbone, "seed": seed, "rows": rows, "settings": outcome.settings}
+
+
+def keep(path: Path, cell: dict[str, Any]) -> None:
+    """Write aside, then rename: a cell is whole or not there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_suffix(".part")
+    aside.write_text(json.dumps(cell, indent=1) + "\n")
+    os.replace(aside, path)
+
+
+def published(name: str) -> dict[tuple[str, str, str], dict[str, float]]:
+    """Metrics by backbone, method and sparsity."""
+    with PUBLISHED.open() as file:
+        return {
+            (row["backbone"], row["method"], row["sparsity_percent"]): {m: float(row[m]) for m in SHOWN}
+            for row in csv.DictReader(file)
+            if row["dataset"] == name
+        }
+
+
+def report(settings: Reproduce, cells: list[dict[str, Any]]) -> str:
+    """The tables of all cells as Markdown."""
+    shown = published(settings.name)
+    command = f"python benchmarks/reproduce.py {settings.name.upper()} --name {settings.name}"
+    lines = [
+        f"# {settings.name}",
+        "",
+        f"`{command}`, seeds {', '.join(map(str, settings.seeds))}. Mean ± standard deviation over seeds, on test.",
+        "Better: seeds in which the users' quality differs from equal sizes of the same recipe for the better with",
+        "p < 0.05 (Wilcoxon's signed ranks, paired by user). Kept: share of the full model's quality. Published: the",
+        "papers' Recall@20 and NDCG@20 at the same share, float32.",
+        "",
+    ]
+    for backbone in settings.backbones:
+        mine = [cell for cell in cells if cell["backbone"] == backbone]
+        lines += [f"## {backbone}", "", *table(mine, backbone, shown), ""]
+    return "\n".join(lines)
+
+
+def table(
+    cells: list[dict[str, Any]], backbone: str, shown: Mapping[tuple[str, str, str], dict[str, float]]
+) -> list[str]:
+    """A line for each method and budget."""
+    lines = [
+        "| budget | method | Recall@20 | NDCG@20 | kept | better | users' size | items' size | published |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for place, first in enumerate(cells[0]["rows"]):
+        rows = [cell["rows"][place] for cell in cells]
+        equals = [
+            next((r for r in cell["rows"] if (r["method"], r["budget"]) == ("equal", first["budget"])), row)
+            for cell, row in zip(cells, rows, strict=True)
+        ]
+        better = sum(
+            row["p_against_equal"] < 0.05 and row["kept"] > equal["kept"]
+            for row, equal in zip(rows, equals, strict=True)
+        )
+        sparsity = f"{100 - float(first['budget'].rstrip('%')):g}" if first["budget"].endswith("%") else ""
+        known = shown.get((backbone, PUBLISHED_NAMES.get(first["method"], ""), sparsity))
+        entries = [
+            first["budget"],
+            first["method"],
+            *(spread([row["metrics"][metric] for row in rows], 4) for metric in SHOWN),
+            f"{mean(row['kept'] for row in rows):.1%}",
+            f"{better}/{len(rows)}" if first["budget"] and first["method"] != "equal" else "",
+            f"{mean(row['user_size'] for row in rows):.1f}",
+            f"{mean(row['item_size'] for row in rows):.1f}",
+            " / ".join(f"{known[metric]:.4f}" for metric in SHOWN) if known else "",
+        ]
+        lines.append(f"| {' | '.join(entries)} |")
+    return lines
+
+
+def spread(values: list[float], digits: int) -> str:
+    """Mean ± standard deviation."""
+    deviation = f" ± {stdev(values):.{digits}f}" if len(values) > 1 else ""
+    return f"{mean(values):.{digits}f}{deviation}"
+
+
+if __name__ == "__main__":
+    main()

@@ -99,7 +99,7 @@ def test_finishing_solves_within_the_plan_and_keeps_the_best(split: Split) -> No
     before = full.user_table.detach().clone()
     rng = np.random.default_rng(1)
     plan = SizePlan(rng.integers(1, 5, train.n_users), rng.integers(1, 5, train.n_items), 16)
-    cut, start = finish(full, plan, Finish().for_steps(0), train=train, seed=0, valid=evaluator)
+    cut, start = finish(full, plan, Finish().lasting(0), train=train, seed=0, valid=evaluator)
     _, kept = finish(full, plan, Finish(), train=train, seed=0, valid=evaluator)
     solved, _ = finish(full, plan, Finish(), train=train, seed=0)
     assert start.quality is not None

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 
 from ciess.errors import InputError
 from ciess.tables.plan import FLOAT32_BYTES, SizePlan, TableShape
@@ -118,7 +118,9 @@ def _file_bytes(user_numbers: int, item_numbers: int, dim: int) -> int:
 def save_tables(path: Path, users: PackedTable, items: PackedTable) -> None:
     """Write both packed tables into one safetensors file."""
     tables = zip(SIDES, (users, items), strict=True)
-    save_file({f"{side}.{part}": getattr(t, part) for side, t in tables for part in ("values", "rows_of_size")}, path)
+    path.write_bytes(
+        save({f"{side}.{part}": getattr(t, part) for side, t in tables for part in ("values", "rows_of_size")})
+    )
 
 
 def load_tables(path: Path) -> tuple[PackedTable, PackedTable]:

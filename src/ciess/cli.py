@@ -59,7 +59,7 @@ class Search:
     seed: int = 0
     """Of the split, of training and of the search."""
     preset: Literal["default", "paper", "program"] = "default"
-    """CIESS as it measured best here, as its paper says (days of training), or as its authors' program does."""
+    """CIESS as it measured best here, as its paper says (a training for each plan), or as its authors' program does."""
     episodes: int | None = None
     """Episodes of the search: fewer are faster."""
     out: Path = Path("runs/search")

@@ -12,22 +12,37 @@ from ciess.tables.plan import SizePlan, TableShape
 from ciess.training import fit
 
 
-def test_distillation_by_the_plain_formula(split: Split) -> None:
+@pytest.mark.parametrize("scale", [1.0, 100.0])
+def test_distillation_by_the_plain_formula(scale: float, split: Split) -> None:
     full, small = (backbone_named("mf", dim=4).build(split.train, seed=seed) for seed in (0, 1))
-    n_users = split.train.n_users
-    loss = Distillation(small, full, Training(batch_size=10**6, l2=0.3), seed=0)
+    with torch.no_grad():
+        full.user_table.mul_(scale)
+        small.user_table.mul_(scale)
+    loss = Distillation(small, full, Training(batch_size=10**6), seed=0)
     found = loss(small.vectors(), small.user_table, small.item_table)
-    teacher, student = (
-        torch.softmax((model.user_table @ model.item_table.T).double(), dim=1) for model in (full, small)
-    )
-    norms = (small.user_table**2).sum() / n_users + (small.item_table**2).sum() / split.train.n_items
-    expected = -(teacher * student.log()).sum() / n_users + 0.15 * norms
+    teacher, student = ((model.user_table @ model.item_table.T).double() for model in (full, small))
+    sharpness = 2 / teacher.std(1).mean()
+    wanted = (sharpness * teacher).softmax(1)
+    expected = -(wanted * (sharpness * student).log_softmax(1)).sum() / split.train.n_users
     assert float(found.detach()) == pytest.approx(float(expected.detach()), rel=1e-5)
+
+
+@pytest.mark.parametrize("scale", [1.0, 2.0**-5])
+def test_a_finish_does_not_depend_on_the_scale_of_tables(scale: float, split: Split) -> None:
+    plan = SizePlan.equal(TableShape(split.train.n_users, split.train.n_items, 8), 3)
+    tables = []
+    for factor in (1.0, scale):
+        full = backbone_named("mf", dim=8).build(split.train, seed=0)
+        with torch.no_grad():
+            full.item_table.mul_(factor)
+        small, _ = finish(full, plan, Finish().lasting(10), seed=0)
+        tables.append(small.item_table.detach() / factor)
+    torch.testing.assert_close(*tables, rtol=1e-3, atol=1e-4)
 
 
 def test_the_full_model_itself_is_the_best_small_one(split: Split) -> None:
     full = backbone_named("mf", dim=4).build(split.train, seed=0)
-    loss = Distillation(full, full, Training(batch_size=10**6, l2=0.0), seed=0)
+    loss = Distillation(full, full, Training(batch_size=10**6), seed=0)
     vectors = full.represent(full.user_table, full.item_table)
     gradients = torch.autograd.grad(loss(vectors, full.user_table, full.item_table), [full.user_table, full.item_table])
     assert max(float(gradient.abs().max()) for gradient in gradients) < 1e-6
@@ -42,8 +57,8 @@ def test_a_cut_model_learns_to_rank_as_the_full_one(name: str, split: Split) -> 
     plan = SizePlan.equal(TableShape(split.train.n_users, split.train.n_items, 16), 2)
 
     def distance(steps: int) -> float:
-        small, _ = finish(full, plan, Finish().lasting(steps), train=split.train, seed=0)
-        loss = Distillation(small, full, Training(batch_size=10**6, l2=0.0), seed=0)
+        small, _ = finish(full, plan, Finish().lasting(steps), seed=0)
+        loss = Distillation(small, full, Training(batch_size=10**6), seed=0)
         return float(loss(small.vectors(), small.user_table, small.item_table).detach())
 
     # How close two numbers a row can come to sixteen is not known: only that the cut is not the best of them.
@@ -53,11 +68,11 @@ def test_a_cut_model_learns_to_rank_as_the_full_one(name: str, split: Split) -> 
 def test_a_finish_goes_on_from_a_start(split: Split) -> None:
     full = backbone_named("mf", dim=8).build(split.train, seed=0)
     plan = SizePlan.equal(TableShape(split.train.n_users, split.train.n_items, 8), 3)
-    first, _ = finish(full, plan, Finish().lasting(10), train=split.train, seed=0)
-    again, _ = finish(full, plan, Finish().lasting(0), train=split.train, seed=0, start=first)
+    first, _ = finish(full, plan, Finish().lasting(10), seed=0)
+    again, _ = finish(full, plan, Finish().lasting(0), seed=0, start=first)
     assert torch.equal(again.user_table, first.user_table)
     valid = Evaluator(split.train.matrix, split.valid.matrix)
-    better, fitted = finish(full, plan, Finish(), train=split.train, seed=0, start=first, valid=valid)
+    better, fitted = finish(full, plan, Finish(), seed=0, start=first, valid=valid)
     vectors = first.vectors()
     start = float(valid(lambda users: first.score_all(vectors, users)).quality.mean())
     assert fitted.quality is not None

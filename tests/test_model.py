@@ -32,7 +32,7 @@ def compressed(name: str, split: Split) -> tuple[CompressedModel, torch.nn.Modul
     backbone.order_dimensions()
     rng = np.random.default_rng(0)
     plan = SizePlan(rng.integers(1, 13, split.train.n_users), rng.integers(1, 13, split.train.n_items), 12)
-    small, _ = finish(backbone, plan, Finish(training=Training(steps=5)), train=split.train, seed=0)
+    small, _ = finish(backbone, plan, Finish(training=Training(steps=5)), seed=0)
     return CompressedModel.pack(config, small, plan, split.train), small
 
 

@@ -1,5 +1,6 @@
 """Training is held against plain PyTorch: dense matrices, gathers, Adam with nothing left out."""
 
+import copy
 import dataclasses
 
 import pytest
@@ -65,6 +66,22 @@ def plain_training(name: str, train: Interactions, recipe: Training, plan: SizeP
         loss.backward()
         optimiser.step()
     return [(table * mask).detach(), *(parameter.detach() for parameter in others)]
+
+
+def test_learning_rates_relative_to_a_model_are_in_its_root_mean_squares(split: Split) -> None:
+    model = backbone_named("mf", dim=4).build(split.train)
+    like = copy.deepcopy(model)
+    with torch.no_grad():
+        like.user_table.fill_(3.0)
+        like.item_table.zero_()
+    before = model.user_table.detach().clone(), model.item_table.detach().clone()
+    recipe = Training(steps=1, batch_size=10**4, lr=0.05)
+    fit(model, BPR(model, split.train, recipe, 0), recipe, relative_to=like)
+    # Adam's first step is the learning rate itself; a table of zeros counts as 0.001.
+    moved = [
+        float((now.detach() - then).abs().max()) for now, then in zip((model.user_table, model.item_table), before, strict=True)
+    ]
+    assert moved == pytest.approx([0.15, 0.00005], rel=1e-2)
 
 
 @pytest.mark.parametrize("sized", [False, True])

@@ -1,4 +1,4 @@
-"""From a full model and a plan to a small model: cut, refit, distil or solve."""
+"""From a full model and a plan to a small model: cut, refit, distil."""
 
 import copy
 import dataclasses
@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 import torch
 from torch.nn.functional import pad
 
-from ciess.backbones.base import Backbone, Rotatable, Solver, Training
-from ciess.data import Interactions
+from ciess.backbones.base import Backbone, Rotatable, Training
 from ciess.evaluation import Evaluator
-from ciess.losses import Distillation, Loss
+from ciess.losses import Distillation
 from ciess.progress import Progress, silent
 from ciess.refit import refit
 from ciess.tables.plan import SizePlan
@@ -23,27 +22,22 @@ class Finish:
 
     Attributes:
         refit_steps: steps of the least-squares refit before training.
-        training: distillation from the full model; its batch size counts users.
-        sweeps: the most sweeps in place of distillation, where a backbone has a solver.
+        training: distillation from the full model; its batch size counts users, its learning rate root mean squares of
+            the full model's parameters.
     """
 
     refit_steps: int = 3
     training: Training = field(
-        default_factory=lambda: Training(
-            steps=120, batch_size=1024, lr=0.2, lr_every=4, l2=1e-4, eval_every=30, patience=2
-        )
+        default_factory=lambda: Training(steps=120, batch_size=1024, lr=0.4, lr_every=4, eval_every=30, patience=2)
     )
-    sweeps: int = 10
 
     def lasting(self, steps: int) -> "Finish":
-        """The same recipe with a given number of steps, or of sweeps."""
-        return dataclasses.replace(self, training=self.training.lasting(steps), sweeps=steps)
+        """The same recipe with a given number of steps."""
+        return dataclasses.replace(self, training=self.training.lasting(steps))
 
     def resumed(self) -> "Finish":
         """What a finished plan takes to follow a full model that has learned more."""
-        return dataclasses.replace(
-            self, training=self.training.resumed(self.training.steps), sweeps=-(-self.sweeps // 3)
-        )
+        return dataclasses.replace(self, training=self.training.resumed(self.training.steps))
 
 
 def finish(
@@ -51,7 +45,6 @@ def finish(
     plan: SizePlan,
     settings: Finish,
     *,
-    train: Interactions,
     seed: int,
     start: Backbone | None = None,
     valid: Evaluator | None = None,
@@ -60,13 +53,10 @@ def finish(
 ) -> tuple[Backbone, Fitted]:
     """Cut a full model, its dimensions in order, to a plan, and teach what is left to rank as the full model does.
 
-    Where the backbone has a solver, what is left is solved anew from `train` instead.
-
     Args:
         full: stays as it is.
         plan: sizes of the result.
         settings: of the refit and of training.
-        train: what the full model learned.
         seed: of the users that training draws.
         start: a model with the plan's sizes to go on from; else the full model, cut and refit.
         valid: stops training and picks the best state, the one before training among them.
@@ -85,9 +75,15 @@ def finish(
         with torch.no_grad():
             for table, short in zip((small.user_table, small.item_table), tables, strict=True):
                 table.copy_(pad(short, (0, plan.dim - short.shape[1])))
-    lesson: Loss | Solver | None = small.solver(train, plan)
-    training = Training(steps=settings.sweeps, eval_every=1)
-    if lesson is None:
-        lesson, training = Distillation(small, full, settings.training, seed), settings.training
-    fitted = fit(small, lesson, training, valid=valid, plan=plan, seed=seed, phase=phase, progress=progress)
+    fitted = fit(
+        small,
+        Distillation(small, full, settings.training, seed),
+        settings.training,
+        valid=valid,
+        plan=plan,
+        relative_to=full,
+        seed=seed,
+        phase=phase,
+        progress=progress,
+    )
     return small, fitted

@@ -38,12 +38,12 @@ class Truncate:
 
     def model(self, full: Backbone, config: BackboneConfig, plan: SizePlan, train: Interactions, seed: int) -> Backbone:
         """See `Fidelity`."""
-        return finish(full, plan, Finish(self.refit_steps).lasting(0), train=train, seed=seed)[0]
+        return finish(full, plan, Finish(self.refit_steps).lasting(0), seed=seed)[0]
 
 
 def _short() -> Finish:
-    training = Training(steps=20, batch_size=512, lr=0.2, lr_decay=0.5, lr_every=5, l2=1e-4)
-    return Finish(refit_steps=2, training=training, sweeps=1)
+    training = Training(steps=20, batch_size=512, lr=0.4, lr_decay=0.5, lr_every=5)
+    return Finish(refit_steps=2, training=training)
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class FineTune:
 
     def model(self, full: Backbone, config: BackboneConfig, plan: SizePlan, train: Interactions, seed: int) -> Backbone:
         """See `Fidelity`."""
-        return finish(full, plan, self.recipe, train=train, seed=seed)[0]
+        return finish(full, plan, self.recipe, seed=seed)[0]
 
 
 @dataclass(frozen=True)
@@ -78,5 +78,5 @@ class Scratch:
         """See `Fidelity`."""
         small = config.build(train, seed)
         training = config.training if self.steps is None else config.training.lasting(self.steps)
-        fit(small, BPR(small, train, training, seed), training, plan=plan)
+        fit(small, small.solver(train, plan) or BPR(small, train, training, seed), training, plan=plan)
         return small

@@ -12,6 +12,9 @@ from ciess.data.sampling import Triplets, TripletSampler
 
 _SCORES_IN_A_STEP = 4_000_000
 """The most scores of one step of distillation: its memory does not grow with users × items."""
+_SPREAD = 2.0
+"""Standard deviation of a user's scores that distillation scales the full model's to, so that its softmax is neither
+nearly flat, as of ALS' scores in 0 to 1, nor nearly one item's."""
 
 
 class Loss(Protocol):
@@ -56,27 +59,32 @@ class Distillation:
     """Cross-entropy against the full model's softmax over all items (Hinton et al., 2015, arXiv 1503.02531).
 
     A small model that learns from the full one's scores of every item comes closer to it, and sooner, than one
-    that learns from triplets: each step compares some users' whole rankings.
+    that learns from triplets: each step compares some users' whole rankings. All scores are multiplied by one
+    number, so that models whose scores come on any scale learn alike.
 
     Args:
         backbone: the small model; scores.
         teacher: the full model.
-        training: its batch size counts users; its l2 weighs the mean squared norms of the rows.
+        training: its batch size counts users.
         seed: of the users drawn.
     """
 
     def __init__(self, backbone: Backbone, teacher: Backbone, training: Training, seed: int) -> None:
-        self._backbone, self._teacher, self._training = backbone, teacher, training
+        self._backbone, self._teacher = backbone, teacher
         self._wanted = teacher.vectors()
         n_users, n_items = len(teacher.user_table), len(teacher.item_table)
         self._users = min(training.batch_size, n_users, max(1, _SCORES_IN_A_STEP // n_items))
         self._generator = torch.Generator().manual_seed(seed)
+        spread = self._scores(torch.arange(0, n_users, -(-n_users // self._users))).std(dim=1).mean()
+        self._sharpness = float(_SPREAD / spread) if spread > 0 else 1.0
 
     def __call__(self, vectors: Represented, user_table: Tensor, item_table: Tensor) -> Tensor:
         """See `Loss`."""
         drawn = torch.randperm(len(user_table), generator=self._generator)[: self._users].to(user_table.device)
-        with torch.no_grad():
-            wanted = softmax(self._teacher.score_all(self._wanted, drawn), dim=1)
-        found = log_softmax(self._backbone.score_all(vectors, drawn), dim=1)
-        norms = user_table.square().sum(1).mean() + item_table.square().sum(1).mean()
-        return -(wanted * found).sum(1).mean() + self._training.l2 / 2 * norms
+        wanted = softmax(self._sharpness * self._scores(drawn), dim=1)
+        found = log_softmax(self._sharpness * self._backbone.score_all(vectors, drawn), dim=1)
+        return -(wanted * found).sum(1).mean()
+
+    @torch.no_grad()
+    def _scores(self, users: Tensor) -> Tensor:
+        return self._teacher.score_all(self._wanted, users)

@@ -15,6 +15,9 @@ from ciess.losses import Loss
 from ciess.progress import Progress, silent
 from ciess.tables.plan import SizePlan, prefix_mask
 
+_SMALLEST_SCALE = 1e-3
+"""What a parameter of zeros, such as a bias, counts as."""
+
 
 @dataclass(frozen=True)
 class Fitted:
@@ -38,6 +41,7 @@ def fit(
     *,
     valid: Evaluator | None = None,
     plan: SizePlan | None = None,
+    relative_to: Backbone | None = None,
     seed: int = 0,
     phase: str = "train",
     progress: Progress = silent,
@@ -51,6 +55,8 @@ def fit(
         valid: measures quality every `training.eval_every` steps; the best state is kept. The state before
             the first step counts when `plan` is given, since such a start is already trained.
         plan: sizes to hold throughout: numbers beyond a row's size are zero and stay zero.
+        relative_to: learning rates count in root mean squares of this model's parameters, each its own, so that
+            tables of any scale learn alike (as in Shazeer and Stern, Adafactor, ICML 2018, Sec. 8).
         seed: of the sizes that rows are cut to where `training.nested`.
         phase: what progress is told.
         progress: told every step.
@@ -61,7 +67,8 @@ def fit(
     if isinstance(lesson, Solver):
         advance = _sweeps(lesson, tables)
     else:
-        advance = _descent(lesson, backbone, trained, training, seed)
+        rates = [1.0] * len(trained) if relative_to is None else _scales(relative_to)
+        advance = _descent(lesson, backbone, trained, rates, training, seed)
     best = _Best(backbone, trained, valid)
     if plan is not None:
         best.measure(0)
@@ -82,16 +89,17 @@ def fit(
 
 
 def _descent(
-    loss: Loss, backbone: Backbone, trained: list[nn.Parameter], training: Training, seed: int
+    loss: Loss, backbone: Backbone, trained: list[nn.Parameter], rates: list[float], training: Training, seed: int
 ) -> Callable[[int], None]:
-    """Steps of Adam with a falling learning rate."""
+    """Steps of Adam with a falling learning rate, times each parameter's own."""
     users, items = trained[:2]
-    optimiser = torch.optim.Adam(trained, lr=training.lr, fused=True)
+    optimiser = torch.optim.Adam([{"params": [parameter]} for parameter in trained], lr=training.lr, fused=True)
     generator = torch.Generator().manual_seed(seed)
 
     def advance(step: int) -> None:
         decay = training.lr_decay ** ((step - 1) // training.lr_every)
-        optimiser.param_groups[0]["lr"] = max(training.lr_floor, training.lr * decay)
+        for group, rate in zip(optimiser.param_groups, rates, strict=True):
+            group["lr"] = rate * max(training.lr_floor, training.lr * decay)
         optimiser.zero_grad()
         if training.nested and step % 2:
             vectors = backbone.represent(*(table * _random_prefixes(table, generator) for table in (users, items)))
@@ -101,6 +109,12 @@ def _descent(
         optimiser.step()
 
     return advance
+
+
+def _scales(backbone: Backbone) -> list[float]:
+    """Root mean squares of the user table, the item table and the network's parameters; at least _SMALLEST_SCALE."""
+    parameters = [backbone.user_table, backbone.item_table, *backbone.network.values()]
+    return [max(_SMALLEST_SCALE, float(p.detach().square().mean().sqrt())) for p in parameters]
 
 
 def _sweeps(solver: Solver, tables: "_Tables") -> Callable[[int], None]:

@@ -15,11 +15,14 @@ from ciess.compress import Finish, finish
 from ciess.data import Interactions, Split
 from ciess.errors import InputError
 from ciess.evaluation import Evaluator
+from ciess.fidelity import Scratch
 from ciess.methods.td3 import TD3Settings
-from ciess.tables.plan import SizePlan, prefix_mask
+from ciess.tables.plan import SizePlan, TableShape, prefix_mask
 from ciess.training import fit
 
 Matrix = NDArray[np.float64]
+DENSE = ALS(dim=16, alpha=10.0, regularisation=4.0)
+"""For data of which every tenth pair is an interaction."""
 
 
 def plain_rows(interactions: Matrix, other: Matrix, sizes: NDArray[np.int32], alpha: float, lam: float) -> Matrix:
@@ -76,11 +79,13 @@ def test_sweeps_follow_the_dense_trajectory(sized: bool, split: Split) -> None:
     )
     dense = train.matrix.toarray().astype(float)
     items = model.item_table.detach().double().numpy().copy() * prefix_mask(item_sizes, 6).numpy()
+    # In interactions a row: the geometric mean of a user's and an item's.
+    lam = 2.0 * (dense.sum(1).mean() * dense.sum(0).mean()) ** 0.5
     costs = []
     for _ in range(4):
-        users = plain_rows(dense, items, user_sizes, 5.0, 2.0)
-        items = plain_rows(dense.T, users, item_sizes, 5.0, 2.0)
-        costs.append(cost(dense, users, items, 5.0, 2.0))
+        users = plain_rows(dense, items, user_sizes, 5.0, lam)
+        items = plain_rows(dense.T, users, item_sizes, 5.0, lam)
+        costs.append(cost(dense, users, items, 5.0, lam))
     assert costs == sorted(costs, reverse=True)
     told: list[int] = []
     recipe = dataclasses.replace(config.training, steps=4)
@@ -90,31 +95,40 @@ def test_sweeps_follow_the_dense_trajectory(sized: bool, split: Split) -> None:
     np.testing.assert_allclose(model.item_table.detach(), items, rtol=1e-3, atol=1e-4)
 
 
-def test_finishing_solves_within_the_plan_and_keeps_the_best(split: Split) -> None:
+def test_finishing_keeps_the_plan_and_the_best(split: Split) -> None:
     train, evaluator = split.train, Evaluator(split.train.matrix, split.valid.matrix)
-    config = ALS(dim=16, regularisation=10.0)
+    config = DENSE
     full = config.build(train)
     fit(full, full.solver(train), config.training, valid=evaluator)
     full.order_dimensions()
     before = full.user_table.detach().clone()
     rng = np.random.default_rng(1)
     plan = SizePlan(rng.integers(1, 5, train.n_users), rng.integers(1, 5, train.n_items), 16)
-    cut, start = finish(full, plan, Finish().lasting(0), train=train, seed=0, valid=evaluator)
-    _, kept = finish(full, plan, Finish(), train=train, seed=0, valid=evaluator)
-    solved, _ = finish(full, plan, Finish(), train=train, seed=0)
+    cut, start = finish(full, plan, Finish().lasting(0), seed=0, valid=evaluator)
+    small, kept = finish(full, plan, Finish(), seed=0, valid=evaluator)
     assert start.quality is not None
     assert kept.quality is not None
     assert kept.quality >= start.quality
-    dense = train.matrix.toarray().astype(float)
-    costs = [
-        cost(dense, *(table.detach().double().numpy() for table in (model.user_table, model.item_table)), 10.0, 10.0)
-        for model in (solved, cut)
-    ]
-    assert costs[0] < 0.99 * costs[1]
     assert torch.equal(full.user_table, before)
-    for table, sizes in ((solved.user_table, plan.user_sizes), (solved.item_table, plan.item_sizes)):
+    for table, sizes in ((small.user_table, plan.user_sizes), (small.item_table, plan.item_sizes)):
         assert not (table * (1 - prefix_mask(sizes, 16))).any()
     torch.testing.assert_close(cut.user_table.detach(), before * prefix_mask(plan.user_sizes, 16))
+
+
+def test_a_new_model_of_a_plan_is_solved_within_it(split: Split) -> None:
+    train = split.train
+    config = ALS(dim=8)
+    full = config.build(train)
+    plan = SizePlan.equal(TableShape(train.n_users, train.n_items, 8), 3)
+    found = Scratch(2).model(full, config, plan, train, seed=0)
+    solve, tables = (
+        full.solver(train, plan),
+        (full.user_table, full.item_table.detach() * prefix_mask(plan.item_sizes, 8)),
+    )
+    for _ in range(2):
+        tables = solve(*tables)
+    torch.testing.assert_close(found.user_table.detach(), tables[0], rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(found.item_table.detach(), tables[1], rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("settings", [{"alpha": -1.0}, {"regularisation": 0.0}, {"regularisation": float("nan")}])
@@ -126,7 +140,7 @@ def test_settings_without_a_solution_are_refused(settings: dict[str, float]) -> 
 def test_a_full_fit_is_good(split: Split) -> None:
     """Better than popular items, which is what a broken solver would come to at best."""
     train, evaluator = split.train, Evaluator(split.train.matrix, split.valid.matrix)
-    config = ALS(dim=16)
+    config = DENSE
     model = config.build(train)
     fitted = fit(model, model.solver(train), config.training, valid=evaluator)
     popular = torch.from_numpy(train.item_counts).float()
@@ -146,11 +160,11 @@ def test_the_whole_way(split: Split) -> None:
     phases: dict[str, int] = {}
     outcome = ciess.search(
         split,
-        backbone=ALS(dim=8),
+        backbone=dataclasses.replace(DENSE, dim=8),
         budgets=["60%"],
         method=ciess.Ciess(episodes=2, steps=2, updates=1, td3=TD3Settings(batch_size=64, hidden=16)),
         progress=lambda phase, _, total, __: phases.update({phase: total}),
     )
     assert outcome.row("ciess", "60%").kept > 0.7
     assert phases["full model"] == 15
-    assert all(total <= 15 for phase, total in phases.items() if phase.startswith(("full", "finish", "60%")))
+    assert phases["full model, all data"] <= 5

@@ -28,15 +28,16 @@ class ALS(BackboneConfig):
 
     Attributes:
         alpha: how much more an interaction weighs than a pair without one.
-        regularisation: λ, the weight of the squared norms.
+        regularisation: λ, the weight of the squared norms, in interactions a row: the geometric mean of how many a
+            user has and an item has. What weight is best grows with them.
 
     Raises:
         InputError: alpha is below 0 or regularisation not above it.
     """
 
     training: Training = field(default_factory=lambda: Training(steps=15, eval_every=1, patience=3))
-    alpha: float = 10.0
-    regularisation: float = 50.0
+    alpha: float = 15.0
+    regularisation: float = 1.3
 
     def __post_init__(self) -> None:
         if not (self.alpha >= 0 and self.regularisation > 0):
@@ -69,7 +70,8 @@ class _Sweep(Solver):
     """Users given items, then items given users."""
 
     def __init__(self, config: ALS, train: Interactions, plan: SizePlan | None) -> None:
-        self._config = config
+        self._alpha = config.alpha
+        self._regularisation = config.regularisation * len(train) / (train.n_users * train.n_items) ** 0.5
         self._sides = (train.matrix, csr_array(train.matrix.T))
         self._sizes = (None, None) if plan is None else (plan.user_sizes, plan.item_sizes)
 
@@ -79,8 +81,7 @@ class _Sweep(Solver):
         return users, self._solved(1, users)
 
     def _solved(self, side: int, other: Tensor) -> Tensor:
-        config = self._config
-        return solve_rows(self._sides[side], other, self._sizes[side], config.alpha, config.regularisation)
+        return solve_rows(self._sides[side], other, self._sizes[side], self._alpha, self._regularisation)
 
 
 @torch.no_grad()

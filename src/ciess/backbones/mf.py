@@ -12,7 +12,7 @@ from ciess.data import Interactions
 class MF(BackboneConfig):
     """Matrix factorisation trained with BPR."""
 
-    training: Training = field(default_factory=lambda: Training(lr=0.01, l2=1e-2))
+    training: Training = field(default_factory=lambda: Training(steps=600, lr=0.01, l2=1e-2))
 
     def build(self, train: Interactions, seed: int = 0) -> "MFModel":
         """Rows drawn from N(0, 0.1²)."""

@@ -1,12 +1,12 @@
 """NGCF (Wang et al., SIGIR 2019): rows passed through layers that mix a row with its neighbours' mean."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import leaky_relu, normalize
 
-from ciess.backbones.base import BackboneConfig, InnerProduct, Represented, normal_table, xavier
+from ciess.backbones.base import BackboneConfig, InnerProduct, Represented, Training, normal_table, xavier
 from ciess.backbones.graph import averaging_adjacency, hop, with_values
 from ciess.data import Interactions
 
@@ -21,6 +21,7 @@ class NGCF(BackboneConfig):
         edge_dropout: share of the graph's edges dropped in training, anew in each step.
     """
 
+    training: Training = field(default_factory=lambda: Training(steps=400, lr=0.02, l2=2e-2))
     layers: int = 3
     message_dropout: float = 0.1
     edge_dropout: float = 0.1

@@ -12,6 +12,18 @@ from ciess.tables.plan import SizePlan, TableShape
 from ciess.training import fit
 
 
+def test_network_l2_weighs_what_is_learned_beside_the_tables(split: Split) -> None:
+    model = backbone_named("ncf", dim=4).build(split.train)
+    tables = model.user_table.detach(), model.item_table.detach()
+    plain, decayed = (
+        float(BPR(model, split.train, Training(network_l2=weight), seed=0)(model.vectors(), *tables).detach())
+        for weight in (0.0, 0.5)
+    )
+    norms = sum(float(weights.detach().square().sum()) for weights in model.network.values())
+    assert norms > 1
+    assert decayed - plain == pytest.approx(0.25 * norms, rel=1e-4)
+
+
 @pytest.mark.parametrize("scale", [1.0, 100.0])
 def test_distillation_by_the_plain_formula(scale: float, split: Split) -> None:
     full, small = (backbone_named("mf", dim=4).build(split.train, seed=seed) for seed in (0, 1))

@@ -79,7 +79,8 @@ def test_learning_rates_relative_to_a_model_are_in_its_root_mean_squares(split: 
     fit(model, BPR(model, split.train, recipe, 0), recipe, relative_to=like)
     # Adam's first step is the learning rate itself; a table of zeros counts as 0.001.
     moved = [
-        float((now.detach() - then).abs().max()) for now, then in zip((model.user_table, model.item_table), before, strict=True)
+        float((now.detach() - then).abs().max())
+        for now, then in zip((model.user_table, model.item_table), before, strict=True)
     ]
     assert moved == pytest.approx([0.15, 0.00005], rel=1e-2)
 

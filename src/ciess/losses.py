@@ -30,7 +30,8 @@ class BPR:
     Args:
         backbone: scores.
         train: interactions to learn.
-        training: its batch size counts triplets; its l2 weighs the squared norms of a triplet's rows.
+        training: its batch size counts triplets; its l2 weighs the squared norms of a triplet's rows, its network_l2
+            those of what is learned beside the tables.
         seed: of the triplets.
     """
 
@@ -41,7 +42,11 @@ class BPR:
     def __call__(self, vectors: Represented, user_table: Tensor, item_table: Tensor) -> Tensor:
         """See `Loss`."""
         triplets = self._sampler.sample(self._training.batch_size)
-        return bpr_loss(self._backbone, vectors, user_table, item_table, triplets, self._training.l2)
+        loss = bpr_loss(self._backbone, vectors, user_table, item_table, triplets, self._training.l2)
+        if self._training.network_l2:
+            norms = torch.stack([weights.square().sum() for weights in self._backbone.network.values()])
+            loss = loss + self._training.network_l2 / 2 * norms.sum()
+        return loss
 
 
 def bpr_loss(

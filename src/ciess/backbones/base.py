@@ -134,6 +134,8 @@ class Training:
         lr_every: steps between two decays.
         lr_floor: the least learning rate.
         l2: weight of the squared norms of a triplet's rows.
+        network_l2: weight of the squared norms of what is learned beside the tables. Without it, a network can grow to
+            make up for rows that l2 keeps small.
         eval_every: steps between two measurements on validation.
         patience: measurements without a better one after which training stops.
         nested: in every other step, cut each row to a random size: the first numbers of a row learn to do without
@@ -147,6 +149,7 @@ class Training:
     lr_every: int = 50
     lr_floor: float = 1e-3
     l2: float = 1e-3
+    network_l2: float = 0.0
     eval_every: int = 50
     patience: int = 3
     nested: bool = False

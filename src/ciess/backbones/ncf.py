@@ -29,10 +29,10 @@ class NCF(BackboneConfig):
     """
 
     dim: int = 256
-    training: Training = field(default_factory=lambda: Training(batch_size=20_000, lr=0.01, l2=1e-2))
+    training: Training = field(default_factory=lambda: Training(steps=400, lr=0.01, l2=1e-2, network_l2=2e-3))
 
     def build(self, train: Interactions, seed: int = 0) -> "NCFModel":
-        """Rows drawn from N(0, 0.1²), Xavier weights.
+        """Rows drawn from N(0, 0.1²), Xavier weights; h starts as ones, so that GMF starts as matrix factorisation.
 
         Raises:
             InputError: dim is below 2.
@@ -58,8 +58,8 @@ class NCFModel(Backbone):
         hidden = xavier(mlp, 2 * mlp, generator)
         self.user_hidden, self.item_hidden = (nn.Parameter(half.clone()) for half in hidden.split(mlp, 1))
         self.hidden_bias = nn.Parameter(torch.zeros(mlp))
-        output = xavier(1, dim, generator)[0]
-        self.gmf_output, self.mlp_output = (nn.Parameter(part.clone()) for part in output.split([gmf, mlp]))
+        self.gmf_output = nn.Parameter(torch.ones(gmf))
+        self.mlp_output = nn.Parameter(xavier(1, mlp, generator)[0])
 
     def represent(self, user_table: Tensor, item_table: Tensor) -> Represented:
         """Full-width tables (n, dim) to vectors (n, dim): h∘p beside W_u m + b, q beside W_i n."""

@@ -9,6 +9,7 @@ from torch.nn.functional import leaky_relu, normalize
 from ciess.backbones.base import BackboneConfig, InnerProduct, Represented, Training, normal_table, xavier
 from ciess.backbones.graph import averaging_adjacency, hop, with_values
 from ciess.data import Interactions
+from ciess.tables.order import importance_rotation
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,9 @@ class NGCFModel(InnerProduct):
     """E′ = LeakyReLU(L E W₁ + (L E ∘ E) W₂ + b) (Wang et al., eq. 7) with L = D⁻¹(A + I), the mean over the graph.
 
     Vectors are a row and its layers' outputs, each of length 1, side by side: (layers + 1)·dim numbers.
+
+    The element-wise product allows no rotation of the rows. So the model keeps a (dim, dim) matrix that turns them
+    first: as trained it is the identity, and does nothing.
     """
 
     adjacency: Tensor
@@ -49,6 +53,8 @@ class NGCFModel(InnerProduct):
         self.item_table = normal_table(train.n_items, dim, 0.1, generator)
         self.of_means = nn.ParameterList(nn.Parameter(xavier(dim, dim, generator)) for _ in layers)
         self.of_products = nn.ParameterList(nn.Parameter(xavier(dim, dim, generator)) for _ in layers)
+        # Not learned, but a parameter, so that it is kept with what is.
+        self.turn = nn.Parameter(torch.eye(dim), requires_grad=False)
         # The authors' two biases of a layer only ever appear as their sum.
         self.biases = nn.ParameterList(nn.Parameter(torch.zeros(dim)) for _ in layers)
         for name, matrix in zip(("adjacency", "transposed", "mirror"), averaging_adjacency(train.matrix), strict=True):
@@ -64,7 +70,7 @@ class NGCFModel(InnerProduct):
             kept = self._kept(adjacency.values(), self._edge_dropout)
             adjacency = with_values(adjacency, adjacency.values() * kept)
             transposed = with_values(transposed, transposed.values() * kept.index_select(0, self.mirror))
-        rows = torch.cat([user_table, item_table])
+        rows = torch.cat([user_table, item_table]) @ self.turn
         outputs = [rows]
         for of_means, of_products, bias in zip(self.of_means, self.of_products, self.biases, strict=True):
             means = hop(adjacency, transposed, rows)
@@ -77,24 +83,11 @@ class NGCFModel(InnerProduct):
 
     @torch.no_grad()
     def order_dimensions(self) -> None:
-        """Sort the columns of both tables by the energy they bring into the vectors.
-
-        A column counts for its own energy, and for its share in what enters the first layer times the energy of all
-        layers' outputs. The element-wise product allows no rotation, only another order.
-        """
-        rows = torch.cat([self.user_table, self.item_table])
-        energy = rows.square().sum(0)
-        if len(self.biases):
-            means = hop(self.adjacency, self.transposed, rows)
-            entering = means.square().sum(0) * self.of_means[0].square().sum(1)
-            entering += (means * rows).square().sum(0) * self.of_products[0].square().sum(1)
-            energy += entering / entering.sum() * len(rows) * len(self.biases)
-        order = energy.argsort(descending=True, stable=True)
+        """Rotate the rows, so that cutting them short loses least, and let the model turn them back."""
+        rotation = importance_rotation(torch.cat([self.user_table, self.item_table]))
         for table in (self.user_table, self.item_table):
-            table.copy_(table[:, order])
-        for weights in (self.of_means[:1], self.of_products[:1]):
-            for first in weights:
-                first.copy_(first[order])
+            table.copy_(table @ rotation)
+        self.turn.copy_(rotation.T @ self.turn)
 
     def _kept(self, like: Tensor, dropout: float) -> Tensor:
         """A fresh mask: 0 where dropped, and 1 / (1 − dropout) elsewhere."""

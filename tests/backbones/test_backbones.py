@@ -59,7 +59,7 @@ def test_gradients_of_pairs_equal_those_of_plain_gathers(name: str, repeats: int
     vectors = model.represent(model.user_table, model.item_table)
     plain = gradients((vectors.users[users][:, None] * vectors.items[items]).sum(2))
     for one, other in zip(fast, plain, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -173,7 +173,7 @@ def test_averaging_adjacency_by_hand(tiny: Interactions) -> None:
 
 def plain_ngcf(model: NGCFModel, adjacency: Tensor) -> Tensor:
     """Vectors of users and items by Wang et al.'s equation 7, the self-loop in the matrix."""
-    rows = torch.cat([model.user_table, model.item_table])
+    rows = torch.cat([model.user_table, model.item_table]) @ model.turn
     outputs = [rows]
     for w1, w2, bias in zip(model.of_means, model.of_products, model.biases, strict=True):
         inner = adjacency @ rows @ w1 + ((adjacency @ rows) * rows) @ w2 + bias
@@ -190,21 +190,18 @@ def test_ngcf_by_dense_formulas(tiny: Interactions) -> None:
     torch.testing.assert_close(torch.cat(model.vectors()), expected)
     weights = torch.randn(expected.shape, generator=torch.Generator().manual_seed(0))
     found = torch.cat(model.represent(model.user_table, model.item_table))
-    gradients = [
-        torch.autograd.grad((vectors * weights).sum(), list(model.parameters())) for vectors in (found, expected)
-    ]
+    learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    gradients = [torch.autograd.grad((vectors * weights).sum(), learned) for vectors in (found, expected)]
     for one, other in zip(*gradients, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 
 
-def test_ngcf_puts_the_loudest_columns_first(split: Split) -> None:
+def test_ngcf_rotates_rows_so_that_the_first_columns_hold_the_most_they_can(split: Split) -> None:
     model = build("ngcf", split.train, dim=6)
-    with torch.no_grad():
-        for table in (model.user_table, model.item_table):
-            table *= torch.tensor([0.1, 3, 0.5, 2, 0.2, 1])
-    energy = model.user_table.square().sum(0)
+    values = torch.linalg.svdvals(torch.cat([model.user_table, model.item_table]).detach().double())
     model.order_dimensions()
-    torch.testing.assert_close(model.user_table.square().sum(0), energy[torch.tensor([1, 3, 5, 2, 4, 0])])
+    energy = torch.cat([model.user_table, model.item_table]).detach().double().square().sum(0)
+    torch.testing.assert_close(energy, values**2, rtol=1e-4, atol=1e-4)
 
 
 def test_ngcf_drops_only_while_it_trains(split: Split) -> None:
@@ -244,8 +241,9 @@ def test_dropped_edges_are_dropped_both_ways_and_made_up_for(dropout: float, spl
 def test_a_seed_fixes_all_that_is_learned(name: str, tiny: Interactions) -> None:
     first, again, other = (list(backbone_named(name, dim=4).build(tiny, seed=seed).parameters()) for seed in (0, 0, 1))
     assert all(torch.equal(one, two) for one, two in zip(first, again, strict=True))
-    # Biases start as zeros and NCF's h as ones, whatever the seed.
-    assert not any(torch.equal(one, two) and one.std() > 0 for one, two in zip(first, other, strict=True))
+    # Biases start as zeros, NCF's h as ones and NGCF's turn as the identity, whatever the seed.
+    for one, two in zip(first, other, strict=True):
+        assert not torch.equal(one, two) or set(one.unique().tolist()) <= {0.0, 1.0}
 
 
 @pytest.mark.parametrize("config", [MF(dim=16), LightGCN(layers=2), ALS(alpha=3.0), NCF(), NGCF(edge_dropout=0.2)])

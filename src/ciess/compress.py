@@ -22,13 +22,13 @@ class Finish:
 
     Attributes:
         refit_steps: steps of the least-squares refit before training.
-        training: distillation from the full model; its batch size counts users, its learning rate root mean squares of
+        training: distillation from the full model; its batch size counts scores, its learning rate root mean squares of
             the full model's parameters.
     """
 
     refit_steps: int = 3
     training: Training = field(
-        default_factory=lambda: Training(steps=120, batch_size=1024, lr=0.4, lr_every=4, eval_every=30, patience=2)
+        default_factory=lambda: Training(steps=120, batch_size=2_000_000, lr=0.4, lr_every=4, eval_every=30, patience=2)
     )
 
     def lasting(self, steps: int) -> "Finish":

@@ -10,8 +10,6 @@ from ciess.backbones.base import Backbone, Represented, Training
 from ciess.data import Interactions
 from ciess.data.sampling import Triplets, TripletSampler
 
-_SCORES_IN_A_STEP = 4_000_000
-"""The most scores of one step of distillation: its memory does not grow with users × items."""
 _SPREAD = 2.0
 """Standard deviation of a user's scores that distillation scales the full model's to, so that its softmax is neither
 nearly flat, as of ALS' scores in 0 to 1, nor nearly one item's."""
@@ -61,35 +59,44 @@ def bpr_loss(
 
 
 class Distillation:
-    """Cross-entropy against the full model's softmax over all items (Hinton et al., 2015, arXiv 1503.02531).
+    """Cross-entropy against the full model's softmax over items (Hinton et al., 2015, arXiv 1503.02531).
 
-    A small model that learns from the full one's scores of every item comes closer to it, and sooner, than one
-    that learns from triplets: each step compares some users' whole rankings. All scores are multiplied by one
+    A small model that learns from the full one's scores comes closer to it, and sooner, than one that learns from
+    triplets: each step compares whole rankings, of some users over some items. All scores are multiplied by one
     number, so that models whose scores come on any scale learn alike.
 
     Args:
         backbone: the small model; scores.
         teacher: the full model.
-        training: its batch size counts users.
-        seed: of the users drawn.
+        training: its batch size counts scores: of the users and of the items, the same share is drawn for each step.
+        seed: of the draws.
     """
 
     def __init__(self, backbone: Backbone, teacher: Backbone, training: Training, seed: int) -> None:
         self._backbone, self._teacher = backbone, teacher
         self._wanted = teacher.vectors()
-        n_users, n_items = len(teacher.user_table), len(teacher.item_table)
-        self._users = min(training.batch_size, n_users, max(1, _SCORES_IN_A_STEP // n_items))
+        self._share = min(1.0, (training.batch_size / (len(self._wanted.users) * len(self._wanted.items))) ** 0.5)
         self._generator = torch.Generator().manual_seed(seed)
-        spread = self._scores(torch.arange(0, n_users, -(-n_users // self._users))).std(dim=1).mean()
-        self._sharpness = float(_SPREAD / spread) if spread > 0 else 1.0
+        users, items = (torch.arange(0, len(side), int(1 / self._share)) for side in self._wanted)
+        spread = float(self._taught(users, items).std(dim=1).mean())
+        self._sharpness = _SPREAD / spread if spread > 0 else 1.0
 
     def __call__(self, vectors: Represented, user_table: Tensor, item_table: Tensor) -> Tensor:
         """See `Loss`."""
-        drawn = torch.randperm(len(user_table), generator=self._generator)[: self._users].to(user_table.device)
-        wanted = softmax(self._sharpness * self._scores(drawn), dim=1)
-        found = log_softmax(self._sharpness * self._backbone.score_all(vectors, drawn), dim=1)
-        return -(wanted * found).sum(1).mean()
+        users, items = (self._drawn(len(side)).to(side.device) for side in vectors)
+        wanted = softmax(self._sharpness * self._taught(users, items), dim=1)
+        learned = self._backbone.score_all(_among(vectors, items), users)
+        return -(wanted * log_softmax(self._sharpness * learned, dim=1)).sum(1).mean()
+
+    def _drawn(self, count: int) -> Tensor:
+        # Two items at least: one alone has nothing to be ranked against.
+        return torch.randperm(count, generator=self._generator)[: max(2, round(self._share * count))]
 
     @torch.no_grad()
-    def _scores(self, users: Tensor) -> Tensor:
-        return self._teacher.score_all(self._wanted, users)
+    def _taught(self, users: Tensor, items: Tensor) -> Tensor:
+        return self._teacher.score_all(_among(self._wanted, items), users)
+
+
+def _among(vectors: Represented, items: Tensor) -> Represented:
+    """With these items only."""
+    return Represented(vectors.users, vectors.items[items])

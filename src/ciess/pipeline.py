@@ -109,6 +109,7 @@ class _Run:
         self.split, self.config, self.seed, self.progress = split, config, seed, progress
         self.method = dataclasses.replace(method, seed=seed)
         self.beside, self.finishing = beside, finishing
+        self._finished: dict[SizePlan, _Finished] = {}
         self.valid = Evaluator(split.train.matrix, split.valid.matrix, users=_sample(split.valid, seed))
 
     def outcome(self, budgets: list[Budget]) -> Outcome:
@@ -122,18 +123,18 @@ class _Run:
         kept = chosen.by_method["ciess"]
         wanted = kept.values() if test is None else [e for plans in chosen.by_method.values() for e in plans.values()]
         # Where methods agree, they share one plan, which is built once.
-        models = {each: self._build(full, data, each, settings) for each in dict.fromkeys(wanted)}
+        built = {each.plan: each for each in wanted}
+        models = {plan: self._build(full, data, each, settings) for plan, each in built.items()}
         if test is None:
-            shown = {each: each.valid for plans in chosen.by_method.values() for each in plans.values()}
-            shown[chosen.full] = chosen.full.valid
+            shown = {each.plan: each.valid for _, _, each in _lines(chosen)}
         else:
-            shown = {each: model.evaluate(test) for each, model in models.items()}
-            shown[chosen.full] = _evaluate(full, Evaluator(data.matrix, test.matrix))
+            shown = {plan: model.evaluate(test) for plan, model in models.items()}
+            shown[chosen.full.plan] = _evaluate(full, Evaluator(data.matrix, test.matrix))
         return Outcome(
-            models={budget: models[each] for budget, each in kept.items()},
+            models={budget: models[each.plan] for budget, each in kept.items()},
             plans={budget: each.plan for budget, each in kept.items()},
             rows=_rows(chosen, shown),
-            evaluations={(method, budget): shown[each] for method, budget, each in _lines(chosen)},
+            evaluations={(method, budget): shown[each.plan] for method, budget, each in _lines(chosen)},
             shown="validation" if test is None else "test",
             trace=chosen.trace,
             settings=settings,
@@ -186,28 +187,28 @@ class _Run:
         return fitted
 
     def _finish(self, full: Backbone, plan: SizePlan, phase: str, search_seconds: float = 0.0) -> _Finished:
-        small, fitted = finish(
-            full,
-            plan,
-            self.finishing,
-            seed=self.seed,
-            valid=self.valid,
-            phase=phase,
-            progress=self.progress,
-        )
-        return _Finished(small, plan, fitted, _evaluate(small, self.valid), search_seconds + fitted.seconds)
+        """Bring a plan to its best, once: methods that come to the same plan share what came of it."""
+        if plan not in self._finished:
+            small, fitted = finish(
+                full, plan, self.finishing, seed=self.seed, valid=self.valid, phase=phase, progress=self.progress
+            )
+            self._finished[plan] = _Finished(small, plan, fitted, _evaluate(small, self.valid), fitted.seconds)
+        done = self._finished[plan]
+        return dataclasses.replace(done, seconds=search_seconds + done.seconds)
 
     def _build(self, full: Backbone, data: Interactions, chosen: _Finished, about: dict[str, Any]) -> CompressedModel:
         """The chosen plan on all data: what was finished on train follows the full model that trained on."""
-        small, _ = finish(
-            full,
-            chosen.plan,
-            self.finishing.resumed(),
-            seed=self.seed,
-            start=chosen.model,
-            phase="finish, all data",
-            progress=self.progress,
-        )
+        small = chosen.model
+        if self.config.training.steps:
+            small, _ = finish(
+                full,
+                chosen.plan,
+                self.finishing.resumed(),
+                seed=self.seed,
+                start=small,
+                phase="finish, all data",
+                progress=self.progress,
+            )
         return CompressedModel.pack(self.config, small, chosen.plan, data, about)
 
     def _settings(self, budgets: list[Budget]) -> dict[str, Any]:
@@ -260,14 +261,14 @@ def _lines(chosen: _Chosen) -> list[tuple[str, str, _Finished]]:
     return lines
 
 
-def _rows(chosen: _Chosen, shown: dict[_Finished, Evaluation]) -> list[Row]:
-    full_quality = float(shown[chosen.full].quality.mean())
+def _rows(chosen: _Chosen, shown: dict[SizePlan, Evaluation]) -> list[Row]:
+    full_quality = float(shown[chosen.full.plan].quality.mean())
     return [
         Row(
             method=method,
             budget=budget,
-            metrics=shown[each].means(),
-            kept=float(shown[each].quality.mean()) / full_quality,
+            metrics=shown[each.plan].means(),
+            kept=float(shown[each.plan].quality.mean()) / full_quality,
             valid_quality=float(each.valid.quality.mean()),
             table_bytes=stored_bytes(each.plan) if budget else each.plan.shape.full_bytes,
             user_size=float(each.plan.user_sizes.mean()),

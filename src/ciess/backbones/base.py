@@ -63,7 +63,7 @@ class Backbone(nn.Module, ABC):
 
     @abstractmethod
     def score_all(self, vectors: Represented, users: Tensor) -> Tensor:
-        """Score users, (b,) rows, against every item: (b, n_items)."""
+        """Score users, (b,) rows, against every item that has a vector in `vectors`: (b, n_items)."""
 
     def order_dimensions(self) -> None:
         """Bring the columns of trained tables in order of falling importance, in place; every score stays the same.

@@ -69,7 +69,7 @@ class Ciess:
         walk_length: steps of the random walk; 0 leaves it out.
         walk_threshold: the largest difference of neighbouring sizes on the walk (t).
         peers: groups of like popularity whose entities share the quality and size they see; 0 for none.
-        finalists: candidates returned for each budget, beside equal sizes.
+        finalists: candidates returned for each budget, beside equal sizes and the plans that it started from.
         td3: settings of TD3.
     """
 
@@ -179,6 +179,7 @@ class _Search:
         self.prices = {budget: [price, price] for budget in problem.budgets}
         self.peak_items = problem.item_quality(problem.full.user_quality)
         self.found: dict[Budget, list[Candidate]] = {budget: [] for budget in problem.budgets}
+        self.started: dict[Budget, list[Candidate]] = {budget: [] for budget in problem.budgets}
         self.trace: list[dict[str, float | str]] = []
         if settings.start is not None:
             self._start_from(settings.start)
@@ -186,7 +187,8 @@ class _Search:
     def _start_from(self, rule: Popularity) -> None:
         """Take over the rule's plans, and teach both actors to act so."""
         started = dataclasses.replace(rule, seed=self.settings.seed).search(self.problem)
-        self.found, self.trace = started.best, started.trace
+        self.started, self.trace = started.best, started.trace
+        self.found = {budget: list(candidates) for budget, candidates in started.best.items()}
         lessons: list[list[tuple[Tensor, Tensor]]] = [[], []]
         for budget, [best, *_] in started.best.items():
             first = self._first_states(budget)
@@ -218,13 +220,14 @@ class _Search:
         self._measure([self._to_sizes(side.agent.act(s)) for side, s in self._each(states)], budget, episode, "act")
 
     def result(self) -> SearchResult:
-        """The finalists of each budget and equal sizes, the best first."""
+        """The finalists of each budget, the plans it started from and equal sizes, the best first."""
         equal = EqualSizes().search(self.problem)
         best = {}
         for budget, found in self.found.items():
             if not self.settings.fill:
                 found = [self._filled(each.plan, budget) for each in found]
-            best[budget] = sorted(found + equal.best[budget], key=lambda candidate: -candidate.quality)
+            plans = {each.plan: each for each in [*found, *self.started[budget], *equal.best[budget]]}
+            best[budget] = sorted(plans.values(), key=lambda candidate: -candidate.quality)
         return SearchResult(best, self.trace)
 
     def _filled(self, plan: SizePlan, budget: Budget) -> Candidate:

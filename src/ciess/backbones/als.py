@@ -112,25 +112,46 @@ def solve_rows(
     starts, columns, found = (
         torch.from_numpy(a).to(device) for a in (interactions.indptr, interactions.indices, counts)
     )
-    kept = torch.full((len(counts),), width, device=device) if sizes is None else torch.as_tensor(sizes, device=device)
+    kept = None if sizes is None else torch.as_tensor(sizes, device=device)
     gramian = other.T @ other + regularisation * torch.eye(width, dtype=other.dtype, device=device)
     # One more row, of zeros, for rows with fewer interactions than the longest of their chunk.
     padded = torch.cat([other, other.new_zeros(1, width)])
+    # By the Gramian: what each row of the other table would come to if it stood alone.
+    alone = torch.cholesky_solve(padded.T, torch.linalg.cholesky(gramian)).T
     solved = other.new_zeros(len(counts), width)
     for rows, longest in _chunks(counts, width):
         rows = rows.to(device)
-        size = int(kept[rows].max())
         place = torch.arange(longest, device=device)
         stored = (starts[rows, None] + place).clamp(max=len(columns) - 1)
         theirs = torch.where(place < found[rows, None], columns[stored], len(other))
-        factors = padded[:, :size][theirs]
-        mask = (torch.arange(size, device=device) < kept[rows, None]).to(other.dtype)
-        systems = torch.baddbmm(gramian[:size, :size], factors.mT, factors, alpha=alpha)
-        # Beyond a row's size stands the identity against zeros: those numbers come out as zero.
-        systems = systems * mask[:, :, None] * mask[:, None, :] + torch.diag_embed(1 - mask)
-        wanted = (1 + alpha) * factors.sum(1) * mask
-        solved[rows, :size] = torch.cholesky_solve(wanted[:, :, None], torch.linalg.cholesky(systems))[:, :, 0]
+        if kept is not None:
+            size = int(kept[rows].max())
+            mask = (torch.arange(size, device=device) < kept[rows, None]).to(other.dtype)
+            solved[rows, :size] = _solve_wide(padded[:, :size][theirs], gramian[:size, :size], mask, alpha)
+        elif longest < width:
+            solved[rows] = _solve_few(padded[theirs], alone[theirs], alpha)
+        else:
+            solved[rows] = _solve_wide(padded[theirs], gramian, other.new_ones(len(rows), width), alpha)
     return solved
+
+
+def _solve_wide(factors: Tensor, gramian: Tensor, mask: Tensor, alpha: float) -> Tensor:
+    """(b, size) rows by a system of their size: factors (b, n, size) of their interactions, mask (b, size)."""
+    systems = torch.baddbmm(gramian, factors.mT, factors, alpha=alpha)
+    # Beyond a row's size stands the identity against zeros: those numbers come out as zero.
+    systems = systems * mask[:, :, None] * mask[:, None, :] + torch.diag_embed(1 - mask)
+    wanted = (1 + alpha) * factors.sum(1) * mask
+    return torch.cholesky_solve(wanted[:, :, None], torch.linalg.cholesky(systems))[:, :, 0]
+
+
+def _solve_few(factors: Tensor, alone: Tensor, alpha: float) -> Tensor:
+    """(b, width) rows by a system of as many unknowns as interactions, which are fewer (Woodbury's identity).
+
+    With G the Gramian and F a row's factors, (G + α FᵀF)⁻¹ Fᵀ = G⁻¹ Fᵀ (I + α F G⁻¹ Fᵀ)⁻¹; `alone` is F G⁻¹.
+    """
+    systems = torch.baddbmm(torch.eye(factors.shape[1]).to(factors), factors, alone.mT, alpha=alpha)
+    weights = torch.cholesky_solve(torch.ones_like(factors[:, :, :1]), torch.linalg.cholesky(systems))
+    return (1 + alpha) * (weights * alone).sum(1)
 
 
 def _chunks(counts: NDArray[np.integer], width: int) -> Iterator[tuple[Tensor, int]]:

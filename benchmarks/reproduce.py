@@ -1,7 +1,8 @@
 """Our table beside the published one: `python benchmarks/reproduce.py DATA --name ml-1m`.
 
 A cell is one backbone and seed: a whole `ciess.search` with equal sizes, mixed random, the popularity rule and, with
-`--ablation`, CIESS from nothing, with other noise and without the random walk, all with the same full model, fidelity and finish.
+`--ablation`, CIESS from nothing, with other noise and without the random walk, all with the same full model, fidelity
+and finish.
 Each cell is kept as JSON under `--out` when it is done, and not run again: the same command takes up a stopped run.
 The tables are printed from the cells, and kept beside them as Markdown.
 """

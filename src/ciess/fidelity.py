@@ -80,3 +80,8 @@ class Scratch:
         training = config.training if self.steps is None else config.training.lasting(self.steps)
         fit(small, small.solver(train, plan) or BPR(small, train, training, seed), training, plan=plan)
         return small
+
+
+def suiting(backbone: Backbone) -> Truncate | FineTune:
+    """The cheapest fidelity that ranks a backbone's plans well (benchmarks/fidelity.py)."""
+    return Truncate() if backbone.rows_stand_alone else FineTune()

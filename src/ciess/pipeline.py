@@ -17,6 +17,7 @@ from ciess.compress import Finish, finish
 from ciess.data import Interactions, Split, split_random
 from ciess.errors import InputError
 from ciess.evaluation import Evaluation, Evaluator
+from ciess.fidelity import suiting
 from ciess.losses import BPR
 from ciess.methods.ciess import Ciess
 from ciess.methods.equal import EqualSizes
@@ -145,9 +146,11 @@ class _Run:
         train = self.split.train
         full = self.config.build(train, self.seed)
         # Made before training too: a budget that cannot be met is refused at once, not after minutes.
-        Problem(full, self.config, train, self.valid, budgets, self.method.fidelity)
+        fidelity = self.method.fidelity or suiting(full)
+        self.method = dataclasses.replace(self.method, fidelity=fidelity)
+        Problem(full, self.config, train, self.valid, budgets, fidelity)
         fitted = self._fit(full, train, self.config.training, "full model", self.valid)
-        problem = Problem(full, self.config, train, self.valid, budgets, self.method.fidelity, self.seed, self.progress)
+        problem = Problem(full, self.config, train, self.valid, budgets, fidelity, self.seed, self.progress)
         equal = {
             budget: self._finish(full, baseline.plan, f"{budget} equal sizes")
             for budget, [baseline] in EqualSizes().search(problem).best.items()
@@ -197,15 +200,19 @@ class _Run:
         return dataclasses.replace(done, seconds=search_seconds + done.seconds)
 
     def _build(self, full: Backbone, data: Interactions, chosen: _Finished, about: dict[str, Any]) -> CompressedModel:
-        """The chosen plan on all data: what was finished on train follows the full model that trained on."""
+        """The chosen plan on all data: what was finished on train follows the full model that trained on.
+
+        What training made no better on validation is cut from the full model, here too.
+        """
         small = chosen.model
         if self.config.training.steps:
+            learned = chosen.fitted.steps > 0
             small, _ = finish(
                 full,
                 chosen.plan,
-                self.finishing.resumed(),
+                self.finishing.resumed() if learned else self.finishing.lasting(0),
                 seed=self.seed,
-                start=small,
+                start=small if learned else None,
                 phase="finish, all data",
                 progress=self.progress,
             )

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from torch import Tensor
 
-from ciess.backbones.base import BackboneConfig, Rotatable, Solver, Training, normal_table
+from ciess.backbones.base import BackboneConfig, Solver, Training, TwoTables, normal_table
 from ciess.data import Interactions
 from ciess.errors import InputError
 from ciess.tables.plan import SizePlan
@@ -51,7 +51,7 @@ class ALS(BackboneConfig):
         return ALSModel(train.n_users, train.n_items, self, seed)
 
 
-class ALSModel(Rotatable):
+class ALSModel(TwoTables):
     """Two tables, scored by inner products; each row is solved for, the other side's given."""
 
     def __init__(self, n_users: int, n_items: int, config: ALS, seed: int) -> None:

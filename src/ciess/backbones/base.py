@@ -43,6 +43,8 @@ class Backbone(nn.Module, ABC):
     item_table: nn.Parameter
     separable: ClassVar[bool] = False
     """Whether vectors are linear in the tables and each column of the tables only reaches the same column of them."""
+    rows_stand_alone: ClassVar[bool] = False
+    """Whether the tables are the vectors: no graph or network makes up for what a row loses when it is cut short."""
 
     def represent(self, user_table: Tensor, item_table: Tensor) -> Represented:
         """From tables (n, width) to the vectors that are scored. Default: the tables themselves."""
@@ -120,6 +122,12 @@ class Rotatable(InnerProduct):
         rotation = importance_rotation(self.vectors().users)
         for table in (self.user_table, self.item_table):
             table.copy_(table @ rotation)
+
+
+class TwoTables(Rotatable):
+    """Inner products of the tables' rows themselves."""
+
+    rows_stand_alone = True
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
-from ciess.backbones.base import BackboneConfig, Rotatable, Training
+from ciess.backbones.base import BackboneConfig, Training, TwoTables
 from ciess.data import Interactions
 from ciess.errors import InputError
 
@@ -121,7 +121,7 @@ class Factors(BackboneConfig):
         return FactorsModel(*(np.empty((n, 0), dtype=np.float32) for n in (train.n_users, train.n_items)))
 
 
-class FactorsModel(Rotatable):
+class FactorsModel(TwoTables):
     """Two given tables, scored by inner products."""
 
     def __init__(self, users: _Table, items: _Table) -> None:

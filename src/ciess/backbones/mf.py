@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from ciess.backbones.base import BackboneConfig, Rotatable, Training, normal_table
+from ciess.backbones.base import BackboneConfig, Training, TwoTables, normal_table
 from ciess.data import Interactions
 
 
@@ -19,7 +19,7 @@ class MF(BackboneConfig):
         return MFModel(train.n_users, train.n_items, self.dim, seed)
 
 
-class MFModel(Rotatable):
+class MFModel(TwoTables):
     """Two tables, scored by inner products."""
 
     def __init__(self, n_users: int, n_items: int, dim: int, seed: int) -> None:

@@ -39,7 +39,8 @@ class Ciess:
     - It starts from the best simple rule: actors learn to act as the popularity rule that was best.
     - How much each side gets is no entity's choice: the share is the rule's, strays a little at every step, and
       stays where a plan was the best so far. No entity's reward tells what moving memory between the sides is worth.
-    - Plans are measured after a few steps of distillation, which ranks them as a full finish does.
+    - Plans are measured by cutting the full model, where rows stand alone; else after a few steps of distillation,
+      since there a mere cut misleads.
     - Sizes are actions on a logarithmic scale: at tight budgets the paper's linear scale leaves all sizes in a
       corner of the action's range.
     - Rewards count what an entity adds to the users' summed quality: a user the quality it lost against the full
@@ -55,7 +56,7 @@ class Ciess:
         steps: steps of an episode (T).
         updates: TD3 updates of each side at every step.
         seed: of everything random.
-        fidelity: how plans are measured.
+        fidelity: how plans are measured; None for what suits the backbone, see `suiting`.
         start: the simple rule to start from; None starts from nothing.
         fill: scale every plan onto the episode's budget before it is measured; else a plan is measured as the
             policy wants it, and the best are scaled onto each budget at the end.
@@ -77,7 +78,7 @@ class Ciess:
     steps: int = 4
     updates: int = 4
     seed: int = 0
-    fidelity: Truncate | FineTune | Scratch = field(default_factory=FineTune)
+    fidelity: Truncate | FineTune | Scratch | None = None
     start: Popularity | None = field(default_factory=Popularity)
     fill: bool = True
     log_sizes: bool = True

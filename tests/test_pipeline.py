@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 import ciess
-from ciess.backbones import Training
+from ciess.backbones import Training, backbone_named
+from ciess.compress import Finish
 from ciess.data import Interactions, Split
 from ciess.errors import InputError
 from ciess.methods.mixed import MixedRandom
@@ -113,6 +114,30 @@ def test_methods_beside_ciess_are_measured_by_the_same_rules(split: Split) -> No
     for row in found.rows:
         evaluation = found.evaluations[row.method, row.budget]
         assert evaluation["ndcg@20"] == row.metrics["ndcg@20"]
+
+
+@pytest.mark.parametrize(("name", "fidelity"), [("mf", "Truncate"), ("als", "Truncate"), ("lightgcn", "FineTune")])
+def test_plans_are_measured_by_what_suits_the_backbone(name: str, fidelity: str, split: Split) -> None:
+    training = Training(steps=2, batch_size=100, eval_every=1)
+    backbone = backbone_named(name, dim=4, training=training)
+    found = ciess.search(split, backbone=backbone, budgets=["60%"], method=QUICK, finishing=Finish().lasting(0))
+    assert found.settings["method"]["fidelity"]["name"] == fidelity
+
+
+def test_what_distillation_makes_no_better_is_cut_from_the_full_model_on_all_data(split: Split) -> None:
+    phases: dict[str, int] = {}
+    hurting = Finish(training=Training(steps=4, lr=1000.0, eval_every=2))
+    found = ciess.search(
+        split,
+        backbone=BACKBONE,
+        budgets=["30%"],
+        method=QUICK,
+        finishing=hurting,
+        progress=lambda phase, _, total, __: phases.update({phase: total}),
+    )
+    assert phases["full model, all data"] > 0
+    assert "finish, all data" not in phases
+    assert found.row("equal", "30%").kept > 0.5
 
 
 def test_choices_are_measured_on_a_sample_where_all_would_take_long(

@@ -66,7 +66,6 @@ def main() -> None:
     settings = tyro.cli(Reproduce, description="Our table beside the published one.")
     torch.set_num_threads(settings.threads)
     console, folder = Console(width=120), settings.out / settings.name
-    cells = []
     for backbone in settings.backbones:
         for seed in settings.seeds:
             path = folder / f"{backbone}-{seed}.json"
@@ -74,11 +73,9 @@ def main() -> None:
                 beside = beside_ciess(seed, settings.ablation and backbone == settings.backbones[0])
                 console.rule(f"{backbone}, seed {seed}")
                 config = RECIPES.get((settings.name, backbone)) or backbone_named(backbone)
-                keep(
-                    path, {"backbone": backbone, **run(settings.data, config, settings.budgets, seed, beside, console)}
-                )
-            cells.append(json.loads(path.read_text()))
-    text = report(settings, cells)
+                cell = run(settings.data, config, settings.budgets, seed, beside, console)
+                keep(path, {"backbone": backbone, **cell})
+    text = report(settings.name, [json.loads(path.read_text()) for path in sorted(folder.glob("*-[0-9]*.json"))])
     (folder / "README.md").write_text(text)
     console.print(text, markup=False, highlight=False, soft_wrap=True)
 
@@ -148,51 +145,49 @@ def published(name: str) -> dict[tuple[str, str, str], dict[str, float]]:
         }
 
 
-def report(settings: Reproduce, cells: list[dict[str, Any]]) -> str:
-    """The tables of all cells as Markdown."""
-    shown = published(settings.name)
-    command = f"python benchmarks/reproduce.py {settings.name.upper()} --name {settings.name}"
+def report(name: str, cells: list[dict[str, Any]]) -> str:
+    """The tables of all cells that are kept as Markdown."""
+    shown = published(name)
     lines = [
-        f"# {settings.name}",
+        f"# {name}",
         "",
-        f"`{command}`, seeds {', '.join(map(str, settings.seeds))}. Mean ± standard deviation over seeds, on test.",
+        f"`python benchmarks/reproduce.py {name.upper()} --name {name}`. Mean ± standard deviation, on test.",
         "Better: seeds in which the users' quality differs from equal sizes of the same recipe for the better with",
         "p < 0.05 (Wilcoxon's signed ranks, paired by user). Kept: share of the full model's quality. Published: the",
         "papers' Recall@20 and NDCG@20 at the same share, float32.",
         "",
     ]
-    for backbone in settings.backbones:
+    for backbone in dict.fromkeys(cell["backbone"] for cell in cells):
         mine = [cell for cell in cells if cell["backbone"] == backbone]
-        lines += [f"## {backbone}", "", *table(mine, backbone, shown), ""]
+        seeds = ", ".join(str(cell["seed"]) for cell in mine)
+        lines += [f"## {backbone}", "", f"Seeds {seeds}.", "", *table(mine, backbone, shown), ""]
     return "\n".join(lines)
 
 
 def table(
     cells: list[dict[str, Any]], backbone: str, shown: Mapping[tuple[str, str, str], dict[str, float]]
 ) -> list[str]:
-    """A line for each method and budget."""
+    """A line for each method and budget, over the seeds that have it."""
     lines = [
         "| budget | method | Recall@20 | NDCG@20 | kept | better | users' size | items' size | published |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
-    for place, first in enumerate(cells[0]["rows"]):
-        rows = [cell["rows"][place] for cell in cells]
-        equals = [
-            next((r for r in cell["rows"] if (r["method"], r["budget"]) == ("equal", first["budget"])), row)
-            for cell, row in zip(cells, rows, strict=True)
-        ]
+    by_seed = [{(row["method"], row["budget"]): row for row in cell["rows"]} for cell in cells]
+    for method, budget in max(by_seed, key=len):
+        having = [rows for rows in by_seed if (method, budget) in rows]
+        rows = [each[method, budget] for each in having]
         better = sum(
-            row["p_against_equal"] < 0.05 and row["kept"] > equal["kept"]
-            for row, equal in zip(rows, equals, strict=True)
+            row["p_against_equal"] < 0.05 and row["kept"] > each.get(("equal", budget), row)["kept"]
+            for row, each in zip(rows, having, strict=True)
         )
-        sparsity = f"{100 - float(first['budget'].rstrip('%')):g}" if first["budget"].endswith("%") else ""
-        known = shown.get((backbone, PUBLISHED_NAMES.get(first["method"], ""), sparsity))
+        sparsity = f"{100 - float(budget.rstrip('%')):g}" if budget.endswith("%") else ""
+        known = shown.get((backbone, PUBLISHED_NAMES.get(method, ""), sparsity))
         entries = [
-            first["budget"],
-            first["method"],
+            budget,
+            method,
             *(spread([row["metrics"][metric] for row in rows], 4) for metric in SHOWN),
             f"{mean(row['kept'] for row in rows):.1%}",
-            f"{better}/{len(rows)}" if first["budget"] and first["method"] != "equal" else "",
+            f"{better}/{len(rows)}" if budget and method != "equal" else "",
             f"{mean(row['user_size'] for row in rows):.1f}",
             f"{mean(row['item_size'] for row in rows):.1f}",
             " / ".join(f"{known[metric]:.4f}" for metric in SHOWN) if known else "",

@@ -41,7 +41,7 @@ class Popularity:
     rounds: int = 3
     plans: int = 6
     elite: int = 3
-    finalists: int = 2
+    finalists: int = 1
     seed: int = 0
 
     def search(self, problem: Problem) -> SearchResult:

@@ -90,7 +90,7 @@ class Ciess:
     walk_length: int = 5
     walk_threshold: int = 5
     peers: int = 32
-    finalists: int = 2
+    finalists: int = 1
     td3: TD3Settings = field(default_factory=lambda: TD3Settings(discount=0.9, batch_size=2048, hidden=64))
 
     @classmethod

@@ -79,11 +79,8 @@ def main() -> None:
 
 def study(settings: FidelityStudy, name: str, console: Console) -> dict[str, object]:
     """Quality and seconds of every plan by every fidelity."""
-    split, config, budget = (
-        split_random(ciess.read(settings.data), seed=settings.seed),
-        backbone_named(name),
-        Budget.parse(settings.budget),
-    )
+    split = split_random(ciess.read(settings.data), seed=settings.seed)
+    config, budget = backbone_named(name), Budget.parse(settings.budget)
     valid = Evaluator(split.train.matrix, split.valid.matrix)
     with ConsoleProgress(console, seconds_between_lines=60) as progress:
         full = config.build(split.train, settings.seed)
@@ -114,7 +111,7 @@ def study(settings: FidelityStudy, name: str, console: Console) -> dict[str, obj
 
 
 def varied(problem: Problem, budget: Budget, count: int, seed: int) -> list[SizePlan]:
-    """Equal sizes, a fifth mixed random, the rest rules from all over the range of the popularity search."""
+    """Equal sizes, a fifth mixed random, the rest popularity rules drawn at random."""
     rng = np.random.default_rng(seed)
     plans = [EqualSizes().search(problem).best[budget][0].plan]
     plans += [MixedRandom(seed=seed + n).search(problem).best[budget][0].plan for n in range(count // 5)]

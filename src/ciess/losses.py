@@ -1,5 +1,6 @@
 """What training lowers: BPR on interactions, and distillation from a full model."""
 
+from functools import cached_property
 from typing import Protocol
 
 import torch
@@ -74,12 +75,21 @@ class Distillation:
 
     def __init__(self, backbone: Backbone, teacher: Backbone, training: Training, seed: int) -> None:
         self._backbone, self._teacher = backbone, teacher
-        self._wanted = teacher.vectors()
-        self._share = min(1.0, (training.batch_size / (len(self._wanted.users) * len(self._wanted.items))) ** 0.5)
+        scores = len(teacher.user_table) * len(teacher.item_table)
+        self._share = min(1.0, (training.batch_size / scores) ** 0.5)
         self._generator = torch.Generator().manual_seed(seed)
+
+    # Both are made when the first step needs them: a plan that is only cut takes no step.
+
+    @cached_property
+    def _wanted(self) -> Represented:
+        return self._teacher.vectors()
+
+    @cached_property
+    def _sharpness(self) -> float:
         users, items = (torch.arange(0, len(side), int(1 / self._share)) for side in self._wanted)
         spread = float(self._taught(users, items).std(dim=1).mean())
-        self._sharpness = _SPREAD / spread if spread > 0 else 1.0
+        return _SPREAD / spread if spread > 0 else 1.0
 
     def __call__(self, vectors: Represented, user_table: Tensor, item_table: Tensor) -> Tensor:
         """See `Loss`."""

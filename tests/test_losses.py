@@ -90,3 +90,19 @@ def test_a_finish_goes_on_from_a_start(split: Split) -> None:
     assert fitted.quality is not None
     assert fitted.quality >= start
     assert not torch.equal(better.user_table[:, :3], torch.zeros_like(better.user_table[:, :3]))
+
+
+@pytest.mark.parametrize(("name", "steps"), [("mf", 30), ("lightgcn", 10)])
+def test_rows_that_stand_alone_are_drawn_as_often_when_there_are_many(name: str, steps: int, split: Split) -> None:
+    full = backbone_named(name, dim=8).build(split.train, seed=0)
+    shape = TableShape(split.train.n_users, split.train.n_items, 8)
+    a_hundredth = Training(steps=10, batch_size=shape.n_users * shape.n_items // 100)
+    taken = []
+    finish(
+        full,
+        SizePlan.equal(shape, 3),
+        Finish(training=a_hundredth, share=0.3),
+        seed=0,
+        progress=lambda phase, step, steps, note: taken.append(step),
+    )
+    assert taken[-1] == pytest.approx(steps, abs=1)

@@ -24,12 +24,15 @@ class Finish:
         refit_steps: steps of the least-squares refit before training.
         training: distillation from the full model; its batch size counts scores, its learning rate root mean squares of
             the full model's parameters.
+        share: of the users and items that the steps are meant for. Where rows stand alone and a step draws fewer, since
+            there are many, steps grow in proportion, so that each row is drawn as often.
     """
 
     refit_steps: int = 3
     training: Training = field(
         default_factory=lambda: Training(steps=120, batch_size=2_000_000, lr=0.4, lr_every=4, eval_every=30, patience=2)
     )
+    share: float = 0.3
 
     def lasting(self, steps: int) -> "Finish":
         """The same recipe with a given number of steps."""
@@ -75,10 +78,13 @@ def finish(
         with torch.no_grad():
             for table, short in zip((small.user_table, small.item_table), tables, strict=True):
                 table.copy_(pad(short, (0, plan.dim - short.shape[1])))
+    lesson, training = Distillation(small, full, settings.training, seed), settings.training
+    if full.rows_stand_alone:
+        training = training.stretched(max(1.0, settings.share / lesson.share))
     fitted = fit(
         small,
-        Distillation(small, full, settings.training, seed),
-        settings.training,
+        lesson,
+        training,
         valid=valid,
         plan=plan,
         relative_to=full,

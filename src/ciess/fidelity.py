@@ -43,7 +43,7 @@ class Truncate:
 
 def _short() -> Finish:
     training = Training(steps=20, batch_size=1_000_000, lr=0.4, lr_decay=0.5, lr_every=5)
-    return Finish(refit_steps=2, training=training)
+    return Finish(refit_steps=2, training=training, share=0.2)
 
 
 @dataclass(frozen=True)

@@ -71,12 +71,15 @@ class Distillation:
         teacher: the full model.
         training: its batch size counts scores: of the users and of the items, the same share is drawn for each step.
         seed: of the draws.
+
+    Attributes:
+        share: of the users and of the items drawn for each step.
     """
 
     def __init__(self, backbone: Backbone, teacher: Backbone, training: Training, seed: int) -> None:
         self._backbone, self._teacher = backbone, teacher
         scores = len(teacher.user_table) * len(teacher.item_table)
-        self._share = min(1.0, (training.batch_size / scores) ** 0.5)
+        self.share = min(1.0, (training.batch_size / scores) ** 0.5)
         self._generator = torch.Generator().manual_seed(seed)
 
     # Both are made when the first step needs them: a plan that is only cut takes no step.
@@ -87,7 +90,7 @@ class Distillation:
 
     @cached_property
     def _sharpness(self) -> float:
-        users, items = (torch.arange(0, len(side), int(1 / self._share)) for side in self._wanted)
+        users, items = (torch.arange(0, len(side), int(1 / self.share)) for side in self._wanted)
         spread = float(self._taught(users, items).std(dim=1).mean())
         return _SPREAD / spread if spread > 0 else 1.0
 
@@ -100,7 +103,7 @@ class Distillation:
 
     def _drawn(self, count: int) -> Tensor:
         # Two items at least: one alone has nothing to be ranked against.
-        return torch.randperm(count, generator=self._generator)[: max(2, round(self._share * count))]
+        return torch.randperm(count, generator=self._generator)[: max(2, round(self.share * count))]
 
     @torch.no_grad()
     def _taught(self, users: Tensor, items: Tensor) -> Tensor:

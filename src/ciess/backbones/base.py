@@ -166,6 +166,11 @@ class Training:
         """The same recipe for another number of steps."""
         return dataclasses.replace(self, steps=steps)
 
+    def stretched(self, by: float) -> "Training":
+        """The same recipe over `by` times the steps."""
+        steps, lr_every, eval_every = (round(by * each) for each in (self.steps, self.lr_every, self.eval_every))
+        return dataclasses.replace(self, steps=steps, lr_every=lr_every, eval_every=eval_every)
+
     def resumed(self, steps: int) -> "Training":
         """What a model that was trained for `steps` takes to learn what is added: a third of the steps and the rate."""
         return dataclasses.replace(self, steps=-(-steps // 3), lr=self.lr / 3)

@@ -23,7 +23,8 @@ from rich.console import Console
 from scipy.stats import ttest_1samp
 
 import ciess
-from ciess.backbones import BackboneConfig, backbone_named
+from ciess.backbones import BackboneConfig, Training, backbone_named
+from ciess.compress import Finish
 from ciess.methods.mixed import MixedRandom
 from ciess.methods.noise import Noise
 from ciess.methods.popularity import Popularity
@@ -37,6 +38,12 @@ PUBLISHED_NAMES = {"equal": "ES", "mixed random": "MR", "ciess": "CIESS"}
 SHOWN = ("recall@20", "ndcg@20")
 RECIPES: dict[tuple[str, str], BackboneConfig] = {("gowalla", "als"): ciess.ALS(alpha=31, regularisation=1.5)}
 """What differs from a backbone's own settings on a data set, found on validation."""
+FINISHES = {
+    ("ml-1m", "ncf"): Training(steps=60, batch_size=1_000_000, lr=0.3, lr_every=3, eval_every=20, patience=2),
+    ("ml-1m", "ngcf"): Training(steps=60, batch_size=2_000_000, lr=0.3, lr_every=3, eval_every=20, patience=2),
+    ("gowalla", "als"): Training(steps=120, batch_size=5_000_000, lr=0.3, lr_every=5, eval_every=30, patience=2),
+}
+"""What differs from the usual finish: fewer steps where each is dear, larger ones where there are many rows."""
 
 
 @dataclass(frozen=True)
@@ -72,8 +79,10 @@ def main() -> None:
             if not path.exists():
                 beside = beside_ciess(seed, settings.ablation and backbone == settings.backbones[0])
                 console.rule(f"{backbone}, seed {seed}")
-                config = RECIPES.get((settings.name, backbone)) or backbone_named(backbone)
-                cell = run(settings.data, config, settings.budgets, seed, beside, console)
+                key = settings.name, backbone
+                config = RECIPES.get(key) or backbone_named(backbone)
+                finishing = Finish(training=FINISHES[key]) if key in FINISHES else Finish()
+                cell = run(settings.data, config, finishing, settings.budgets, seed, beside, console)
                 keep(path, {"backbone": backbone, **cell})
     text = report(settings.name, [json.loads(path.read_text()) for path in sorted(folder.glob("*-[0-9]*.json"))])
     (folder / "README.md").write_text(text)
@@ -101,6 +110,7 @@ def beside_ciess(seed: int, ablation: bool) -> dict[str, Method]:
 def run(
     data: Path,
     backbone: BackboneConfig,
+    finishing: Finish,
     budgets: tuple[str, ...],
     seed: int,
     beside: Mapping[str, Method],
@@ -113,6 +123,7 @@ def run(
             backbone=backbone,
             budgets=budgets,
             beside=beside,
+            finishing=finishing,
             seed=seed,
             progress=progress,
         )

@@ -30,7 +30,7 @@ class Finish:
 
     refit_steps: int = 3
     training: Training = field(
-        default_factory=lambda: Training(steps=120, batch_size=2_000_000, lr=0.4, lr_every=4, eval_every=30, patience=2)
+        default_factory=lambda: Training(steps=120, batch_size=2_000_000, lr=0.3, lr_every=5, eval_every=30, patience=2)
     )
     share: float = 0.3
 

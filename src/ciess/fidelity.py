@@ -83,5 +83,8 @@ class Scratch:
 
 
 def suiting(backbone: Backbone) -> Truncate | FineTune:
-    """The cheapest fidelity that ranks a backbone's plans well (benchmarks/fidelity.py)."""
-    return Truncate() if backbone.rows_stand_alone else FineTune()
+    """The cheapest fidelity that ranks a backbone's plans well (benchmarks/fidelity.py).
+
+    A cut does, but for linear graphs: there a row's neighbours make up for nearly all that it loses.
+    """
+    return FineTune() if backbone.separable and not backbone.rows_stand_alone else Truncate()

@@ -39,7 +39,7 @@ class ConsoleProgress:
             TextColumn("{task.fields[note]}"),
             console=console,
         )
-        self._phase, self._task, self._started, self._said = "", TaskID(0), 0.0, 0.0
+        self._phase, self._task, self._started, self._said = "", TaskID(0), 0.0, time.monotonic()
 
     def __enter__(self) -> "ConsoleProgress":
         if self._console.is_terminal:
@@ -65,7 +65,7 @@ class ConsoleProgress:
 
     def _begin(self, phase: str, total: int) -> None:
         self._phase = phase
-        self._started = self._said = time.monotonic()
+        self._started = time.monotonic()
         if self._console.is_terminal:
             for task in self._bars.task_ids:
                 self._bars.remove_task(task)

@@ -29,7 +29,7 @@ class NCF(BackboneConfig):
     """
 
     dim: int = 256
-    training: Training = field(default_factory=lambda: Training(steps=400, lr=0.01, l2=1e-2, network_l2=2e-3))
+    training: Training = field(default_factory=lambda: Training(steps=600, lr=0.01, l2=5e-3, network_l2=2e-3))
 
     def build(self, train: Interactions, seed: int = 0) -> "NCFModel":
         """Rows drawn from N(0, 0.1²), Xavier weights; h starts as ones, so that GMF starts as matrix factorisation.

@@ -39,8 +39,8 @@ class Ciess:
     - It starts from the best simple rule: actors learn to act as the popularity rule that was best.
     - How much each side gets is no entity's choice: the share is the rule's, strays a little at every step, and
       stays where a plan was the best so far. No entity's reward tells what moving memory between the sides is worth.
-    - Plans are measured by cutting the full model, where rows stand alone; else after a few steps of distillation,
-      since there a mere cut misleads.
+    - Plans are measured by cutting the full model; with LightGCN after a few steps of distillation, since there a
+      mere cut misleads.
     - Sizes are actions on a logarithmic scale: at tight budgets the paper's linear scale leaves all sizes in a
       corner of the action's range.
     - Rewards count what an entity adds to the users' summed quality: a user the quality it lost against the full

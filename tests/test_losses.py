@@ -1,5 +1,6 @@
 """Distillation, held against plain formulas and against what it is for."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -8,7 +9,9 @@ from ciess.compress import Finish, finish
 from ciess.data import Split
 from ciess.evaluation import Evaluator
 from ciess.losses import BPR, Distillation
+from ciess.tables.packed import rounded
 from ciess.tables.plan import SizePlan, TableShape
+from ciess.tables.precision import Precision
 from ciess.training import fit
 
 
@@ -106,3 +109,20 @@ def test_rows_that_stand_alone_are_drawn_as_often_when_there_are_many(name: str,
         progress=lambda phase, step, steps, note: taken.append(step),
     )
     assert taken[-1] == pytest.approx(steps, abs=1)
+
+
+@pytest.mark.parametrize("precision", [Precision.INT8, Precision.INT4, Precision.INT4_SHARED])
+def test_rounded_tables_learn_and_stay_rounded(precision: Precision, split: Split) -> None:
+    recipe = Training(steps=150, batch_size=2_000, l2=0.02)
+    full = backbone_named("mf", dim=16).build(split.train, seed=0)
+    fit(full, BPR(full, split.train, recipe, seed=0), recipe)
+    full.order_dimensions()
+    plan = SizePlan.equal(TableShape(split.train.n_users, split.train.n_items, 16), 3, precision)
+    loss = Distillation(full, full, Training(batch_size=10**6), seed=0)
+    distances = []
+    for steps in (0, 60):
+        small = finish(full, plan, Finish().lasting(steps), seed=0)[0]
+        distances.append(float(loss(small.vectors(), small.user_table, small.item_table).detach()))
+        table = small.user_table.detach().numpy()
+        np.testing.assert_array_equal(rounded(table, plan.user_sizes, precision), table)
+    assert distances[1] < distances[0] - 0.1

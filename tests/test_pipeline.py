@@ -1,3 +1,4 @@
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -150,3 +151,40 @@ def test_choices_are_measured_on_a_sample_where_all_would_take_long(
     assert len(found.evaluations["ciess", "30%"].users) == everyone, "test is always measured on all"
     again = ciess.search(split, backbone=BACKBONE, budgets=["30%"], method=QUICK)
     assert again.rows[0].valid_quality == found.rows[0].valid_quality
+
+
+SHORT = dataclasses.replace(BACKBONE, training=Training(steps=60, batch_size=2_000, l2=0.02))
+
+
+def test_numbers_of_few_bits_are_what_is_measured_and_stored(split: Split, tmp_path: Path) -> None:
+    found = ciess.search(split, backbone=SHORT, budgets=["10%"], method=QUICK, precision="int4")
+    [(budget, folder)] = found.save(tmp_path).items()
+    row = found.row("ciess", "10%")
+    assert row.precision == found.row("equal", "10%").precision == "int4"
+    assert (folder / "tables.safetensors").stat().st_size == row.table_bytes <= budget.limit(TableShape(150, 100, 16))
+    # Four bits and a byte a row leave room for more than float32's one number.
+    assert row.user_size + row.item_size > 6
+    assert split.test is not None
+    assert ciess.load(folder).evaluate(split.test)["ndcg@20"] == pytest.approx(row.metrics["ndcg@20"], abs=1e-6)
+
+
+def test_the_precision_is_chosen_where_none_is_given(split: Split) -> None:
+    found = ciess.search(split, backbone=SHORT, budgets=["8%", "100%"], method=QUICK, precision="auto")
+    assert found.row("ciess", "8%").precision in ("int8", "int4", "int4-shared")
+    assert found.row("ciess", "100%").user_size >= 15, "where there is room, there is no need to save"
+    with pytest.raises(InputError, match="precision 'int3' is unknown"):
+        ciess.search(split, backbone=SHORT, budgets=["10%"], precision="int3")
+
+
+def test_packed_outputs_need_no_graph(split: Split, tmp_path: Path) -> None:
+    found = ciess.search(split, backbone=SHORT, budgets=["30%"], method=QUICK, target="output")
+    assert found.settings["method"]["fidelity"]["name"] == "Truncate"
+    [folder] = found.save(tmp_path).values()
+    model = ciess.load(folder)
+    assert isinstance(model.config, ciess.Factors)
+    assert split.test is not None
+    assert model.evaluate(split.test)["ndcg@20"] == pytest.approx(
+        found.row("ciess", "30%").metrics["ndcg@20"], abs=1e-6
+    )
+    with pytest.raises(InputError, match="pack the input"):
+        ciess.search(split, backbone="ncf", budgets=["30%"], target="output")

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 from rich.console import Console
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from ciess.data import Interactions, Split
     from ciess.methods.ciess import Ciess
     from ciess.outcome import Outcome
-    from ciess.tables.budget import Budget
 
 
 @dataclass(frozen=True)
@@ -56,6 +55,10 @@ class Search:
     """Numbers of a full row: 128, 256 with ncf, which has two tables in one; factors have as many as their files."""
     budgets: tuple[str, ...] = ("20%", "10%", "5%")
     """Limits on the bytes of both tables, such as 5% 32MB 6.4dims."""
+    precision: Literal["auto", "float32", "float16", "int8", "int4", "int4-shared"] = "float32"
+    """How numbers are stored: floats, or whole numbers with a scale a row, or one for all rows of a size."""
+    target: Literal["input", "output"] = "input"
+    """What is packed: the tables that are learned, or the rows that are scored, which need no graph any more."""
     seed: int = 0
     """Of the split, of training and of the search."""
     preset: Literal["default", "paper", "program"] = "default"
@@ -78,7 +81,17 @@ class Search:
         config = self._backbone()
         budgets = [Budget.parse(budget) for budget in self.budgets]
         method = self._method()
-        _search(self._data(), config, budgets, method, self.seed, self.out, console)
+        _search(
+            self._data(),
+            self.out,
+            console,
+            backbone=config,
+            budgets=budgets,
+            method=method,
+            precision=self.precision,
+            target=self.target,
+            seed=self.seed,
+        )
 
     def _method(self) -> "Ciess":
         from ciess.methods.ciess import Ciess
@@ -158,14 +171,13 @@ class Demo:
         """Search sizes for the synthetic set, then recommend with the smallest model."""
         from ciess.backbones import Training, backbone_named
         from ciess.data import synthetic
-        from ciess.methods.ciess import Ciess
         from ciess.model import load
         from ciess.tables.budget import Budget
 
         data = synthetic(seed=self.seed).interactions
         backbone = backbone_named("lightgcn", dim=32, training=Training(batch_size=20_000, l2=0.01))
         budgets = [Budget.parse(budget) for budget in ("20%", "10%")]
-        saved = _search(data, backbone, budgets, Ciess(), self.seed, self.out, console)
+        saved = _search(data, self.out, console, backbone=backbone, budgets=budgets, seed=self.seed)
         user = data.user_ids[0]
         items, _ = load(saved[-1]).recommend(user, k=5)
         console.print(
@@ -188,20 +200,13 @@ def main(args: Sequence[str] | None = None) -> None:
         sys.exit(2)
 
 
-def _search(
-    data: "Interactions | Split",
-    config: "BackboneConfig",
-    budgets: "list[Budget]",
-    method: "Ciess",
-    seed: int,
-    out: Path,
-    console: Console,
-) -> list[Path]:
+def _search(data: "Interactions | Split", out: Path, console: Console, **settings: Any) -> list[Path]:
+    """Search as `ciess.search` does, save, and print the table."""
     from ciess.pipeline import search
     from ciess.progress import ConsoleProgress
 
     with ConsoleProgress(console) as progress:
-        outcome = search(data, backbone=config, budgets=budgets, method=method, seed=seed, progress=progress)
+        outcome = search(data, progress=progress, **settings)
     saved = list(outcome.save(out).values())
     console.print(_table(outcome))
     for folder in saved:
@@ -211,7 +216,18 @@ def _search(
 
 def _table(outcome: "Outcome") -> Table:
     table = Table(title=f"Measured on {outcome.shown}; sizes are means", box=None)
-    for heading in ("model", "budget", "Recall@20", "NDCG@20", "kept", "bytes", "users'", "items'", "seconds"):
+    for heading in (
+        "model",
+        "budget",
+        "Recall@20",
+        "NDCG@20",
+        "kept",
+        "bytes",
+        "stored",
+        "users'",
+        "items'",
+        "seconds",
+    ):
         table.add_column(heading, justify="left" if heading == "model" else "right", no_wrap=True)
     for row in outcome.rows:
         table.add_row(
@@ -221,6 +237,7 @@ def _table(outcome: "Outcome") -> Table:
             f"{row.metrics['ndcg@20']:.4f}",
             f"{row.kept:.1%}",
             f"{row.table_bytes:,}",
+            row.precision,
             f"{row.user_size:.1f}",
             f"{row.item_size:.1f}",
             f"{row.seconds:.0f}",

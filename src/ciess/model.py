@@ -26,7 +26,7 @@ from ciess.evaluation import Evaluation, Evaluator, rank
 from ciess.tables.packed import PackedTable, falling_order, load_tables, save_tables, stored_bytes
 from ciess.tables.plan import SizePlan
 
-FORMAT = 1
+FORMAT = 2
 TABLES, NETWORK, SETTINGS, USERS, ITEMS, SEEN = (
     "tables.safetensors",
     "network.safetensors",
@@ -78,7 +78,7 @@ class CompressedModel:
         """
         by_user, by_item = falling_order(plan.user_sizes), falling_order(plan.item_sizes)
         users, items = (
-            PackedTable.pack(table.detach().cpu().numpy()[order], sizes[order])
+            PackedTable.pack(table.detach().cpu().numpy()[order], sizes[order], plan.precision)
             for table, order, sizes in (
                 (backbone.user_table, by_user, plan.user_sizes),
                 (backbone.item_table, by_item, plan.item_sizes),
@@ -96,7 +96,7 @@ class CompressedModel:
     @property
     def plan(self) -> SizePlan:
         """The sizes of users and items, in the order of the packed tables."""
-        return SizePlan(self.users.sizes, self.items.sizes, self.users.dim)
+        return SizePlan(self.users.sizes, self.items.sizes, self.users.dim, self.users.precision)
 
     @property
     def table_bytes(self) -> int:

@@ -27,6 +27,7 @@ class Row:
         table_bytes: bytes of both tables as stored.
         user_size: mean size of the users.
         item_size: mean size of the items.
+        precision: how numbers are stored.
         seconds: training for the full model; else finishing and, for CIESS, its share of the search.
     """
 
@@ -38,6 +39,7 @@ class Row:
     table_bytes: int
     user_size: float
     item_size: float
+    precision: str
     seconds: float
 
 

@@ -6,18 +6,19 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ciess.backbones import Backbone, BackboneConfig, Training, backbone_named, backbone_settings
+from ciess.backbones import Backbone, BackboneConfig, InnerProduct, Training, backbone_named, backbone_settings
+from ciess.backbones.factors import Factors, FactorsModel
 from ciess.compress import Finish, finish
 from ciess.data import Interactions, Split, split_random
 from ciess.errors import InputError
 from ciess.evaluation import Evaluation, Evaluator
-from ciess.fidelity import suiting
+from ciess.fidelity import FineTune, suiting
 from ciess.losses import BPR
 from ciess.methods.ciess import Ciess
 from ciess.methods.equal import EqualSizes
@@ -27,7 +28,8 @@ from ciess.outcome import Outcome, Row
 from ciess.progress import Progress, silent
 from ciess.tables.budget import Budget
 from ciess.tables.packed import stored_bytes
-from ciess.tables.plan import SizePlan
+from ciess.tables.plan import SizePlan, TableShape
+from ciess.tables.precision import Precision
 from ciess.training import Fitted, fit
 
 _SCORES_IN_A_MEASUREMENT = 100_000_000
@@ -42,6 +44,8 @@ def search(
     method: Ciess | None = None,
     beside: Mapping[str, Method] | None = None,
     finishing: Finish | None = None,
+    precision: str | Precision = Precision.FLOAT32,
+    target: Literal["input", "output"] = "input",
     seed: int = 0,
     progress: Progress = silent,
 ) -> Outcome:
@@ -59,19 +63,37 @@ def search(
         method: settings of CIESS.
         beside: other methods, by the names that the table gives them: same data, fidelity and finish.
         finishing: how plans are brought to their best.
+        precision: how numbers are stored; `auto` takes for each budget the one that is best for equal sizes.
+        target: what is packed: `input`, the tables that are learned, or `output`, the rows that are scored. These need
+            no graph or network any more, but a graph no longer makes up for what a row loses.
         seed: of the split, of training and of the search, whatever `method` says.
         progress: told every step.
 
     Raises:
-        InputError: a budget that cannot be met, no or equal budgets, or an unknown backbone.
+        InputError: a budget that cannot be met, no or equal budgets, an unknown backbone or precision, or outputs that
+            are not scored by inner products.
     """
     config = backbone_named(backbone) if isinstance(backbone, str) else backbone
     wanted = [Budget.parse(budget) for budget in budgets]
     if not wanted or len({budget.folder for budget in wanted}) < len(wanted):
         raise InputError("budgets must be given, each once: for example 20% 10% 5%")
     split = data if isinstance(data, Split) else split_random(data, seed=seed)
-    run = _Run(split, config, method or Ciess(), dict(beside or {}), finishing or Finish(), seed, progress)
-    return run.outcome(wanted)
+    stored = None if precision == "auto" else Precision.parse(precision)
+    settings = _Settings(config, method or Ciess(), dict(beside or {}), finishing or Finish(), stored, target, seed)
+    return _Run(split, settings, progress).outcome(wanted)
+
+
+@dataclass(frozen=True)
+class _Settings:
+    """What `search` was told; without a precision, the best is chosen."""
+
+    config: BackboneConfig
+    method: Ciess
+    beside: dict[str, Method]
+    finishing: Finish
+    precision: Precision | None
+    target: Literal["input", "output"]
+    seed: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,8 +109,9 @@ class _Finished:
 
 @dataclass(frozen=True, eq=False)
 class _Chosen:
-    """What train and validation decided."""
+    """What train and validation decided; `full` is cut, and is `trained` itself where the input is packed."""
 
+    trained: Backbone
     full: _Finished
     by_method: dict[str, dict[Budget, _Finished]]
     trace: list[dict[str, float | str]]
@@ -97,30 +120,22 @@ class _Chosen:
 class _Run:
     """One run of `search`."""
 
-    def __init__(
-        self,
-        split: Split,
-        config: BackboneConfig,
-        method: Ciess,
-        beside: dict[str, Method],
-        finishing: Finish,
-        seed: int,
-        progress: Progress,
-    ) -> None:
-        self.split, self.config, self.seed, self.progress = split, config, seed, progress
-        self.method = dataclasses.replace(method, seed=seed)
-        self.beside, self.finishing = beside, finishing
+    def __init__(self, split: Split, settings: _Settings, progress: Progress) -> None:
+        self.split, self.settings, self.progress = split, settings, progress
+        self.config, self.seed, self.finishing = settings.config, settings.seed, settings.finishing
+        self.method = dataclasses.replace(settings.method, seed=settings.seed)
         self._finished: dict[SizePlan, _Finished] = {}
-        self.valid = Evaluator(split.train.matrix, split.valid.matrix, users=_sample(split.valid, seed))
+        self.valid = Evaluator(split.train.matrix, split.valid.matrix, users=_sample(split.valid, self.seed))
 
     def outcome(self, budgets: list[Budget]) -> Outcome:
         """Choose plans on train and validation, build models on both together, measure them on test."""
         chosen = self._choose(budgets)
         data, test = self.split.train_valid(), self.split.test
-        full = self.config.build(data, self.seed)
-        full.load_state_dict(chosen.full.model.state_dict())
-        self._fit(full, data, self.config.training.resumed(chosen.full.fitted.steps), "full model, all data")
-        settings = self._settings(budgets)
+        trained = self.config.build(data, self.seed)
+        trained.load_state_dict(chosen.trained.state_dict())
+        self._fit(trained, data, self.config.training.resumed(chosen.full.fitted.steps), "full model, all data")
+        full = self._packed(trained)
+        settings = self._described(budgets)
         kept = chosen.by_method["ciess"]
         wanted = kept.values() if test is None else [e for plans in chosen.by_method.values() for e in plans.values()]
         # Where methods agree, they share one plan, which is built once.
@@ -144,23 +159,71 @@ class _Run:
     def _choose(self, budgets: list[Budget]) -> _Chosen:
         """Train on train; search and finish plans; keep the best on validation."""
         train = self.split.train
-        full = self.config.build(train, self.seed)
-        # Made before training too: a budget that cannot be met is refused at once, not after minutes.
-        fidelity = self.method.fidelity or suiting(full)
+        trained = self.config.build(train, self.seed)
+        # Made before training too: what cannot be done is refused at once, not after minutes.
+        untrained = self._packed(trained)
+        fidelity = self.method.fidelity or suiting(untrained)
         self.method = dataclasses.replace(self.method, fidelity=fidelity)
-        Problem(full, self.config, train, self.valid, budgets, fidelity)
-        fitted = self._fit(full, train, self.config.training, "full model", self.valid)
-        problem = Problem(full, self.config, train, self.valid, budgets, fidelity, self.seed, self.progress)
+        self._problem(untrained, dict.fromkeys(budgets, self.settings.precision or Precision.INT4_SHARED))
+        fitted = self._fit(trained, train, self.config.training, "full model", self.valid)
+        full = self._packed(trained)
+        problem = self._problem(full, {budget: self._precision(full, budget) for budget in budgets})
         equal = {
             budget: self._finish(full, baseline.plan, f"{budget} equal sizes")
             for budget, [baseline] in EqualSizes().search(problem).best.items()
         }
         by_method, traces = {"equal": equal}, {}
-        for name, method in {**self.beside, "ciess": self.method}.items():
+        for name, method in {**self.settings.beside, "ciess": self.method}.items():
             by_method[name], traces[name] = self._search(name, method, problem, full, equal)
         whole = SizePlan.equal(problem.shape, problem.shape.dim)
         best = _Finished(full, whole, fitted, _evaluate(full, self.valid), fitted.seconds)
-        return _Chosen(best, by_method, traces["ciess"])
+        return _Chosen(trained, best, by_method, traces["ciess"])
+
+    def _problem(self, full: Backbone, precision: dict[Budget, Precision]) -> Problem:
+        fidelity = self.method.fidelity or suiting(full)
+        return Problem(
+            full,
+            self.config,
+            self.split.train,
+            self.valid,
+            list(precision),
+            fidelity,
+            self.seed,
+            self.progress,
+            precision,
+        )
+
+    def _packed(self, trained: Backbone) -> Backbone:
+        """The model whose tables are packed: the trained one, or one whose tables are the rows that it scores."""
+        if self.settings.target == "input" or trained.rows_stand_alone:
+            return trained
+        if not isinstance(trained, InnerProduct):
+            raise InputError("its outputs are not scored by inner products: pack the input")
+        outputs = FactorsModel(*(side.numpy() for side in trained.vectors()))
+        outputs.order_dimensions()
+        return outputs
+
+    def _precision(self, full: Backbone, budget: Budget) -> Precision:
+        """What is wanted, or what equal sizes are best with after a short distillation.
+
+        Floats are left out where int8 does not yet store all numbers: 8 bits lose next to nothing, and more numbers
+        gain.
+        """
+        if self.settings.precision is not None:
+            return self.settings.precision
+        best, tried = (-1.0, Precision.INT8), [Precision.INT8, Precision.INT4, Precision.INT4_SHARED]
+        shape = TableShape(self.split.train.n_users, self.split.train.n_items, full.user_table.shape[1])
+        for precision in tried:
+            try:
+                budget.numbers(shape, precision)
+            except InputError:
+                continue
+            problem = self._problem(full, {budget: precision})
+            plan = problem.equal(budget)
+            if precision is Precision.INT8 and plan.max_size == shape.dim:
+                tried += [Precision.FLOAT16, Precision.FLOAT32]
+            best = max(best, (problem.measure(plan, FineTune()).quality, precision), key=lambda found: found[0])
+        return best[1]
 
     def _search(
         self, name: str, method: Method, problem: Problem, full: Backbone, equal: dict[Budget, _Finished]
@@ -216,16 +279,21 @@ class _Run:
                 phase="finish, all data",
                 progress=self.progress,
             )
-        return CompressedModel.pack(self.config, small, chosen.plan, data, about)
+        # Rows that are scored as they are need no more of the backbone than their width.
+        outputs = isinstance(small, FactorsModel) and not isinstance(self.config, Factors)
+        config = Factors(dim=chosen.plan.dim) if outputs else self.config
+        return CompressedModel.pack(config, small, chosen.plan, data, about)
 
-    def _settings(self, budgets: list[Budget]) -> dict[str, Any]:
+    def _described(self, budgets: list[Budget]) -> dict[str, Any]:
         return {
             "seed": self.seed,
             "budgets": [str(budget) for budget in budgets],
             "backbone": backbone_settings(self.config),
             "method": _described(self.method),
-            "beside": {name: _described(method) for name, method in self.beside.items()},
+            "beside": {name: _described(method) for name, method in self.settings.beside.items()},
             "finishing": _described(self.finishing),
+            "precision": self.settings.precision or "auto",
+            "target": self.settings.target,
             "data": {
                 "users": self.split.train.n_users,
                 "items": self.split.train.n_items,
@@ -280,6 +348,7 @@ def _rows(chosen: _Chosen, shown: dict[SizePlan, Evaluation]) -> list[Row]:
             table_bytes=stored_bytes(each.plan) if budget else each.plan.shape.full_bytes,
             user_size=float(each.plan.user_sizes.mean()),
             item_size=float(each.plan.item_sizes.mean()),
+            precision=each.plan.precision,
             seconds=each.seconds,
         )
         for method, budget, each in _lines(chosen)

@@ -5,7 +5,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
@@ -13,10 +15,14 @@ from ciess.backbones.base import Backbone, Solver, Training
 from ciess.evaluation import Evaluator
 from ciess.losses import Loss
 from ciess.progress import Progress, silent
+from ciess.tables.packed import rounded, row_scales
 from ciess.tables.plan import SizePlan, prefix_mask
+from ciess.tables.precision import Precision
 
 _SMALLEST_SCALE = 1e-3
 """What a parameter of zeros, such as a bias, counts as."""
+_STEPS_BETWEEN_SCALES = 10
+"""Finding the best scales takes longer than a step on small tables; they change slowly."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +60,9 @@ def fit(
         training: the recipe. With `valid`, its steps are a limit; without, all are taken.
         valid: measures quality every `training.eval_every` steps; the best state is kept. The state before
             the first step counts when `plan` is given, since such a start is already trained.
-        plan: sizes to hold throughout: numbers beyond a row's size are zero and stay zero.
+        plan: sizes to hold throughout: numbers beyond a row's size are zero and stay zero. Rounded tables are what is
+            measured and what comes out; where rows share scales, losses see them rounded too, and gradients pass as if
+            they were not (Bengio et al., 2013, arXiv 1308.3432).
         relative_to: learning rates count in root mean squares of this model's parameters, each its own, so that
             tables of any scale learn alike (as in Shazeer and Stern, Adafactor, ICML 2018, Sec. 8).
         seed: of the sizes that rows are cut to where `training.nested`.
@@ -63,13 +71,12 @@ def fit(
     """
     start = time.perf_counter()
     tables = _Tables(backbone, plan)
-    trained = [tables.users, tables.items, *backbone.network.values()]
     if isinstance(lesson, Solver):
         advance = _sweeps(lesson, tables)
     else:
-        rates = [1.0] * len(trained) if relative_to is None else _scales(relative_to)
-        advance = _descent(lesson, backbone, trained, rates, training, seed)
-    best = _Best(backbone, trained, valid)
+        rates = _scales(relative_to) if relative_to is not None else [1.0] * (2 + len(backbone.network))
+        advance = _descent(lesson, backbone, tables, rates, training, seed)
+    best = _Best(backbone, tables, valid)
     if plan is not None:
         best.measure(0)
     backbone.train()
@@ -89,10 +96,10 @@ def fit(
 
 
 def _descent(
-    loss: Loss, backbone: Backbone, trained: list[nn.Parameter], rates: list[float], training: Training, seed: int
+    loss: Loss, backbone: Backbone, tables: "_Tables", rates: list[float], training: Training, seed: int
 ) -> Callable[[int], None]:
     """Steps of Adam with a falling learning rate, times each parameter's own."""
-    users, items = trained[:2]
+    trained = [tables.users, tables.items, *backbone.network.values()]
     optimiser = torch.optim.Adam([{"params": [parameter]} for parameter in trained], lr=training.lr, fused=True)
     generator = torch.Generator().manual_seed(seed)
 
@@ -101,6 +108,7 @@ def _descent(
         for group, rate in zip(optimiser.param_groups, rates, strict=True):
             group["lr"] = rate * max(training.lr_floor, training.lr * decay)
         optimiser.zero_grad()
+        users, items = tables.seen(step)
         if training.nested and step % 2:
             vectors = backbone.represent(*(table * _random_prefixes(table, generator) for table in (users, items)))
         else:
@@ -146,11 +154,64 @@ class _Tables:
         width = plan.max_size if plan is not None and backbone.separable else self._dim
         full = (backbone.user_table, backbone.item_table)
         self.users, self.items = (nn.Parameter(table.detach()[:, :width].clone()) for table in full)
-        self._masks: list[Tensor] = []
+        self._plan, self._masks, self._scales = plan, list[Tensor](), list[Tensor]()
         if plan is not None:
             device = self.users.device
             self._masks = [prefix_mask(sizes, width, device) for sizes in (plan.user_sizes, plan.item_sizes)]
         self.cut()
+
+    def seen(self, step: int) -> tuple[Tensor, Tensor]:
+        """Both tables as losses see them: rounded where rows share scales, with the gradient of tables that are not.
+
+        Where each row has a scale of its own, rounding at the end loses no more (docs/search.md).
+        """
+        if self._plan is None or not self._plan.precision.whole or self._plan.precision.scale_a_row:
+            return self.users, self.items
+        if step % _STEPS_BETWEEN_SCALES == 1:
+            self._scales = [self._row_scales(table, sizes) for table, sizes in self._sides(self._plan)]
+        users, items = (
+            table + (near - table).detach() for table, near in zip((self.users, self.items), self._near(), strict=True)
+        )
+        return users, items
+
+    @torch.no_grad()
+    def stored(self) -> tuple[Tensor, Tensor]:
+        """Both tables as the plan stores them."""
+        if self._plan is None or self._plan.precision is Precision.FLOAT32:
+            return self.users, self.items
+        if self._scales:
+            users, items = self._near()
+            return users, items
+        users, items = (
+            torch.from_numpy(rounded(table.cpu().numpy(), sizes, self._plan.precision)).to(table.device)
+            for table, sizes in self._sides(self._plan)
+        )
+        return users, items
+
+    @torch.no_grad()
+    def take(self, users: Tensor, items: Tensor) -> None:
+        """Go back to tables as they were stored."""
+        self.users.copy_(users)
+        self.items.copy_(items)
+        # What was rounded once, with whatever scales, is rounded to itself.
+        self._scales = []
+
+    def _near(self) -> list[Tensor]:
+        """Both tables rounded with the scales of the moment."""
+        assert self._plan is not None
+        largest = self._plan.precision.largest
+        return [
+            (table.detach() / scales).round().clamp(-largest, largest) * scales
+            for table, scales in zip((self.users, self.items), self._scales, strict=True)
+        ]
+
+    def _sides(self, plan: SizePlan) -> list[tuple[nn.Parameter, NDArray[np.int32]]]:
+        return [(self.users, plan.user_sizes), (self.items, plan.item_sizes)]
+
+    def _row_scales(self, table: nn.Parameter, sizes: NDArray[np.int32]) -> Tensor:
+        assert self._plan is not None
+        scales = row_scales(table.detach().cpu().numpy(), sizes, self._plan.precision)
+        return torch.from_numpy(scales).to(table.device)[:, None]
 
     @torch.no_grad()
     def cut(self) -> None:
@@ -161,15 +222,15 @@ class _Tables:
     @torch.no_grad()
     def write_back(self) -> None:
         """Put the trained tables into the backbone."""
-        for name, table in (("user_table", self.users), ("item_table", self.items)):
+        for name, table in zip(("user_table", "item_table"), self.stored(), strict=True):
             getattr(self._backbone, name).copy_(pad(table, (0, self._dim - table.shape[1])))
 
 
 class _Best:
     """The best state on validation so far."""
 
-    def __init__(self, backbone: Backbone, trained: list[nn.Parameter], valid: Evaluator | None) -> None:
-        self._backbone, self._trained, self._valid = backbone, trained, valid
+    def __init__(self, backbone: Backbone, tables: _Tables, valid: Evaluator | None) -> None:
+        self._backbone, self._tables, self._valid = backbone, tables, valid
         self._state: list[Tensor] = []
         self.quality: float | None = None
         self.step = self.misses = 0
@@ -184,17 +245,20 @@ class _Best:
             return
         mode = self._backbone.training
         self._backbone.eval()
-        vectors = self._backbone.vectors(*self._trained[:2])
+        tables = self._tables.stored()
+        vectors = self._backbone.vectors(*tables)
         quality = float(self._valid(lambda users: self._backbone.score_all(vectors, users)).quality.mean())
         self._backbone.train(mode)
         if self.quality is None or quality > self.quality:
             self.quality, self.step, self.misses = quality, step, 0
-            self._state = [parameter.detach().clone() for parameter in self._trained]
+            self._state = [each.detach().clone() for each in (*tables, *self._backbone.network.values())]
         else:
             self.misses += 1
 
     @torch.no_grad()
     def restore(self) -> None:
         if self._state:
-            for parameter, kept in zip(self._trained, self._state, strict=True):
+            users, items, *network = self._state
+            self._tables.take(users, items)
+            for parameter, kept in zip(self._backbone.network.values(), network, strict=True):
                 parameter.copy_(kept)

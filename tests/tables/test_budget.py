@@ -5,8 +5,9 @@ from hypothesis import strategies as st
 
 from ciess.errors import InputError
 from ciess.tables.budget import Budget, project, project_plan
-from ciess.tables.packed import index_bytes, stored_bytes
+from ciess.tables.packed import stored_bytes
 from ciess.tables.plan import SizePlan, TableShape
+from ciess.tables.precision import Precision
 
 SHAPE = TableShape(n_users=600, n_items=400, dim=32)
 
@@ -45,15 +46,22 @@ def test_what_is_no_budget_is_refused(text: str, message: str) -> None:
         Budget.parse(text)
 
 
-def test_the_index_is_paid_first() -> None:
+@pytest.mark.parametrize("precision", Precision)
+def test_the_index_is_paid_whatever_the_sizes(precision: Precision) -> None:
     budget = Budget.parse("10%")
-    assert budget.numbers(SHAPE) == (12_800 - index_bytes(SHAPE)) // 4
+    numbers = budget.numbers(SHAPE, precision)
+    # As many different sizes as there can be take the largest index.
+    desired = np.random.default_rng(0).permutation(np.geomspace(1, 1e3, SHAPE.rows))
+    plan = SizePlan.from_sizes(project(desired, numbers, SHAPE.dim), SHAPE, precision)
+    assert len(np.unique(plan.item_sizes)) > 15
+    assert stored_bytes(plan) <= budget.limit(SHAPE)
 
 
 def test_a_budget_below_one_number_a_row_names_the_least() -> None:
-    with pytest.raises(InputError, match=r"use at least 3\.58%"):
+    with pytest.raises(InputError, match=r"use at least 3\.4%"):
         Budget.parse("3%").numbers(SHAPE)
-    assert Budget.parse("3.58%").numbers(SHAPE) >= SHAPE.rows
+    assert Budget.parse("3.4%").numbers(SHAPE) == SHAPE.rows
+    assert Budget.parse("1%").numbers(SHAPE, Precision.INT4_SHARED) >= SHAPE.rows
 
 
 @given(
@@ -80,9 +88,15 @@ def test_projection_scales_by_hand() -> None:
     assert project([1, 100, 1], numbers=12, dim=8).tolist() == [2, 8, 2]
 
 
-@given(st.integers(0, 2**32 - 1), st.sampled_from(["5%", "10%", "37%", "99%", "100%", "20kB"]))
-def test_a_projected_plan_never_exceeds_its_budget(seed: int, text: str) -> None:
+@given(
+    st.integers(0, 2**32 - 1),
+    st.sampled_from(["5%", "10%", "37%", "99%", "100%", "20kB"]),
+    st.sampled_from(list(Precision)),
+)
+def test_a_projected_plan_fills_its_budget_and_never_exceeds_it(seed: int, text: str, precision: Precision) -> None:
     rng = np.random.default_rng(seed)
     budget = Budget.parse(text)
-    plan = project_plan(SizePlan.from_sizes(rng.integers(1, 33, SHAPE.rows), SHAPE), budget)
-    assert budget.limit(SHAPE) - 16 <= stored_bytes(plan) <= budget.limit(SHAPE)
+    plan = project_plan(SizePlan.from_sizes(rng.integers(1, 33, SHAPE.rows), SHAPE, precision), budget)
+    assert stored_bytes(plan) <= budget.limit(SHAPE)
+    # What is left is less than one more size in the index takes.
+    assert plan.max_size == SHAPE.dim == plan.sizes.min() or stored_bytes(plan) >= budget.limit(SHAPE) - 24

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 from ciess.methods.problem import Candidate, Problem, SearchResult
-from ciess.tables.plan import SizePlan
 
 
 @dataclass(frozen=True)
@@ -13,8 +12,8 @@ class EqualSizes:
     def search(self, problem: Problem) -> SearchResult:
         """Measure the one plan of each budget."""
         result = SearchResult(best={})
-        for budget, numbers in problem.numbers.items():
-            plan = SizePlan.equal(problem.shape, numbers // problem.shape.rows)
+        for budget in problem.budgets:
+            plan = problem.equal(budget)
             quality = problem.measure(plan).quality
             result.best[budget] = [Candidate(plan, quality)]
             result.trace.append({"budget": str(budget), "quality": quality})

@@ -1,6 +1,6 @@
 """`Problem`: what a search may see and do. Never test data."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Protocol
@@ -17,6 +17,7 @@ from ciess.fidelity import Fidelity
 from ciess.progress import Progress, silent
 from ciess.tables.budget import Budget, project
 from ciess.tables.plan import SizePlan, TableShape
+from ciess.tables.precision import Precision
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,11 +77,12 @@ class Problem:
         fidelity: how plans are measured.
         seed: of every measurement: the same plan always measures the same.
         progress: told of every step of a search.
+        precision: of each budget's plans; float32 where it says nothing.
 
     Attributes:
         shape: of the full tables.
         fidelity: how plans are measured unless a search says otherwise.
-        numbers: for each budget, how many numbers its plans may keep.
+        numbers: for each budget, how many numbers its plans may surely keep.
         popularity: train interactions of each user, (n_users,), and of each item, (n_items,).
     """
 
@@ -94,12 +96,14 @@ class Problem:
         fidelity: Fidelity,
         seed: int = 0,
         progress: Progress = silent,
+        precision: Mapping[Budget, Precision] | None = None,
     ) -> None:
         self._full, self._config, self._train, self._valid, self._seed = full, config, train, valid, seed
         self.shape = TableShape(train.n_users, train.n_items, full.user_table.shape[1])
         self.fidelity = fidelity
         self._known: dict[tuple[SizePlan, Fidelity], Measurement] = {}
-        self.numbers = {budget: budget.numbers(self.shape) for budget in budgets}
+        self.precision = {budget: (precision or {}).get(budget, Precision.FLOAT32) for budget in budgets}
+        self.numbers = {budget: budget.numbers(self.shape, each) for budget, each in self.precision.items()}
         self.progress = progress
         self.popularity = (train.user_counts, train.item_counts)
 
@@ -120,9 +124,21 @@ class Problem:
         measured[self._valid.users] = True
         return measured
 
+    def equal(self, budget: Budget) -> SizePlan:
+        """The largest equal sizes that fit the budget."""
+
+        def sized(numbers: int) -> SizePlan:
+            return SizePlan.equal(self.shape, numbers // self.shape.rows, self.precision[budget])
+
+        return budget.filled(sized, self.numbers[budget])
+
     def project(self, desired: Tensor | NDArray[np.float64], budget: Budget) -> SizePlan:
         """Scale desired sizes, (n_users + n_items,), to a plan that fills the budget and never exceeds it."""
-        return SizePlan.from_sizes(project(np.asarray(desired), self.numbers[budget], self.shape.dim), self.shape)
+
+        def scaled(numbers: int) -> SizePlan:
+            return self._plan(project(np.asarray(desired), numbers, self.shape.dim), budget)
+
+        return budget.filled(scaled, self.numbers[budget])
 
     def project_sides(
         self,
@@ -132,13 +148,20 @@ class Problem:
         budget: Budget,
     ) -> SizePlan:
         """Scale each side's desired sizes to its part of the budget: `user_share` of the numbers are the users'."""
-        numbers, (n_users, n_items, dim) = self.numbers[budget], self.shape
-        for_users = min(max(round(numbers * user_share), n_users, numbers - n_items * dim), numbers - n_items)
-        parts = [
-            project(np.asarray(desired), part, dim)
-            for desired, part in ((users, for_users), (items, numbers - for_users))
-        ]
-        return SizePlan.from_sizes(np.concatenate(parts), self.shape)
+        n_users, n_items, dim = self.shape
+
+        def scaled(numbers: int) -> SizePlan:
+            for_users = min(max(round(numbers * user_share), n_users, numbers - n_items * dim), numbers - n_items)
+            parts = [
+                project(np.asarray(desired), part, dim)
+                for desired, part in ((users, for_users), (items, numbers - for_users))
+            ]
+            return self._plan(np.concatenate(parts), budget)
+
+        return budget.filled(scaled, self.numbers[budget])
+
+    def _plan(self, sizes: NDArray[np.int32], budget: Budget) -> SizePlan:
+        return SizePlan.from_sizes(sizes, self.shape, self.precision[budget])
 
     def measure(self, plan: SizePlan, fidelity: Fidelity | None = None) -> Measurement:
         """Make a small model by the plan and rank; without a fidelity, at the problem's own.

@@ -1,17 +1,21 @@
 """`Budget`: a limit on the bytes of both tables as stored, and the projection of any plan onto it."""
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ciess.errors import InputError
-from ciess.tables.packed import index_bytes
+from ciess.tables.packed import most_bytes, stored_bytes
 from ciess.tables.plan import FLOAT32_BYTES, SizePlan, TableShape
+from ciess.tables.precision import Precision
 
 _UNITS = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 _FORM = re.compile(r"\s*(\d+(?:\.\d+)?|\.\d+)\s*(%|dims|[kKMG]i?B|B)\s*")
+_TRIES = 12
+"""To fill a budget to the last number."""
 
 
 @dataclass(frozen=True)
@@ -62,24 +66,45 @@ class Budget:
             return int(shape.rows * self.amount * FLOAT32_BYTES)
         return int(self.amount * _UNITS[self.unit])
 
-    def numbers(self, shape: TableShape) -> int:
-        """How many float32 numbers both tables may keep, after the index and header are paid.
-
-        Never more than the full tables have. Since the header counts, 100 % falls short of full tables by some rows'
-        last number.
+    def numbers(self, shape: TableShape, precision: Precision = Precision.FLOAT32) -> int:
+        """How many numbers both tables may surely keep, whatever their sizes: header, index and scales are paid.
 
         Raises:
             InputError: not even one number for every row fits.
         """
         limit = self.limit(shape)
-        numbers = (limit - index_bytes(shape)) // FLOAT32_BYTES
-        if numbers < shape.rows:
-            least = (shape.rows * FLOAT32_BYTES + index_bytes(shape)) / shape.full_bytes
+        # The header's length depends a little on the numbers.
+        fixed = most_bytes(shape, shape.rows * shape.dim, precision) - precision.bytes_of(shape.rows * shape.dim)
+        numbers = (limit - fixed) * 8 // precision.bits
+        least = stored_bytes(SizePlan.equal(shape, 1, precision))
+        if limit < least:
             raise InputError(
                 f"budget '{self}' is {limit:,} bytes, too small for one number in each of {shape.rows:,} rows: "
-                f"use at least {np.ceil(least * 1e4) / 100:g}%"
+                f"use at least {np.ceil(least / shape.full_bytes * 1e4) / 100:g}%"
             )
-        return int(min(numbers, shape.rows * shape.dim))
+        return int(min(max(numbers, shape.rows), shape.rows * shape.dim))
+
+    def filled(self, plan_of: Callable[[int], SizePlan], numbers: int) -> SizePlan:
+        """A plan that fits and leaves hardly a number's room, of a family that grows with its numbers.
+
+        Args:
+            plan_of: the plan that keeps so many numbers.
+            numbers: what surely fits, see `numbers`.
+        """
+        plan = plan_of(numbers)
+        limit, most = self.limit(plan.shape), plan.shape.rows * plan.dim
+        # What the index did not need is given out, or half as much where that would be too much, and so on.
+        step = (limit - stored_bytes(plan)) * 8 // plan.precision.bits
+        for _ in range(_TRIES):
+            if step <= 0 or numbers >= most:
+                break
+            larger = plan_of(min(numbers + step, most))
+            if (left := limit - stored_bytes(larger)) >= 0:
+                plan, numbers = larger, numbers + step
+                step = min(step, left * 8 // plan.precision.bits)
+            else:
+                step //= 2
+        return plan
 
 
 def project(desired: ArrayLike, numbers: int, dim: int) -> NDArray[np.int32]:
@@ -119,5 +144,9 @@ def project(desired: ArrayLike, numbers: int, dim: int) -> NDArray[np.int32]:
 
 
 def project_plan(plan: SizePlan, budget: Budget) -> SizePlan:
-    """The plan scaled onto the budget: the same proportions, sizes that fill the budget to the last number."""
-    return SizePlan.from_sizes(project(plan.sizes, budget.numbers(plan.shape), plan.dim), plan.shape)
+    """The plan scaled onto the budget: the same proportions and precision, and no room left for one number more."""
+
+    def scaled(numbers: int) -> SizePlan:
+        return SizePlan.from_sizes(project(plan.sizes, numbers, plan.dim), plan.shape, plan.precision)
+
+    return budget.filled(scaled, budget.numbers(plan.shape, plan.precision))

@@ -1,29 +1,43 @@
-"""`PackedTable`: rows of different sizes, stored one after the other without gaps.
+"""`PackedTable`: rows of different sizes, stored one after the other without gaps, each number in few bits.
 
-Rows lie in order of falling size, so the only index is how many rows have each size:
+Rows lie in order of falling size, so rows of one size lie together, and the only index is how many there are:
 
-    values        [ row 0: d numbers | row 1: d | … | row r: d−1 | … | last row: 1 ]
-    rows_of_size  [ rows of size 1, rows of size 2, …, rows of size dim ]
+    groups   [ size 32: 5 rows | size 9: 210 rows | … | size 1: 4,000 rows ]
+    values   [ 5 × 32 numbers  | 210 × 9 numbers  | … | 4,000 × 1 numbers  ]
+    scales   [ one a row, in a byte, or one a group; none for floats        ]
 
-Where a row starts follows from the counts. Which entity a row belongs to is the caller's to remember: a saved
-model lists its ids in the order of the rows.
+Numbers of 4 bits share bytes in pairs; a group starts with a byte of its own. Which entity a row belongs to is the
+caller's to remember: a saved model lists its ids in the order of the rows.
 """
 
 import json
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save
+from safetensors.numpy import save
 
 from ciess.errors import InputError
-from ciess.tables.plan import FLOAT32_BYTES, SizePlan, TableShape
+from ciess.tables.plan import SizePlan, TableShape
+from ciess.tables.precision import (
+    Precision,
+    best_scales,
+    decoded_scales,
+    packed_pairs,
+    scale_codes,
+    unpacked_pairs,
+    whole_numbers,
+)
 
 SIDES = ("users", "items")
+_NUMBERS_IN_A_BLOCK = 4_000_000
+_DTYPES = {"F32": np.float32, "I32": np.int32, "F16": np.float16, "I8": np.int8, "U8": np.uint8}
+"""Of a file's arrays, in the order in which they lie."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,53 +45,71 @@ class PackedTable:
     """A table whose rows keep different numbers of columns.
 
     Attributes:
-        values: (sum of sizes,) float32, row after row, rows in order of falling size.
-        rows_of_size: (dim,) int32, `rows_of_size[s − 1]` rows have size s.
+        precision: how numbers are stored.
+        dim: numbers of a full row.
+        groups: (g, 2) int32: a size, and how many rows have it; sizes fall.
+        values: numbers row after row, two to a byte where they have 4 bits.
+        scales: (n,) uint8 of rows (see `scale_codes`) or (g,) float32 of groups; empty for floats.
     """
 
-    values: NDArray[np.float32]
-    rows_of_size: NDArray[np.int32]
+    precision: Precision
+    dim: int
+    groups: NDArray[np.int32]
+    values: NDArray[Any]
+    scales: NDArray[Any]
 
     @classmethod
-    def pack(cls, dense: NDArray[np.float32], sizes: NDArray[np.int32]) -> "PackedTable":
-        """Keep the first `sizes[n]` numbers of row n.
+    def pack(
+        cls, dense: NDArray[np.float32], sizes: NDArray[np.int32], precision: Precision = Precision.FLOAT32
+    ) -> "PackedTable":
+        """Keep the first `sizes[n]` numbers of row n, rounded to the precision.
 
         Args:
             dense: (n, dim) rows in order of falling size (see `falling_order`).
             sizes: (n,) sizes in 1..dim, falling.
+            precision: how they are stored.
 
         Raises:
             ValueError: the sizes do not fall.
         """
         if np.any(np.diff(sizes) > 0):
             raise ValueError("rows must come in order of falling size: sort them by `falling_order` first")
-        dim = dense.shape[1]
-        kept = np.arange(dim) < sizes[:, None]
-        rows_of_size = np.bincount(sizes, minlength=dim + 1)[1:].astype(np.int32)
-        return cls(np.ascontiguousarray(dense[kept], dtype=np.float32), rows_of_size)
+        groups = _groups(sizes)
+        ends = np.cumsum(groups[:, 1], dtype=np.int64)
+        parts = [dense[end - rows : end, :size] for end, (size, rows) in zip(ends, groups, strict=True)]
+        scales = _stored_scales(parts, precision)
+        table = cls(precision, dense.shape[1], groups, np.empty(0, precision.dtype), scales)
+        values = [table._encoded(number, part) for number, part in enumerate(parts)]
+        return cls(precision, dense.shape[1], groups, np.concatenate([table.values, *values]), scales)
 
-    @property
-    def dim(self) -> int:
-        """Numbers of a full row."""
-        return len(self.rows_of_size)
+    def __len__(self) -> int:
+        return int(self.groups[:, 1].sum(dtype=np.int64))
 
     @property
     def sizes(self) -> NDArray[np.int32]:
         """(n,) the size of every row, falling."""
-        return np.repeat(np.arange(self.dim, 0, -1, dtype=np.int32), self.rows_of_size[::-1])
-
-    def __len__(self) -> int:
-        return int(self.rows_of_size.sum(dtype=np.int64))
+        return np.repeat(self.groups[:, 0], self.groups[:, 1])
 
     def blocks(self) -> Iterator[tuple[slice, NDArray[np.float32]]]:
-        """The rows of each size in use: their positions and their (rows, size) numbers, a view."""
-        row = start = 0
-        for size in range(self.dim, 0, -1):
-            rows = int(self.rows_of_size[size - 1])
-            if rows:
-                end = start + rows * size
-                yield slice(row, row + rows), self.values[start:end].reshape(rows, size)
-                row, start = row + rows, end
+        """Rows of one size, some millions of numbers at most: their positions, and their (rows, size) numbers."""
+        for group, (size, rows) in enumerate(self.groups.tolist()):
+            # An even number of rows, so that pairs are not torn.
+            step = max(2, _NUMBERS_IN_A_BLOCK // size // 2 * 2)
+            for start in range(0, rows, step):
+                inside = np.arange(start, min(start + step, rows))
+                first = int(self._first_rows[group])
+                yield slice(first + start, first + start + len(inside)), self._decoded_run(group, start, len(inside))
+
+    def rows(self, positions: NDArray[np.int64]) -> NDArray[np.float32]:
+        """(b, dim) rows by their positions, zeros beyond their sizes."""
+        table = np.zeros((len(positions), self.dim), dtype=np.float32)
+        groups = np.searchsorted(self._first_rows, positions, side="right") - 1
+        for group in np.unique(groups):
+            wanted = np.flatnonzero(groups == group)
+            size = int(self.groups[group, 0])
+            inside = positions[wanted] - self._first_rows[group]
+            table[wanted, :size] = self._decoded_rows(int(group), inside)
+        return table
 
     def dense(self) -> NDArray[np.float32]:
         """(n, dim) float32 table, zeros where a row is shorter than dim."""
@@ -85,6 +117,95 @@ class PackedTable:
         for rows, numbers in self.blocks():
             table[rows, : numbers.shape[1]] = numbers
         return table
+
+    @cached_property
+    def _first_rows(self) -> NDArray[np.int64]:
+        """(g,) position of each group's first row."""
+        counts = self.groups[:, 1].astype(np.int64)
+        return np.cumsum(counts) - counts
+
+    @cached_property
+    def _first_values(self) -> NDArray[np.int64]:
+        """(g,) place of each group's first number in `values`."""
+        lengths = _value_counts(self.groups, self.precision)
+        return np.cumsum(lengths) - lengths
+
+    def _scales(self, group: int, positions: slice | NDArray[np.int64]) -> NDArray[np.float32]:
+        """Scales of rows of a group by their positions in the table: (n,), or (1,) where shared."""
+        if not self.precision.scale_a_row:
+            return self.scales[group : group + 1]
+        return decoded_scales(self.scales[positions])
+
+    def _encoded(self, group: int, part: NDArray[np.float32]) -> NDArray[Any]:
+        if not self.precision.whole:
+            return part.astype(self.precision.dtype).reshape(-1)
+        first = int(self._first_rows[group])
+        numbers = whole_numbers(part, self._scales(group, slice(first, first + len(part))), self.precision).reshape(-1)
+        return packed_pairs(numbers) if self.precision.bits == 4 else numbers.astype(self.precision.dtype)
+
+    def _decoded_run(self, group: int, start: int, count: int) -> NDArray[np.float32]:
+        """(count, size) rows of a group that follow each other; where pairs share bytes, `start` is even."""
+        size, first = int(self.groups[group, 0]), int(self._first_rows[group]) + start
+        begin = int(self._first_values[group]) + start * size * self.precision.bits // (8 * self.values.itemsize)
+        stored = self.values[begin : begin + self.precision.numbers_stored(count * size)]
+        numbers = unpacked_pairs(stored, count * size) if self.precision.bits == 4 else stored
+        return self._scaled(group, slice(first, first + count), numbers.reshape(count, size))
+
+    def _decoded_rows(self, group: int, inside: NDArray[np.int64]) -> NDArray[np.float32]:
+        """(b, size) rows of a group by their numbers in it."""
+        size = int(self.groups[group, 0])
+        places = inside[:, None] * size + np.arange(size)
+        if self.precision.bits == 4:
+            stored = self.values[int(self._first_values[group]) + places // 2]
+            numbers: NDArray[Any] = (stored >> (4 * (places % 2)).astype(np.uint8) & 15).astype(np.int8) - np.int8(8)
+        else:
+            numbers = self.values[int(self._first_values[group]) + places]
+        return self._scaled(group, int(self._first_rows[group]) + inside, numbers)
+
+    def _scaled(self, group: int, positions: slice | NDArray[np.int64], numbers: NDArray[Any]) -> NDArray[np.float32]:
+        if not self.precision.whole:
+            return numbers.astype(np.float32, copy=False)
+        scaled: NDArray[np.float32] = numbers * self._scales(group, positions)[:, None]
+        return scaled
+
+
+def _groups(sizes: NDArray[np.int32]) -> NDArray[np.int32]:
+    """(g, 2) each size in use, falling, and how many rows have it."""
+    found, rows = np.unique(sizes, return_counts=True)
+    return np.stack([found, rows], axis=1)[::-1].astype(np.int32)
+
+
+def _value_counts(groups: NDArray[np.int32], precision: Precision) -> NDArray[np.int64]:
+    """(g,) how many of the values are each group's."""
+    numbers = groups[:, 0].astype(np.int64) * groups[:, 1]
+    return -(-numbers // 2) if precision.bits == 4 else numbers
+
+
+def _stored_scales(parts: list[NDArray[np.float32]], precision: Precision) -> NDArray[Any]:
+    """Scales as a table keeps them."""
+    none = np.empty(0, dtype=np.float32)
+    if not precision.whole:
+        return none
+    scales = np.concatenate([none, *(best_scales(part, precision) for part in parts)])
+    return scale_codes(scales) if precision.scale_a_row else scales
+
+
+def rounded(dense: NDArray[np.float32], sizes: NDArray[np.int32], precision: Precision) -> NDArray[np.float32]:
+    """(n, dim) rows in any order, cut and rounded as a packed table keeps them."""
+    order = falling_order(sizes)
+    table = np.empty_like(dense)
+    table[order] = PackedTable.pack(dense[order], sizes[order], precision).dense()
+    return table
+
+
+def row_scales(dense: NDArray[np.float32], sizes: NDArray[np.int32], precision: Precision) -> NDArray[np.float32]:
+    """(n,) the scale that each row, in any order, is rounded with."""
+    order = falling_order(sizes)
+    table = PackedTable.pack(dense[order], sizes[order], precision)
+    scales = np.empty(len(sizes), dtype=np.float32)
+    counts = table.groups[:, 1]
+    scales[order] = decoded_scales(table.scales) if precision.scale_a_row else np.repeat(table.scales, counts)
+    return scales
 
 
 def falling_order(sizes: NDArray[np.int32]) -> NDArray[np.int64]:
@@ -94,53 +215,113 @@ def falling_order(sizes: NDArray[np.int32]) -> NDArray[np.int64]:
 
 def stored_bytes(plan: SizePlan) -> int:
     """Bytes of the file that `save_tables` writes for tables of these sizes."""
-    users, items = (int(sizes.sum(dtype=np.int64)) for sizes in (plan.user_sizes, plan.item_sizes))
-    return _file_bytes(users, items, plan.dim)
+    lengths = {}
+    for side, sizes in zip(SIDES, (plan.user_sizes, plan.item_sizes), strict=True):
+        groups = _groups(sizes)
+        values = int(_value_counts(groups, plan.precision).sum())
+        lengths[side] = _lengths(len(sizes), len(groups), values, plan.precision)
+    return _file_bytes(lengths, plan.precision, plan.dim)
 
 
-def index_bytes(shape: TableShape) -> int:
-    """Bytes on disk beside the numbers, header and counts of rows: never less than any plan of this shape takes."""
-    users, items = shape.n_users * shape.dim, shape.n_items * shape.dim
-    return _file_bytes(users, items, shape.dim) - FLOAT32_BYTES * (users + items)
+def most_bytes(shape: TableShape, numbers: int, precision: Precision) -> int:
+    """The most bytes that tables of this shape take with that many numbers, whatever their sizes."""
+    lengths = {}
+    for side, rows in zip(SIDES, (shape.n_users, shape.n_items), strict=True):
+        groups = min(shape.dim, rows)
+        # Half a byte may be lost in each group; and all numbers may be one side's, which makes the longest header.
+        lengths[side] = _lengths(rows, groups, precision.numbers_stored(numbers) + groups, precision)
+    return _file_bytes(lengths, precision, shape.dim) - precision.bytes_of(numbers)
 
 
-def _file_bytes(user_numbers: int, item_numbers: int, dim: int) -> int:
+_Arrays = dict[str, tuple[np.dtype[Any], list[int]]]
+"""Type and shape of arrays, by name."""
+
+
+def _lengths(rows: int, groups: int, values: int, precision: Precision) -> _Arrays:
+    """Type and shape of each of a table's arrays, by name."""
+    arrays: _Arrays = {
+        "groups": (np.dtype(np.int32), [groups, 2]),
+        "values": (precision.dtype, [values]),
+    }
+    if precision.whole:
+        a_row, a_group = (np.dtype(np.uint8), [rows]), (np.dtype(np.float32), [groups])
+        arrays["scales"] = a_row if precision.scale_a_row else a_group
+    return arrays
+
+
+def _file_bytes(
+    tables: Mapping[str, Mapping[str, tuple[np.dtype[Any], list[int]]]], precision: Precision, dim: int
+) -> int:
     """The size of a safetensors file: 8 bytes, a JSON header filled up to a multiple of 8, the arrays."""
-    header, end = {}, 0
-    # Arrays lie in order of type, then of name.
-    for part, dtype, lengths in (("values", "F32", (user_numbers, item_numbers)), ("rows_of_size", "I32", (dim, dim))):
-        for side, length in sorted(zip(SIDES, lengths, strict=True)):
-            start, end = end, end + 4 * length
-            header[f"{side}.{part}"] = {"dtype": dtype, "shape": [length], "data_offsets": [start, end]}
+    names = {np.dtype(dtype): (place, name) for place, (name, dtype) in enumerate(_DTYPES.items())}
+    arrays = [
+        (*names[dtype], f"{side}.{part}", shape)
+        for side, table in tables.items()
+        for part, (dtype, shape) in table.items()
+    ]
+    header: dict[str, Any] = {"__metadata__": _metadata(precision, dim)}
+    end = 0
+    for _, dtype, name, shape in sorted(arrays):
+        start, end = end, end + math.prod(shape) * np.dtype(_DTYPES[dtype]).itemsize
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [start, end]}
     return 8 + -(-len(json.dumps(header, separators=(",", ":"))) // 8) * 8 + end
 
 
+def _metadata(precision: Precision, dim: int) -> dict[str, str]:
+    # One entry: safetensors writes several in any order.
+    return {"ciess": f"{precision} {dim}"}
+
+
 def save_tables(path: Path, users: PackedTable, items: PackedTable) -> None:
-    """Write both packed tables into one safetensors file."""
-    tables = zip(SIDES, (users, items), strict=True)
-    path.write_bytes(
-        save({f"{side}.{part}": getattr(t, part) for side, t in tables for part in ("values", "rows_of_size")})
-    )
+    """Write both packed tables, of one precision and width, into one safetensors file."""
+    arrays = {}
+    for side, table in zip(SIDES, (users, items), strict=True):
+        for part in _lengths(0, 0, 0, table.precision):
+            arrays[f"{side}.{part}"] = getattr(table, part)
+    path.write_bytes(save(arrays, _metadata(users.precision, users.dim)))
 
 
 def load_tables(path: Path) -> tuple[PackedTable, PackedTable]:
-    """Read both packed tables.
+    """Open both packed tables; numbers are read from the file when they are used.
 
     Raises:
         InputError: the file is missing, damaged, or holds something else.
     """
     try:
-        arrays = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{path} cannot be read as packed tables ({error}): save the model again") from error
-    users, items = (_checked_table(path, side, arrays) for side in SIDES)
+        file = np.memmap(path, dtype=np.uint8, mode="r")
+        arrays, (precision, dim) = _opened(file)
+        users, items = (_checked_table(side, arrays, precision, dim) for side in SIDES)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}): save the model again") from error
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        raise InputError(f"{path} is damaged or holds no packed tables: save the model again") from error
     return users, items
 
 
-def _checked_table(path: Path, side: str, arrays: dict[str, NDArray[Any]]) -> PackedTable:
-    values, counts = arrays.get(f"{side}.values"), arrays.get(f"{side}.rows_of_size")
-    if values is None or counts is None or values.dtype != np.float32 or counts.dtype != np.int32:
-        raise InputError(f"{path} holds no packed {side}: it is not a file that ciess saved")
-    if counts.ndim != 1 or np.any(counts < 0) or counts @ np.arange(1, len(counts) + 1) != values.size:
-        raise InputError(f"{path} is damaged: the sizes of its {side} do not match its numbers")
-    return PackedTable(values, counts)
+def _opened(file: NDArray[np.uint8]) -> tuple[dict[str, NDArray[Any]], tuple[Precision, int]]:
+    """The arrays of a safetensors file as views of it, and what its metadata say."""
+    start = 8 + int(file[:8].view(np.uint64)[0])
+    header = json.loads(file[8:start].tobytes())
+    precision, dim = header.pop("__metadata__")["ciess"].split()
+    arrays, end = {}, 0
+    for name, about in header.items():
+        begin, end = about["data_offsets"]
+        arrays[name] = file[start + begin : start + end].view(_DTYPES[about["dtype"]]).reshape(about["shape"])
+    if start + end != len(file):
+        raise ValueError("the file is not as long as its header says")
+    return arrays, (Precision(precision), int(dim))
+
+
+def _checked_table(side: str, arrays: Mapping[str, NDArray[Any]], precision: Precision, dim: int) -> PackedTable:
+    groups, values = arrays[f"{side}.groups"], arrays[f"{side}.values"]
+    sizes, rows = groups.T.astype(np.int64)
+    if np.any(sizes < 1) or np.any(sizes > dim) or np.any(np.diff(sizes) >= 0) or np.any(rows < 1):
+        raise ValueError("groups are not sizes and their rows")
+    none = np.empty(0, dtype=np.float32)
+    table = PackedTable(precision, dim, groups, values, arrays.get(f"{side}.scales", none))
+    expected = _lengths(int(rows.sum()), len(groups), int(_value_counts(groups, precision).sum()), precision)
+    for part, (dtype, shape) in expected.items():
+        found = getattr(table, part)
+        if found.dtype != dtype or list(found.shape) != shape:
+            raise ValueError(f"{part} do not match the groups")
+    return table

@@ -1,4 +1,4 @@
-"""`SizePlan`: an embedding size for every user and every item."""
+"""`SizePlan`: an embedding size for every user and every item, and how their numbers are stored."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from ciess.errors import InputError
+from ciess.tables.precision import Precision
 
 FLOAT32_BYTES = 4
 
@@ -39,6 +40,7 @@ class SizePlan:
         user_sizes: (n_users,) int32, each in 1..dim.
         item_sizes: (n_items,) int32, each in 1..dim.
         dim: numbers of a full row (d_max).
+        precision: how numbers are stored.
 
     Raises:
         InputError: a size is not a whole number in 1..dim.
@@ -47,21 +49,22 @@ class SizePlan:
     user_sizes: NDArray[np.int32]
     item_sizes: NDArray[np.int32]
     dim: int
+    precision: Precision = Precision.FLOAT32
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "user_sizes", _checked_sizes(self.user_sizes, self.dim, "user"))
         object.__setattr__(self, "item_sizes", _checked_sizes(self.item_sizes, self.dim, "item"))
 
     @classmethod
-    def equal(cls, shape: TableShape, size: int) -> "SizePlan":
+    def equal(cls, shape: TableShape, size: int, precision: Precision = Precision.FLOAT32) -> "SizePlan":
         """The plan that gives every row the same size."""
-        return cls(np.full(shape.n_users, size), np.full(shape.n_items, size), shape.dim)
+        return cls(np.full(shape.n_users, size), np.full(shape.n_items, size), shape.dim, precision)
 
     @classmethod
-    def from_sizes(cls, sizes: ArrayLike, shape: TableShape) -> "SizePlan":
+    def from_sizes(cls, sizes: ArrayLike, shape: TableShape, precision: Precision = Precision.FLOAT32) -> "SizePlan":
         """From the sizes of users and items in one (n_users + n_items,) array, users first."""
         sizes = np.asarray(sizes)
-        return cls(sizes[: shape.n_users], sizes[shape.n_users :], shape.dim)
+        return cls(sizes[: shape.n_users], sizes[shape.n_users :], shape.dim, precision)
 
     @property
     def shape(self) -> TableShape:
@@ -91,13 +94,13 @@ class SizePlan:
     def __eq__(self, other: object) -> bool:
         return (
             isinstance(other, SizePlan)
-            and self.dim == other.dim
+            and (self.dim, self.precision) == (other.dim, other.precision)
             and np.array_equal(self.user_sizes, other.user_sizes)
             and np.array_equal(self.item_sizes, other.item_sizes)
         )
 
     def __hash__(self) -> int:
-        return hash((self.user_sizes.tobytes(), self.item_sizes.tobytes(), self.dim))
+        return hash((self.user_sizes.tobytes(), self.item_sizes.tobytes(), self.dim, self.precision))
 
 
 def prefix_mask(sizes: NDArray[np.int32] | Tensor, width: int, device: torch.device | str = "cpu") -> Tensor:

@@ -1,6 +1,7 @@
 """CIESS on problems whose best sizes are known."""
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -17,6 +18,7 @@ from ciess.methods.problem import Measurement, Problem
 from ciess.methods.td3 import TD3Settings
 from ciess.tables.budget import Budget
 from ciess.tables.plan import SizePlan, TableShape
+from ciess.tables.precision import Precision
 
 SMALL = TD3Settings(discount=0.0, batch_size=512, hidden=64)
 
@@ -33,8 +35,12 @@ class Bandit(Problem):
         self.popularity = (np.repeat([5, 50], 30), np.repeat([3, 90], 20))
         self.needs = torch.from_numpy(np.repeat([2, 10, 1, 13], [30, 30, 20, 20])).float()
         self.numbers = {Budget.parse("40%"): int(self.needs.sum()), Budget.parse("80%"): 1300}
+        self.precision = dict.fromkeys(self.numbers, Precision.FLOAT32)
         self.progress = lambda *_: None
         self.measured: list[SizePlan] = []
+
+    def filled(self, plan_of: Callable[[int], SizePlan], budget: Budget) -> SizePlan:
+        return plan_of(self.numbers[budget])
 
     @property
     def measured_users(self) -> torch.Tensor:

@@ -1,6 +1,6 @@
 """`Problem`: what a search may see and do. Never test data."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Protocol
@@ -130,7 +130,7 @@ class Problem:
         def sized(numbers: int) -> SizePlan:
             return SizePlan.equal(self.shape, numbers // self.shape.rows, self.precision[budget])
 
-        return budget.filled(sized, self.numbers[budget])
+        return self.filled(sized, budget)
 
     def project(self, desired: Tensor | NDArray[np.float64], budget: Budget) -> SizePlan:
         """Scale desired sizes, (n_users + n_items,), to a plan that fills the budget and never exceeds it."""
@@ -138,7 +138,7 @@ class Problem:
         def scaled(numbers: int) -> SizePlan:
             return self._plan(project(np.asarray(desired), numbers, self.shape.dim), budget)
 
-        return budget.filled(scaled, self.numbers[budget])
+        return self.filled(scaled, budget)
 
     def project_sides(
         self,
@@ -158,7 +158,11 @@ class Problem:
             ]
             return self._plan(np.concatenate(parts), budget)
 
-        return budget.filled(scaled, self.numbers[budget])
+        return self.filled(scaled, budget)
+
+    def filled(self, plan_of: Callable[[int], SizePlan], budget: Budget) -> SizePlan:
+        """The plan that fills the budget, of a family that grows with its numbers."""
+        return budget.filled(plan_of, self.numbers[budget])
 
     def _plan(self, sizes: NDArray[np.int32], budget: Budget) -> SizePlan:
         return SizePlan.from_sizes(sizes, self.shape, self.precision[budget])

@@ -215,7 +215,7 @@ def _search(data: "Interactions | Split", out: Path, console: Console, **setting
 
 
 def _table(outcome: "Outcome") -> Table:
-    table = Table(title=f"Measured on {outcome.shown}; sizes are means", box=None)
+    table = Table(title=f"Measured on {outcome.shown}; sizes are means", box=None, padding=(0, 1, 0, 0))
     for heading in (
         "model",
         "budget",

@@ -135,12 +135,12 @@ class _Run:
         trained.load_state_dict(chosen.trained.state_dict())
         self._fit(trained, data, self.config.training.resumed(chosen.full.fitted.steps), "full model, all data")
         full = self._packed(trained)
-        settings = self._described(budgets)
+        about = self._about(budgets)
         kept = chosen.by_method["ciess"]
         wanted = kept.values() if test is None else [e for plans in chosen.by_method.values() for e in plans.values()]
         # Where methods agree, they share one plan, which is built once.
         built = {each.plan: each for each in wanted}
-        models = {plan: self._build(full, data, each, settings) for plan, each in built.items()}
+        models = {plan: self._build(full, data, each, about) for plan, each in built.items()}
         if test is None:
             shown = {each.plan: each.valid for _, _, each in _lines(chosen)}
         else:
@@ -153,7 +153,7 @@ class _Run:
             evaluations={(method, budget): shown[each.plan] for method, budget, each in _lines(chosen)},
             shown="validation" if test is None else "test",
             trace=chosen.trace,
-            settings=settings,
+            settings=about,
         )
 
     def _choose(self, budgets: list[Budget]) -> _Chosen:
@@ -284,7 +284,7 @@ class _Run:
         config = Factors(dim=chosen.plan.dim) if outputs else self.config
         return CompressedModel.pack(config, small, chosen.plan, data, about)
 
-    def _described(self, budgets: list[Budget]) -> dict[str, Any]:
+    def _about(self, budgets: list[Budget]) -> dict[str, Any]:
         return {
             "seed": self.seed,
             "budgets": [str(budget) for budget in budgets],

@@ -96,9 +96,8 @@ class PackedTable:
             # An even number of rows, so that pairs are not torn.
             step = max(2, _NUMBERS_IN_A_BLOCK // size // 2 * 2)
             for start in range(0, rows, step):
-                inside = np.arange(start, min(start + step, rows))
-                first = int(self._first_rows[group])
-                yield slice(first + start, first + start + len(inside)), self._decoded_run(group, start, len(inside))
+                first, count = int(self._first_rows[group]) + start, min(step, rows - start)
+                yield slice(first, first + count), self._decoded_run(group, start, count)
 
     def rows(self, positions: NDArray[np.int64]) -> NDArray[np.float32]:
         """(b, dim) rows by their positions, zeros beyond their sizes."""

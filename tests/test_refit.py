@@ -6,7 +6,8 @@ from ciess.backbones.lightgcn import LightGCN
 from ciess.backbones.mf import MF
 from ciess.data import Split
 from ciess.refit import refit
-from ciess.tables.plan import SizePlan, prefix_mask
+from ciess.tables.mask import prefix_mask
+from ciess.tables.plan import SizePlan
 
 
 def some_plan(split: Split, dim: int) -> SizePlan:

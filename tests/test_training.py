@@ -15,7 +15,8 @@ from ciess.data import Interactions, Split
 from ciess.data.sampling import TripletSampler
 from ciess.evaluation import Evaluator
 from ciess.losses import BPR
-from ciess.tables.plan import SizePlan, TableShape, prefix_mask
+from ciess.tables.mask import prefix_mask
+from ciess.tables.plan import SizePlan, TableShape
 from ciess.training import fit
 
 SETTINGS: dict[str, dict[str, float]] = {

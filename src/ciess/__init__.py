@@ -14,9 +14,10 @@ if TYPE_CHECKING:
     from ciess.errors import InputError
     from ciess.methods.ciess import Ciess
     from ciess.methods.equal import EqualSizes
-    from ciess.model import CompressedModel, load
+    from ciess.model import CompressedModel
     from ciess.outcome import Outcome
     from ciess.pipeline import search
+    from ciess.saved import load
     from ciess.tables.budget import Budget
     from ciess.tables.plan import SizePlan
 
@@ -59,7 +60,7 @@ _ROOMS = {
     "Outcome": "outcome",
     "SizePlan": "tables.plan",
     "Split": "data",
-    "load": "model",
+    "load": "saved",
     "read": "data",
     "search": "pipeline",
     "split_random": "data",

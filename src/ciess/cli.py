@@ -147,7 +147,7 @@ class Recommend:
 
     def run(self, console: Console) -> None:
         """Print a line for each user."""
-        from ciess.model import load
+        from ciess.saved import load
 
         model = load(self.model)
         items, scores = model.recommend(list(self.users), self.k, exclude_seen=not self.include_seen)
@@ -171,7 +171,7 @@ class Demo:
         """Search sizes for the synthetic set, then recommend with the smallest model."""
         from ciess.backbones import Training, backbone_named
         from ciess.data import synthetic
-        from ciess.model import load
+        from ciess.saved import load
         from ciess.tables.budget import Budget
 
         data = synthetic(seed=self.seed).interactions

@@ -1,40 +1,27 @@
-"""`CompressedModel`: packed tables and what scoring needs."""
+"""`CompressedModel`: packed tables and what scoring needs. Rows that are scored as they are need NumPy alone."""
 
-import json
-import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import polars as pl
-import torch
 from numpy.typing import ArrayLike, NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
-from safetensors.numpy import save as serialised
-from scipy.sparse import csr_array
-from torch import Tensor
 
-from ciess.backbones import backbone_from_settings, backbone_names, backbone_settings
-from ciess.backbones.base import Backbone, BackboneConfig, Represented
-from ciess.data import Interactions
 from ciess.errors import InputError
-from ciess.evaluation import Evaluation, Evaluator, rank
-from ciess.tables.packed import PackedTable, falling_order, load_tables, save_tables, stored_bytes
+from ciess.ranking import top_items
+from ciess.tables.ids import RowIds
+from ciess.tables.packed import PackedTable, falling_order, stored_bytes
 from ciess.tables.plan import SizePlan
+from ciess.tables.seen import SeenItems
 
-FORMAT = 2
-TABLES, NETWORK, SETTINGS, USERS, ITEMS, SEEN = (
-    "tables.safetensors",
-    "network.safetensors",
-    "model.json",
-    "users.parquet",
-    "items.parquet",
-    "interactions.parquet",
-)
+if TYPE_CHECKING:
+    import torch
+
+    from ciess.backbones.base import Backbone, BackboneConfig, Represented
+    from ciess.data import Interactions
+    from ciess.evaluation import Evaluation
 
 
 @dataclass(eq=False)
@@ -42,29 +29,38 @@ class CompressedModel:
     """A small recommender. Made by `ciess.search` or `CompressedModel.pack`, read by `ciess.load`.
 
     Attributes:
-        config: the backbone that scores.
         users: packed user table.
         items: packed item table.
-        interactions: what was learned, ids and rows in the order of the packed tables: seen items, and the graph of
-            graph backbones.
+        user_index: ids of the users, in the order of their table.
+        item_index: ids of the items, in the order of theirs.
+        seen: what was learned, by rows of both tables: items to leave out, and the graph of graph backbones.
+        settings: of the backbone, its name among them.
+        rows_stand_alone: whether scores are inner products of the tables' rows: then nothing but them is needed.
         about: settings, versions, seeds and results, as JSON keeps them.
         network: what the backbone learned beside its tables, by the names of its parameters.
+        given: settings of a backbone of your own, which `settings` does not suffice to build.
+        source: the folder that the model was read from, and the checksums of its files.
     """
 
-    config: BackboneConfig
     users: PackedTable
     items: PackedTable
-    interactions: Interactions
+    user_index: RowIds
+    item_index: RowIds
+    seen: SeenItems
+    settings: dict[str, Any]
+    rows_stand_alone: bool
     about: dict[str, Any] = field(default_factory=dict)
     network: dict[str, NDArray[Any]] = field(default_factory=dict)
+    given: "BackboneConfig | None" = None
+    source: tuple[Path, Mapping[str, str]] | None = None
 
     @classmethod
     def pack(
         cls,
-        config: BackboneConfig,
-        backbone: Backbone,
+        config: "BackboneConfig",
+        backbone: "Backbone",
         plan: SizePlan,
-        interactions: Interactions,
+        interactions: "Interactions",
         about: Mapping[str, Any] | None = None,
     ) -> "CompressedModel":
         """Pack a backbone whose rows are zero beyond the plan's sizes.
@@ -76,6 +72,8 @@ class CompressedModel:
             interactions: kept beside the tables.
             about: kept with the model.
         """
+        from ciess.backbones import backbone_settings
+
         by_user, by_item = falling_order(plan.user_sizes), falling_order(plan.item_sizes)
         users, items = (
             PackedTable.pack(table.detach().cpu().numpy()[order], sizes[order], plan.precision)
@@ -84,14 +82,20 @@ class CompressedModel:
                 (backbone.item_table, by_item, plan.item_sizes),
             )
         )
-        ordered = Interactions(
-            csr_array(interactions.matrix[by_user][:, by_item]),
-            interactions.user_ids[by_user],
-            interactions.item_ids[by_item],
-            None,
+        learned = interactions.matrix[by_user][:, by_item]
+        learned.sort_indices()
+        return cls(
+            users,
+            items,
+            RowIds.of(interactions.user_ids.to_numpy()[by_user]),
+            RowIds.of(interactions.item_ids.to_numpy()[by_item]),
+            SeenItems.of(learned.indptr, learned.indices, interactions.n_items),
+            backbone_settings(config),
+            backbone.rows_stand_alone,
+            dict(about or {}),
+            {name: weights.detach().cpu().numpy().copy() for name, weights in backbone.network.items()},
+            config,
         )
-        network = {name: weights.detach().cpu().numpy().copy() for name, weights in backbone.network.items()}
-        return cls(config, users, items, ordered, dict(about or {}), network)
 
     @property
     def plan(self) -> SizePlan:
@@ -106,14 +110,47 @@ class CompressedModel:
     @property
     def network_bytes(self) -> int:
         """Bytes on disk of what was learned beside the tables; no budget counts them."""
-        return len(serialised(self.network)) if self.network else 0
+        from safetensors.numpy import save
+
+        return len(save(self.network)) if self.network else 0
+
+    @property
+    def user_ids(self) -> NDArray[Any]:
+        """(n_users,) ids in the order of the packed table."""
+        return self.user_index.take(np.arange(len(self.user_index)))
+
+    @property
+    def item_ids(self) -> NDArray[Any]:
+        """(n_items,) ids in the order of the packed table."""
+        return self.item_index.take(np.arange(len(self.item_index)))
+
+    @cached_property
+    def config(self) -> "BackboneConfig":
+        """Settings of the backbone."""
+        from ciess.backbones import backbone_from_settings
+
+        return self.given or backbone_from_settings(self.settings)
+
+    @cached_property
+    def interactions(self) -> "Interactions":
+        """What was learned, ids and rows in the order of the packed tables."""
+        import polars as pl
+        from scipy.sparse import csr_array
+
+        from ciess.data import Interactions
+
+        ones = np.ones(len(self.seen.items), dtype=np.float32)
+        index = np.int32 if len(ones) < 2**31 else np.int64
+        parts = (ones, self.seen.items.astype(index), self.seen.offsets.astype(index))
+        matrix = csr_array(parts, shape=(len(self.users), len(self.items)))
+        return Interactions(matrix, pl.Series(self.user_ids), pl.Series(self.item_ids), None)
 
     def known(self, user_ids: ArrayLike) -> NDArray[np.bool_]:
         """(b,) whether the model knows each user."""
-        return self.interactions.user_rows(np.atleast_1d(np.asarray(user_ids))) >= 0
+        return self.user_index.rows(np.atleast_1d(np.asarray(user_ids))) >= 0
 
     def recommend(
-        self, user_ids: Any, k: int = 10, exclude_seen: bool = True
+        self, user_ids: Any, k: int = 10, exclude_seen: bool = True, device: "torch.device | str | None" = None
     ) -> tuple[NDArray[Any], NDArray[np.float32]]:
         """The k best items for each user.
 
@@ -124,79 +161,95 @@ class CompressedModel:
             user_ids: one id, or (b,) ids.
             k: how many items.
             exclude_seen: leave out the items a user already has.
+            device: where PyTorch scores, such as `cuda`. None scores packed rows as they lie, with NumPy and in bounded
+                memory, if they stand alone; else PyTorch on the CPU.
 
         Returns:
             item ids and scores, (b, k) each; (k,) for a single id.
 
         Raises:
-            InputError: k is below 1 or above the number of items.
+            InputError: k is below 1 or above the number of items, or a file of the model is damaged.
         """
         one = np.ndim(user_ids) == 0
-        if not 1 <= k <= self.interactions.n_items:
-            raise InputError(f"k is {k}: ask for 1 to {self.interactions.n_items:,} items")
-        rows = self.interactions.user_rows(np.atleast_1d(np.asarray(user_ids)))
-        items = np.tile(self._popular[:k], (len(rows), 1))
+        if not 1 <= k <= len(self.items):
+            raise InputError(f"k is {k}: ask for 1 to {len(self.items):,} items")
+        self.verify()
+        rows = self.user_index.rows(np.atleast_1d(np.asarray(user_ids)))
+        items = np.full((len(rows), k), -1)
         scores = np.full(items.shape, np.nan, dtype=np.float32)
         known = rows >= 0
+        if not known.all():
+            items[~known] = self._popular[:k]
         if known.any():
-            seen = self.interactions.matrix if exclude_seen else None
-            ranked = rank(self.score, torch.from_numpy(rows[known]), self.interactions.n_items, k, seen)
-            items[known], scores[known] = ranked.items.numpy(), ranked.scores.numpy()
-        ids = self.interactions.item_ids.to_numpy()[items]
+            items[known], scores[known] = self._ranked(rows[known], k, exclude_seen, device)
+        ids = self.item_index.take(np.maximum(items, 0))
         if (items < 0).any():
             ids = ids.astype(object)
             ids[items < 0] = None
         return (ids[0], scores[0]) if one else (ids, scores)
 
-    def evaluate(self, held_out: Interactions, k: int = 20) -> Evaluation:
+    def _ranked(
+        self, rows: NDArray[np.int64], k: int, exclude_seen: bool, device: "torch.device | str | None"
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        if self.rows_stand_alone and device is None:
+            return top_items(self.users, self.items, rows, k, self.seen if exclude_seen else None)
+        import torch
+
+        from ciess.evaluation import rank
+
+        where = torch.device(device or "cpu")
+        backbone, vectors = self._on(where)
+        seen = self.interactions.matrix if exclude_seen else None
+        wanted = torch.from_numpy(rows).to(where)
+        ranking = rank(lambda users: backbone.score_all(vectors, users), wanted, len(self.items), k, seen)
+        return ranking.items.cpu().numpy(), ranking.scores.cpu().numpy()
+
+    def evaluate(self, held_out: "Interactions", k: int = 20) -> "Evaluation":
         """Rank all unseen items for the users of a held-out set; its users and items are matched by their ids.
 
         Raises:
-            InputError: no user of the set is known.
+            InputError: no user of the set is known, or a file of the model is damaged.
         """
-        users = self.interactions.user_rows(held_out.user_ids)[held_out.users]
-        items = self.interactions.item_rows(held_out.item_ids)[held_out.items]
+        from scipy.sparse import csr_array
+
+        from ciess.evaluation import Evaluator
+
+        users = self.user_index.rows(held_out.user_ids.to_numpy())[held_out.users]
+        items = self.item_index.rows(held_out.item_ids.to_numpy())[held_out.items]
         known = (users >= 0) & (items >= 0)
         ones = np.ones(int(known.sum()), dtype=np.float32)
         truth = csr_array((ones, (users[known], items[known])), shape=self.interactions.matrix.shape)
         return Evaluator(self.interactions.matrix, truth, k)(self.score)
 
-    @torch.no_grad()
-    def score(self, users: Tensor) -> Tensor:
+    def score(self, users: "torch.Tensor") -> "torch.Tensor":
         """(b, n_items) scores of users, (b,) rows in the order of the packed tables."""
-        return self._backbone.score_all(self._vectors, users)
+        import torch
 
-    def save(self, folder: str | Path) -> Path:
-        """Write the model into a folder, made if need be: every file is written aside and then renamed.
+        with torch.no_grad():
+            return self.backbone.score_all(self.represented, users)
+
+    def vectors(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """What is scored by inner products: (n_users, width) and (n_items, width), in the order of the packed tables.
 
         Raises:
-            InputError: the folder cannot be written.
+            InputError: the backbone scores otherwise.
         """
-        folder = Path(folder)
-        settings = {
-            "format": FORMAT,
-            "backbone": backbone_settings(self.config),
-            "network": {name: weights.shape for name, weights in self.network.items()},
-            "about": self.about,
-        }
-        seen = pl.DataFrame({"user": self.interactions.users, "item": self.interactions.items})
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            _replace(folder / TABLES, lambda path: save_tables(path, self.users, self.items))
-            if self.network:
-                _replace(folder / NETWORK, lambda path: path.write_bytes(serialised(self.network)))
-            else:
-                (folder / NETWORK).unlink(missing_ok=True)
-            _replace(folder / USERS, lambda path: pl.DataFrame({"id": self.interactions.user_ids}).write_parquet(path))
-            _replace(folder / ITEMS, lambda path: pl.DataFrame({"id": self.interactions.item_ids}).write_parquet(path))
-            _replace(folder / SEEN, seen.write_parquet)
-            _replace(folder / SETTINGS, lambda path: path.write_text(json.dumps(settings, indent=2) + "\n"))
-        except OSError as error:
-            raise InputError(f"{folder} cannot be written ({error.strerror}): choose another folder") from error
-        return folder
+        from ciess.backbones.base import InnerProduct
+
+        if not isinstance(self.backbone, InnerProduct):
+            raise InputError(f"{self.settings['name']} does not score by inner products: it has no such vectors")
+        users, items = self.represented
+        return users.numpy(), items.numpy()
 
     @cached_property
-    def _backbone(self) -> Backbone:
+    def backbone(self) -> "Backbone":
+        """The module that scores; its tables are not used.
+
+        Raises:
+            InputError: the network that was saved is not that of this backbone.
+        """
+        import torch
+
         backbone = self.config.skeleton(self.interactions)
         wanted = {name: tuple(weights.shape) for name, weights in backbone.network.items()}
         if wanted != {name: weights.shape for name, weights in self.network.items()}:
@@ -207,90 +260,57 @@ class CompressedModel:
         return backbone.eval()
 
     @cached_property
-    def _vectors(self) -> Represented:
+    def represented(self) -> "Represented":
+        """The vectors that the backbone scores, on the CPU."""
+        import torch
+
+        self.verify()
         users, items = (torch.from_numpy(table.dense()) for table in (self.users, self.items))
-        return self._backbone.vectors(users, items)
+        return self.backbone.vectors(users, items)
+
+    def _on(self, device: "torch.device") -> "tuple[Backbone, Represented]":
+        """The backbone and its vectors on a device: there from the first call on."""
+        import copy
+
+        if device.type == "cpu":
+            return self.backbone, self.represented
+        if device not in self._elsewhere:
+            moved = type(self.represented)(*(side.to(device) for side in self.represented))
+            self._elsewhere[device] = copy.deepcopy(self.backbone).to(device), moved
+        return self._elsewhere[device]
+
+    @cached_property
+    def _elsewhere(self) -> "dict[torch.device, tuple[Backbone, Represented]]":
+        return {}
 
     @cached_property
     def _popular(self) -> NDArray[np.int64]:
-        return np.argsort(-self.interactions.item_counts, kind="stable")
+        return np.argsort(-self.seen.popularity(), kind="stable")
 
+    def verify(self) -> None:
+        """Compare the files that the model was read from with their checksums, once.
 
-def load(folder: str | Path, backbone: BackboneConfig | None = None) -> CompressedModel:
-    """Read a model that `CompressedModel.save` wrote.
+        Opening a model reads next to nothing, so this waits until it is first used.
 
-    Args:
-        folder: what it was saved into.
-        backbone: settings of the backbone that scores, where it is your own and not one of ciess.
+        Raises:
+            InputError: a file is not as it was written.
+        """
+        return self._verified
 
-    Raises:
-        InputError: a file is missing, damaged or foreign, or the backbone is not the one that was saved.
-    """
-    folder = Path(folder)
-    if not (folder / SETTINGS).is_file():
-        raise InputError(f"{folder} holds no {SETTINGS}: name a folder that ciess saved, such as runs/…/budget-5")
-    try:
-        settings = json.loads((folder / SETTINGS).read_text())
-        written, saved, about = settings["format"], settings["backbone"], settings["about"]
-        config = _config(folder, saved, backbone)
-        shapes = dict(settings.get("network", {}))
-    except InputError:
-        raise
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{folder / SETTINGS} is damaged or not written by ciess: save the model again") from error
-    if written != FORMAT:
-        raise InputError(f"{folder} is of format {written}, this ciess reads format {FORMAT}: install a matching one")
-    users, items = load_tables(folder / TABLES)
-    user_ids, item_ids = (_read_parquet(folder / name, ("id",))["id"] for name in (USERS, ITEMS))
-    if (len(user_ids), len(item_ids)) != (len(users), len(items)):
-        raise InputError(f"{folder}: {USERS} and {ITEMS} do not match {TABLES}: save the model again")
-    network = _read_network(folder / NETWORK, shapes)
-    seen = _read_parquet(folder / SEEN, ("user", "item"))
-    shape = (len(users), len(items))
-    rows, columns = seen["user"].to_numpy(), seen["item"].to_numpy()
-    if len(seen) and (min(rows.min(), columns.min()) < 0 or rows.max() >= shape[0] or columns.max() >= shape[1]):
-        raise InputError(f"{folder / SEEN} does not match {TABLES}: save the model again")
-    matrix = csr_array((np.ones(len(seen), dtype=np.float32), (rows, columns)), shape=shape)
-    interactions = Interactions(matrix, user_ids, item_ids, None)
-    return CompressedModel(config, users, items, interactions, about, network)
+    @cached_property
+    def _verified(self) -> None:
+        from ciess.saved import check_files
 
+        if self.source is not None:
+            check_files(*self.source)
 
-def _read_network(path: Path, shapes: Mapping[str, Sequence[int]]) -> dict[str, NDArray[Any]]:
-    if not shapes:
-        return {}
-    try:
-        network = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{path} is missing or damaged: save the model again") from error
-    if {name: list(weights.shape) for name, weights in network.items()} != shapes:
-        raise InputError(f"{path} does not hold the weights that {SETTINGS} lists: save the model again")
-    return network
+    def save(self, folder: str | Path) -> Path:
+        """Write the model into a folder, made if need be: every file is written aside and then renamed.
 
+        Raises:
+            InputError: the folder cannot be written, or is the one that the model was read from and is damaged.
+        """
+        from ciess.saved import write
 
-def _config(folder: Path, saved: dict[str, Any], given: BackboneConfig | None) -> BackboneConfig:
-    """The settings of a saved backbone, unless they are given."""
-    if given is None:
-        if saved["name"] not in backbone_names():
-            raise InputError(
-                f"{folder} was saved with the backbone '{saved['name']}', which is not one of ciess: "
-                "load it with backbone=, the settings it was trained with"
-            )
-        return backbone_from_settings(saved)
-    name = backbone_settings(given)["name"]
-    if name != saved["name"]:
-        raise InputError(f"{folder} was saved with the backbone '{saved['name']}', not '{name}': give that one")
-    return given
-
-
-def _read_parquet(path: Path, columns: Sequence[str]) -> pl.DataFrame:
-    try:
-        return pl.read_parquet(path, columns=list(columns))
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise InputError(f"{path} is missing or damaged: save the model again") from error
-
-
-def _replace(path: Path, write: Callable[[Path], object]) -> None:
-    """Write aside, then rename, so that a file is either whole or not there."""
-    aside = path.with_name(f".{path.name}.part")
-    write(aside)
-    os.replace(aside, path)
+        self.verify()
+        return write(self, Path(folder))

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from ciess.backbones.base import Rotatable
-from ciess.tables.plan import SizePlan, prefix_mask
+from ciess.tables.mask import prefix_mask
+from ciess.tables.plan import SizePlan
 
 _SOLVED = 1e-10
 """The share of a column's squared residual that is as good as none in float32."""

@@ -15,8 +15,9 @@ from ciess.backbones.base import Backbone, Solver, Training
 from ciess.evaluation import Evaluator
 from ciess.losses import Loss
 from ciess.progress import Progress, silent
+from ciess.tables.mask import prefix_mask
 from ciess.tables.packed import rounded, row_scales
-from ciess.tables.plan import SizePlan, prefix_mask
+from ciess.tables.plan import SizePlan
 from ciess.tables.precision import Precision
 
 _SMALLEST_SCALE = 1e-3

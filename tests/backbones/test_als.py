@@ -17,7 +17,8 @@ from ciess.errors import InputError
 from ciess.evaluation import Evaluator
 from ciess.fidelity import Scratch
 from ciess.methods.td3 import TD3Settings
-from ciess.tables.plan import SizePlan, TableShape, prefix_mask
+from ciess.tables.mask import prefix_mask
+from ciess.tables.plan import SizePlan, TableShape
 from ciess.training import fit
 
 Matrix = NDArray[np.float64]

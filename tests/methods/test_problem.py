@@ -6,7 +6,8 @@ from ciess.data import Split
 from ciess.evaluation import Evaluator
 from ciess.fidelity import Truncate
 from ciess.methods.problem import Problem
-from ciess.tables.plan import SizePlan, prefix_mask
+from ciess.tables.mask import prefix_mask
+from ciess.tables.plan import SizePlan
 
 
 @pytest.mark.parametrize("name", ["mf", "lightgcn", "ncf", "ngcf"])

@@ -69,6 +69,10 @@ def test_rows_and_blocks_are_parts_of_the_dense_table(sizes: np.ndarray, seed: i
     if len(sizes):
         positions = np.random.default_rng(seed).integers(0, len(sizes), 50)
         np.testing.assert_array_equal(table.rows(positions), dense[positions])
+        start, stop = sorted(positions[:2])
+        run = table.run(start, stop + 1)
+        np.testing.assert_array_equal(run, dense[start : stop + 1, : run.shape[1]])
+        assert not dense[start : stop + 1, run.shape[1] :].any()
     assert sum(rows.stop - rows.start for rows, _ in table.blocks()) == len(table)
 
 
@@ -76,8 +80,8 @@ def test_blocks_are_of_bounded_size(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = np.repeat([12, 5], [31, 40]).astype(np.int32)
     table, _ = packed(sizes, 0, Precision.INT4)
     whole = table.dense()
-    monkeypatch.setattr("ciess.tables.packed._NUMBERS_IN_A_BLOCK", 36)
-    assert max(numbers.size for _, numbers in table.blocks()) <= 36
+    monkeypatch.setattr("ciess.tables.packed.ROWS_IN_A_BLOCK", 7)
+    assert max(len(numbers) for _, numbers in table.blocks()) == 7
     np.testing.assert_array_equal(table.dense(), whole)
 
 

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from ciess.errors import InputError
-from ciess.tables.plan import SizePlan, TableShape, prefix_mask
+from ciess.tables.mask import prefix_mask
+from ciess.tables.plan import SizePlan, TableShape
 
 SHAPE = TableShape(n_users=2, n_items=3, dim=4)
 

@@ -10,8 +10,6 @@ Numbers of 4 bits share bytes in pairs; a group starts with a byte of its own. W
 caller's to remember: a saved model lists its ids in the order of the rows.
 """
 
-import json
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,9 +18,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import save
 
-from ciess.errors import InputError
+from ciess.tables.files import Layout, damaged, file_bytes, map_arrays, write_arrays
 from ciess.tables.plan import SizePlan, TableShape
 from ciess.tables.precision import (
     Precision,
@@ -35,9 +32,7 @@ from ciess.tables.precision import (
 )
 
 SIDES = ("users", "items")
-_NUMBERS_IN_A_BLOCK = 4_000_000
-_DTYPES = {"F32": np.float32, "I32": np.int32, "F16": np.float16, "I8": np.int8, "U8": np.uint8}
-"""Of a file's arrays, in the order in which they lie."""
+ROWS_IN_A_BLOCK = 4096
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,13 +86,20 @@ class PackedTable:
         return np.repeat(self.groups[:, 0], self.groups[:, 1])
 
     def blocks(self) -> Iterator[tuple[slice, NDArray[np.float32]]]:
-        """Rows of one size, some millions of numbers at most: their positions, and their (rows, size) numbers."""
-        for group, (size, rows) in enumerate(self.groups.tolist()):
-            # An even number of rows, so that pairs are not torn.
-            step = max(2, _NUMBERS_IN_A_BLOCK // size // 2 * 2)
-            for start in range(0, rows, step):
-                first, count = int(self._first_rows[group]) + start, min(step, rows - start)
-                yield slice(first, first + count), self._decoded_run(group, start, count)
+        """Some thousands of rows that follow each other: their positions, and their numbers as `run` gives them."""
+        for start in range(0, len(self), ROWS_IN_A_BLOCK):
+            rows = slice(start, min(start + ROWS_IN_A_BLOCK, len(self)))
+            yield rows, self.run(rows.start, rows.stop)
+
+    def run(self, start: int, stop: int) -> NDArray[np.float32]:
+        """(stop − start, width) rows that follow each other, as wide as the first, zeros beyond their sizes."""
+        first, last = np.searchsorted(self._first_rows, [start, stop - 1], side="right") - 1
+        table = np.zeros((stop - start, int(self.groups[first, 0])), dtype=np.float32)
+        for group in range(int(first), int(last) + 1):
+            begin, size = int(self._first_rows[group]), int(self.groups[group, 0])
+            inside = max(start - begin, 0), min(stop - begin, int(self.groups[group, 1]))
+            table[begin + inside[0] - start : begin + inside[1] - start, :size] = self._decoded_run(group, *inside)
+        return table
 
     def rows(self, positions: NDArray[np.int64]) -> NDArray[np.float32]:
         """(b, dim) rows by their positions, zeros beyond their sizes."""
@@ -142,13 +144,18 @@ class PackedTable:
         numbers = whole_numbers(part, self._scales(group, slice(first, first + len(part))), self.precision).reshape(-1)
         return packed_pairs(numbers) if self.precision.bits == 4 else numbers.astype(self.precision.dtype)
 
-    def _decoded_run(self, group: int, start: int, count: int) -> NDArray[np.float32]:
-        """(count, size) rows of a group that follow each other; where pairs share bytes, `start` is even."""
-        size, first = int(self.groups[group, 0]), int(self._first_rows[group]) + start
-        begin = int(self._first_values[group]) + start * size * self.precision.bits // (8 * self.values.itemsize)
-        stored = self.values[begin : begin + self.precision.numbers_stored(count * size)]
-        numbers = unpacked_pairs(stored, count * size) if self.precision.bits == 4 else stored
-        return self._scaled(group, slice(first, first + count), numbers.reshape(count, size))
+    def _decoded_run(self, group: int, start: int, stop: int) -> NDArray[np.float32]:
+        """(stop − start, size) rows of a group that follow each other, by their numbers in it."""
+        size, first = int(self.groups[group, 0]), int(self._first_rows[group])
+        begin, end = start * size, stop * size
+        values = self.values[int(self._first_values[group]) :]
+        if self.precision.bits == 4:
+            # The first number may be the second half of a byte.
+            torn = begin % 2
+            numbers = unpacked_pairs(values[begin // 2 : -(-end // 2)], end - begin + torn)[torn:]
+        else:
+            numbers = values[begin:end]
+        return self._scaled(group, slice(first + start, first + stop), numbers.reshape(stop - start, size))
 
     def _decoded_rows(self, group: int, inside: NDArray[np.int64]) -> NDArray[np.float32]:
         """(b, size) rows of a group by their numbers in it."""
@@ -214,31 +221,27 @@ def falling_order(sizes: NDArray[np.int32]) -> NDArray[np.int64]:
 
 def stored_bytes(plan: SizePlan) -> int:
     """Bytes of the file that `save_tables` writes for tables of these sizes."""
-    lengths = {}
+    layout: dict[str, tuple[np.dtype[Any], list[int]]] = {}
     for side, sizes in zip(SIDES, (plan.user_sizes, plan.item_sizes), strict=True):
         groups = _groups(sizes)
         values = int(_value_counts(groups, plan.precision).sum())
-        lengths[side] = _lengths(len(sizes), len(groups), values, plan.precision)
-    return _file_bytes(lengths, plan.precision, plan.dim)
+        layout |= _named(side, _lengths(len(sizes), len(groups), values, plan.precision))
+    return file_bytes(layout, _about(plan.precision, plan.dim))
 
 
 def most_bytes(shape: TableShape, numbers: int, precision: Precision) -> int:
     """The most bytes that tables of this shape take with that many numbers, whatever their sizes."""
-    lengths = {}
+    layout: dict[str, tuple[np.dtype[Any], list[int]]] = {}
     for side, rows in zip(SIDES, (shape.n_users, shape.n_items), strict=True):
         groups = min(shape.dim, rows)
         # Half a byte may be lost in each group; and all numbers may be one side's, which makes the longest header.
-        lengths[side] = _lengths(rows, groups, precision.numbers_stored(numbers) + groups, precision)
-    return _file_bytes(lengths, precision, shape.dim) - precision.bytes_of(numbers)
+        layout |= _named(side, _lengths(rows, groups, precision.numbers_stored(numbers) + groups, precision))
+    return file_bytes(layout, _about(precision, shape.dim)) - precision.bytes_of(numbers)
 
 
-_Arrays = dict[str, tuple[np.dtype[Any], list[int]]]
-"""Type and shape of arrays, by name."""
-
-
-def _lengths(rows: int, groups: int, values: int, precision: Precision) -> _Arrays:
+def _lengths(rows: int, groups: int, values: int, precision: Precision) -> Layout:
     """Type and shape of each of a table's arrays, by name."""
-    arrays: _Arrays = {
+    arrays = {
         "groups": (np.dtype(np.int32), [groups, 2]),
         "values": (precision.dtype, [values]),
     }
@@ -248,27 +251,8 @@ def _lengths(rows: int, groups: int, values: int, precision: Precision) -> _Arra
     return arrays
 
 
-def _file_bytes(
-    tables: Mapping[str, Mapping[str, tuple[np.dtype[Any], list[int]]]], precision: Precision, dim: int
-) -> int:
-    """The size of a safetensors file: 8 bytes, a JSON header filled up to a multiple of 8, the arrays."""
-    names = {np.dtype(dtype): (place, name) for place, (name, dtype) in enumerate(_DTYPES.items())}
-    arrays = [
-        (*names[dtype], f"{side}.{part}", shape)
-        for side, table in tables.items()
-        for part, (dtype, shape) in table.items()
-    ]
-    header: dict[str, Any] = {"__metadata__": _metadata(precision, dim)}
-    end = 0
-    for _, dtype, name, shape in sorted(arrays):
-        start, end = end, end + math.prod(shape) * np.dtype(_DTYPES[dtype]).itemsize
-        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [start, end]}
-    return 8 + -(-len(json.dumps(header, separators=(",", ":"))) // 8) * 8 + end
-
-
-def _metadata(precision: Precision, dim: int) -> dict[str, str]:
-    # One entry: safetensors writes several in any order.
-    return {"ciess": f"{precision} {dim}"}
+def _named(side: str, layout: Layout) -> Layout:
+    return {f"{side}.{part}": array for part, array in layout.items()}
 
 
 def save_tables(path: Path, users: PackedTable, items: PackedTable) -> None:
@@ -277,7 +261,7 @@ def save_tables(path: Path, users: PackedTable, items: PackedTable) -> None:
     for side, table in zip(SIDES, (users, items), strict=True):
         for part in _lengths(0, 0, 0, table.precision):
             arrays[f"{side}.{part}"] = getattr(table, part)
-    path.write_bytes(save(arrays, _metadata(users.precision, users.dim)))
+    write_arrays(path, arrays, _about(users.precision, users.dim))
 
 
 def load_tables(path: Path) -> tuple[PackedTable, PackedTable]:
@@ -286,29 +270,17 @@ def load_tables(path: Path) -> tuple[PackedTable, PackedTable]:
     Raises:
         InputError: the file is missing, damaged, or holds something else.
     """
+    arrays, about = map_arrays(path)
     try:
-        file = np.memmap(path, dtype=np.uint8, mode="r")
-        arrays, (precision, dim) = _opened(file)
-        users, items = (_checked_table(side, arrays, precision, dim) for side in SIDES)
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}): save the model again") from error
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-        raise InputError(f"{path} is damaged or holds no packed tables: save the model again") from error
+        precision, dim = about.split()
+        users, items = (_checked_table(side, arrays, Precision(precision), int(dim)) for side in SIDES)
+    except (ValueError, KeyError) as error:
+        raise damaged(path) from error
     return users, items
 
 
-def _opened(file: NDArray[np.uint8]) -> tuple[dict[str, NDArray[Any]], tuple[Precision, int]]:
-    """The arrays of a safetensors file as views of it, and what its metadata say."""
-    start = 8 + int(file[:8].view(np.uint64)[0])
-    header = json.loads(file[8:start].tobytes())
-    precision, dim = header.pop("__metadata__")["ciess"].split()
-    arrays, end = {}, 0
-    for name, about in header.items():
-        begin, end = about["data_offsets"]
-        arrays[name] = file[start + begin : start + end].view(_DTYPES[about["dtype"]]).reshape(about["shape"])
-    if start + end != len(file):
-        raise ValueError("the file is not as long as its header says")
-    return arrays, (Precision(precision), int(dim))
+def _about(precision: Precision, dim: int) -> str:
+    return f"{precision} {dim}"
 
 
 def _checked_table(side: str, arrays: Mapping[str, NDArray[Any]], precision: Precision, dim: int) -> PackedTable:

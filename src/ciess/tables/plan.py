@@ -4,9 +4,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
-from torch import Tensor
 
 from ciess.errors import InputError
 from ciess.tables.precision import Precision
@@ -101,12 +99,6 @@ class SizePlan:
 
     def __hash__(self) -> int:
         return hash((self.user_sizes.tobytes(), self.item_sizes.tobytes(), self.dim, self.precision))
-
-
-def prefix_mask(sizes: NDArray[np.int32] | Tensor, width: int, device: torch.device | str = "cpu") -> Tensor:
-    """(n, width) float mask: 1 in the first `sizes[n]` columns of row n, 0 after."""
-    kept = torch.as_tensor(sizes, device=device)[:, None]
-    return (torch.arange(width, device=device) < kept).float()
 
 
 def _checked_sizes(sizes: ArrayLike, dim: int, side: str) -> NDArray[np.int32]:

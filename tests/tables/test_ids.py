@@ -1,0 +1,57 @@
+import datetime
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ciess.tables.ids import RowIds, TextIds, WholeIds
+
+WHOLE = st.lists(st.integers(-(2**63), 2**63 - 1), unique=True, max_size=40)
+TEXTS = st.lists(st.text(max_size=6), unique=True, max_size=40)
+
+
+@given(WHOLE | TEXTS)
+def test_every_id_is_found_and_given_back(ids: list) -> None:
+    index = RowIds.of(np.array(ids, dtype=object if ids and isinstance(ids[0], str) else None))
+    again = RowIds.from_arrays(index.arrays)
+    for each in (index, again):
+        assert each.rows(ids).tolist() == list(range(len(ids)))
+        assert each.take(np.arange(len(ids))).tolist() == ids
+
+
+@given(WHOLE, st.lists(st.integers(-(2**70), 2**70), max_size=10))
+def test_whole_numbers_that_are_none_of_the_ids_are_unknown(ids: list[int], asked: list[int]) -> None:
+    index = RowIds.of(np.array(ids, dtype=np.int64))
+    expected = [ids.index(each) if each in ids else -1 for each in asked]
+    assert index.rows(np.array(asked, dtype=object)).tolist() == expected
+
+
+def test_whole_numbers_may_be_asked_for_as_text() -> None:
+    index = RowIds.of(np.array([30, 10, 20]))
+    assert isinstance(index, WholeIds)
+    asked = np.array(["10", "x", 20.0, 20.5, None, True, float("nan"), "30"], dtype=object)
+    assert index.rows(asked).tolist() == [1, -1, 2, -1, -1, -1, -1, 0]
+
+
+def test_ids_of_other_kinds_are_their_texts() -> None:
+    days = np.array([datetime.date(2020, 5, 17), datetime.date(2020, 5, 16)], dtype="datetime64[D]")
+    index = RowIds.of(days)
+    assert isinstance(index, TextIds)
+    assert index.take(np.array([0])).tolist() == ["2020-05-17"]
+    assert index.rows(days).tolist() == [0, 1]
+    large = RowIds.of(np.array([2**64 - 1, 3], dtype=np.uint64))
+    assert large.rows(np.array([3, 2**64 - 1], dtype=np.uint64)).tolist() == [1, 0]
+
+
+def test_ids_keep_the_shape_that_they_are_asked_in() -> None:
+    index = RowIds.of(np.array(["b", "äö", ""], dtype=object))
+    assert index.take(np.array([[0, 1], [2, 0]])).tolist() == [["b", "äö"], ["", "b"]]
+
+
+@pytest.mark.parametrize("part", ["order", "ends"])
+def test_arrays_that_do_not_belong_together_are_refused(part: str) -> None:
+    arrays = RowIds.of(np.array(["a", "bc"], dtype=object)).arrays
+    arrays[part] = arrays[part][:-1]
+    with pytest.raises(ValueError, match="do not match"):
+        RowIds.from_arrays(arrays)

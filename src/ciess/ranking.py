@@ -64,21 +64,24 @@ def _merge(items: NDArray[np.int64], best: NDArray[np.float32], scores: NDArray[
     """Put the (b, block) scores of items from `first` on among the best so far, (b, k), in place."""
     k = best.shape[1]
     # What equals the worst of the best comes later than it, and so does not count.
-    better = scores > best[:, -1:]
-    if np.isneginf(best[:, -1]).any() and scores.shape[1] > k:
+    touched = np.flatnonzero(scores.max(axis=1) > best[:, -1])
+    if not len(touched):
+        return
+    if len(touched) < len(scores):
+        scores = scores[touched]
+    least = best[touched, -1:]
+    better = scores > least
+    if np.isneginf(least).any() and scores.shape[1] > k:
         # A first block: all would be better, and few are needed. Ties with the k-th are kept, the sort decides.
         better &= scores >= np.partition(scores, -k, axis=1)[:, -k, None]
-    rows, columns = np.nonzero(better)
-    if not len(rows):
-        return
-    counts = np.bincount(rows, minlength=len(best))
-    touched = np.flatnonzero(counts)
-    places = np.arange(len(rows)) - np.repeat((np.cumsum(counts) - counts)[touched], counts[touched])
+    # Far faster than nonzero on two axes.
+    rows, columns = np.divmod(np.flatnonzero(better), scores.shape[1])
+    counts = np.bincount(rows, minlength=len(touched))
+    places = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
     merged = np.full((len(touched), k + counts.max()), -np.inf, dtype=np.float32)
     named = np.full(merged.shape, -1)
     merged[:, :k], named[:, :k] = best[touched], items[touched]
-    at = np.repeat(np.arange(len(touched)), counts[touched]), k + places
-    merged[at], named[at] = scores[rows, columns], first + columns
+    merged[rows, k + places], named[rows, k + places] = scores[rows, columns], first + columns
     # Earlier items stand earlier, and a stable sort leaves them so.
     order = np.argsort(-merged, axis=1, kind="stable")[:, :k]
     best[touched], items[touched] = (np.take_along_axis(part, order, axis=1) for part in (merged, named))

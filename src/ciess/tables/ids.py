@@ -14,7 +14,7 @@ class RowIds(ABC):
     """The ids of a table's rows, either whole numbers or texts.
 
     Attributes:
-        order: (n,) int32 or int64 rows in order of rising id.
+        order: (n,) rows in order of rising id, int32 where they fit.
     """
 
     order: NDArray[np.signedinteger]
@@ -24,7 +24,7 @@ class RowIds(ABC):
         """Of (n,) unique ids, one for each row; what is neither a whole number nor text is told apart by its text."""
         found = np.asarray(ids)
         if found.dtype.kind in "iu" and (not len(found) or found.max() <= np.iinfo(np.int64).max):
-            return WholeIds(_rows_by(found), found.astype(np.int64))
+            return WholeIds(_rows_by(found), found.astype(smallest_type(found)))
         texts = [str(each) for each in found.tolist()]
         letters = [text.encode() for text in texts]
         ends = np.cumsum([len(each) for each in letters], dtype=np.int64)
@@ -87,10 +87,10 @@ class WholeIds(RowIds):
     """Ids that are whole numbers.
 
     Attributes:
-        numbers: (n,) int64.
+        numbers: (n,) int32 where they fit, else int64.
     """
 
-    numbers: NDArray[np.int64]
+    numbers: NDArray[np.signedinteger]
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -102,7 +102,7 @@ class WholeIds(RowIds):
 
     def take(self, rows: NDArray[np.integer]) -> NDArray[Any]:
         """See `RowIds`."""
-        found: NDArray[Any] = self.numbers[rows]
+        found: NDArray[Any] = self.numbers[rows].astype(np.int64)
         return found
 
     def _comparable(self, ids: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
@@ -157,5 +157,12 @@ class TextIds(RowIds):
 
 def _rows_by(ids: NDArray[Any]) -> NDArray[np.signedinteger]:
     """(n,) rows in order of rising id."""
-    index = np.int32 if len(ids) < 2**31 else np.int64
-    return np.argsort(ids, kind="stable").astype(index)
+    order = np.argsort(ids, kind="stable")
+    return order.astype(smallest_type(order))
+
+
+def smallest_type(numbers: NDArray[np.integer]) -> np.dtype[np.signedinteger]:
+    """int32 where all numbers fit, else int64."""
+    small = np.iinfo(np.int32)
+    fits = not len(numbers) or bool(small.min <= numbers.min() and numbers.max() <= small.max)
+    return np.dtype(np.int32 if fits else np.int64)

@@ -32,7 +32,7 @@ from ciess.tables.precision import (
 )
 
 SIDES = ("users", "items")
-ROWS_IN_A_BLOCK = 4096
+ROWS_IN_A_BLOCK = 1024
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ciess.tables.ids import smallest_type
+
 _ENTRIES_AT_ONCE = 1 << 22
 
 
@@ -15,19 +17,19 @@ class SeenItems:
     """Items of users, by rows of the packed tables; the layout of a CSR matrix without its ones.
 
     Attributes:
-        offsets: (n_users + 1,) int64: where each user's items begin.
+        offsets: (n_users + 1,) int32 where they fit, else int64: where each user's items begin.
         items: (n,) rows of items, rising for each user, of the smallest unsigned type that holds them.
         n_items: how many items there are.
     """
 
-    offsets: NDArray[np.int64]
+    offsets: NDArray[np.signedinteger]
     items: NDArray[np.unsignedinteger]
     n_items: int
 
     @classmethod
     def of(cls, offsets: NDArray[np.integer], items: NDArray[np.integer], n_items: int) -> "SeenItems":
         """From the arrays of a CSR matrix."""
-        return cls(offsets.astype(np.int64), items.astype(_smallest_type(n_items)), n_items)
+        return cls(offsets.astype(smallest_type(offsets)), items.astype(_type_of_items(n_items)), n_items)
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], n_users: int, n_items: int) -> "SeenItems":
@@ -38,7 +40,7 @@ class SeenItems:
             ValueError: arrays that do not belong together, or to so many users and items.
         """
         seen = cls(arrays["offsets"], arrays["items"], n_items)
-        fits = seen.offsets.shape == (n_users + 1,) and seen.items.dtype == _smallest_type(n_items)
+        fits = seen.offsets.shape == (n_users + 1,) and seen.items.dtype == _type_of_items(n_items)
         if not fits or seen.offsets[0] != 0 or seen.offsets[-1] != len(seen.items):
             raise ValueError("seen items do not match the tables")
         return seen
@@ -50,7 +52,7 @@ class SeenItems:
 
     def of_users(self, users: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """What (b,) users have: the place of the user among them, and the item's row, one of each for every entry."""
-        starts = self.offsets[users]
+        starts = self.offsets[users].astype(np.int64)
         counts = self.offsets[users + 1] - starts
         places = np.repeat(np.arange(len(users)), counts)
         entries = np.arange(len(places)) + np.repeat(starts - (np.cumsum(counts) - counts), counts)
@@ -64,6 +66,6 @@ class SeenItems:
         return counts
 
 
-def _smallest_type(n_items: int) -> np.dtype[np.unsignedinteger]:
+def _type_of_items(n_items: int) -> np.dtype[np.unsignedinteger]:
     kind = np.uint8 if n_items <= 2**8 else np.uint16 if n_items <= 2**16 else np.uint32
     return np.dtype(kind)

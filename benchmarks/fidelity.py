@@ -18,10 +18,10 @@ from scipy.stats import spearmanr
 
 import ciess
 from ciess.backbones import backbone_named
-from ciess.compress import Finish
 from ciess.data import split_random
 from ciess.evaluation import Evaluator
 from ciess.fidelity import Fidelity, FineTune, Scratch, Truncate
+from ciess.finishing import Finish
 from ciess.losses import BPR
 from ciess.methods.equal import EqualSizes
 from ciess.methods.mixed import MixedRandom

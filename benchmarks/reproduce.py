@@ -24,7 +24,7 @@ from scipy.stats import ttest_1samp
 
 import ciess
 from ciess.backbones import BackboneConfig, Training, backbone_named
-from ciess.compress import Finish
+from ciess.finishing import Finish
 from ciess.methods.mixed import MixedRandom
 from ciess.methods.noise import Noise
 from ciess.methods.popularity import Popularity

@@ -3,8 +3,9 @@
     python benchmarks/serving.py
     python benchmarks/serving.py --interactions ml-1m/
 
-prints what opening takes, the peak memory while 1,000 users are served (of which mapped files are a part: what was read
-of them, and its surroundings), and the time of int8 over that of dense rows, and keeps them in `benchmarks/results/serving.json`. Every measurement is a process of its own.
+prints what opening takes, the peak memory while 1,000 users are served (mapped files are a part of it: what was read of
+them, and its surroundings), and the time of int8 over that of dense rows, and keeps them in
+`benchmarks/results/serving.json`. Every measurement of the large model is a process of its own.
 """
 
 import json

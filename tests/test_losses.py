@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from ciess.backbones import Training, backbone_named
-from ciess.compress import Finish, finish
 from ciess.data import Split
 from ciess.evaluation import Evaluator
+from ciess.finishing import Finish, finish
 from ciess.losses import BPR, Distillation
 from ciess.tables.packed import rounded
 from ciess.tables.plan import SizePlan, TableShape

@@ -14,10 +14,10 @@ from safetensors.numpy import load_file, save_file
 
 import ciess
 from ciess.backbones import Training, backbone_named
-from ciess.compress import Finish, finish
 from ciess.data import Interactions, Split
 from ciess.errors import InputError
 from ciess.evaluation import Evaluator
+from ciess.finishing import Finish, finish
 from ciess.losses import BPR
 from ciess.model import CompressedModel
 from ciess.tables.plan import SizePlan

@@ -6,9 +6,9 @@ import pytest
 
 import ciess
 from ciess.backbones import Training, backbone_named
-from ciess.compress import Finish
 from ciess.data import Interactions, Split
 from ciess.errors import InputError
+from ciess.finishing import Finish
 from ciess.methods.mixed import MixedRandom
 from ciess.methods.popularity import Popularity
 from ciess.methods.td3 import TD3Settings

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from ciess.backbones.mf import MF
     from ciess.backbones.ncf import NCF
     from ciess.backbones.ngcf import NGCF
+    from ciess.compressing import compress
     from ciess.data import Interactions, Split, read, split_random, synthetic
     from ciess.errors import InputError
     from ciess.methods.ciess import Ciess
@@ -37,6 +38,7 @@ __all__ = [
     "Outcome",
     "SizePlan",
     "Split",
+    "compress",
     "load",
     "read",
     "search",
@@ -60,6 +62,7 @@ _ROOMS = {
     "Outcome": "outcome",
     "SizePlan": "tables.plan",
     "Split": "data",
+    "compress": "compressing",
     "load": "saved",
     "read": "data",
     "search": "pipeline",

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from ciess.outcome import Outcome
 
 
+PrecisionName = Literal["auto", "float32", "float16", "int8", "int4", "int4-shared"]
+
+
 @dataclass(frozen=True)
 class Columns:
     """Names of the data's columns, where they are not the usual ones."""
@@ -55,7 +58,7 @@ class Search:
     """Numbers of a full row: 128, 256 with ncf, which has two tables in one; factors have as many as their files."""
     budgets: tuple[str, ...] = ("20%", "10%", "5%")
     """Limits on the bytes of both tables, such as 5% 32MB 6.4dims."""
-    precision: Literal["auto", "float32", "float16", "int8", "int4", "int4-shared"] = "float32"
+    precision: PrecisionName = "float32"
     """How numbers are stored: floats, or whole numbers with a scale a row, or one for all rows of a size."""
     target: Literal["input", "output"] = "input"
     """What is packed: the tables that are learned, or the rows that are scored, which need no graph any more."""
@@ -133,6 +136,45 @@ class Search:
 
 
 @dataclass(frozen=True)
+class Compress:
+    """Make tables small that you have trained elsewhere."""
+
+    users: Path
+    """A .npy file with a row of numbers for each user; inner products with the items' rows are scores."""
+    items: Path
+    """The same for each item."""
+    interactions: Path
+    """Interactions of the same users and items: a file as `search` reads it, or a matrix of scipy.sparse.save_npz."""
+    budget: tuple[str, ...] = ("5%",)
+    """Limits on the bytes of both tables, such as 5% 32MB 6.4dims."""
+    precision: PrecisionName = "auto"
+    """How numbers are stored; auto takes what is best for each budget."""
+    seed: int = 0
+    """Of everything random."""
+    out: Path = Path("runs/compress")
+    """Folder for the models and result.json."""
+    columns: Columns = field(default_factory=Columns)
+
+    def run(self, console: Console) -> None:
+        """Compress, save, print the table."""
+        from ciess.backbones.factors import Factors
+        from ciess.compressing import compress
+        from ciess.data import read
+        from ciess.progress import ConsoleProgress
+        from ciess.tables.budget import Budget
+
+        budgets = [Budget.parse(budget) for budget in self.budget]
+        factors = Factors(users=self.users, items=self.items)
+        names = self.columns
+        data = read(self.interactions, user=names.user, item=names.item, rating=names.rating, time=names.time)
+        with ConsoleProgress(console) as progress:
+            outcome = compress(
+                factors, data, budgets=budgets, precision=self.precision, seed=self.seed, progress=progress
+            )
+        _show(outcome, self.out, console)
+
+
+@dataclass(frozen=True)
 class Recommend:
     """Recommend items to users with a saved model."""
 
@@ -187,8 +229,8 @@ class Demo:
 
 def main(args: Sequence[str] | None = None) -> None:
     """Run the command line. Bad input ends with exit code 2 and one sentence."""
-    command: Search | Recommend | Demo = tyro.extras.subcommand_cli_from_dict(
-        {"search": Search, "recommend": Recommend, "demo": Demo},
+    command: Search | Compress | Recommend | Demo = tyro.extras.subcommand_cli_from_dict(
+        {"search": Search, "compress": Compress, "recommend": Recommend, "demo": Demo},
         prog="ciess",
         description="Small recommenders: an embedding size for every user and item, under a memory budget.",
         args=args,
@@ -207,6 +249,11 @@ def _search(data: "Interactions | Split", out: Path, console: Console, **setting
 
     with ConsoleProgress(console) as progress:
         outcome = search(data, progress=progress, **settings)
+    return _show(outcome, out, console)
+
+
+def _show(outcome: "Outcome", out: Path, console: Console) -> list[Path]:
+    """Save the models, print the table and where they are."""
     saved = list(outcome.save(out).values())
     console.print(_table(outcome))
     for folder in saved:

@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from ciess.backbones.base import Backbone, BackboneConfig, Training
-from ciess.compress import Finish, finish
 from ciess.data import Interactions
+from ciess.finishing import Finish, finish
 from ciess.losses import BPR
 from ciess.tables.plan import SizePlan
 from ciess.training import fit

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from ciess.backbones import Backbone, BackboneConfig, InnerProduct, Training, backbone_named, backbone_settings
 from ciess.backbones.factors import Factors, FactorsModel
-from ciess.compress import Finish, finish
 from ciess.data import Interactions, Split, split_random
 from ciess.errors import InputError
 from ciess.evaluation import Evaluation, Evaluator
 from ciess.fidelity import FineTune, suiting
+from ciess.finishing import Finish, finish
 from ciess.losses import BPR
 from ciess.methods.ciess import Ciess
 from ciess.methods.equal import EqualSizes

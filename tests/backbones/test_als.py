@@ -11,11 +11,11 @@ from scipy.sparse import csr_array
 import ciess
 import ciess.backbones.als as als
 from ciess.backbones.als import ALS, solve_rows
-from ciess.compress import Finish, finish
 from ciess.data import Interactions, Split
 from ciess.errors import InputError
 from ciess.evaluation import Evaluator
 from ciess.fidelity import Scratch
+from ciess.finishing import Finish, finish
 from ciess.methods.td3 import TD3Settings
 from ciess.tables.mask import prefix_mask
 from ciess.tables.plan import SizePlan, TableShape

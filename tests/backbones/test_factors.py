@@ -12,9 +12,9 @@ import ciess
 from ciess.backbones import Training, backbone_from_settings, backbone_settings
 from ciess.backbones.als import ALS
 from ciess.backbones.factors import Factors
-from ciess.compress import Finish
 from ciess.data import Split
 from ciess.errors import InputError
+from ciess.finishing import Finish
 from ciess.methods.td3 import TD3Settings
 from ciess.training import fit
 

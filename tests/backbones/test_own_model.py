@@ -12,9 +12,9 @@ from torch import Tensor
 import ciess
 from ciess.backbones import Backbone, BackboneConfig, InnerProduct, Represented, Training
 from ciess.backbones.base import normal_table
-from ciess.compress import Finish
 from ciess.data import Interactions, Split
 from ciess.errors import InputError
+from ciess.finishing import Finish
 from ciess.methods.td3 import TD3Settings
 
 QUICK = ciess.Ciess(episodes=2, steps=2, updates=1, td3=TD3Settings(discount=0.9, batch_size=64, hidden=16))

@@ -162,6 +162,23 @@ class Interactions:
             )
         return cls.from_pairs(users, items, ids[0], ids[1])
 
+    def numbered(self, n_users: int, n_items: int) -> "Interactions":
+        """The same over users 0..n_users − 1 and items 0..n_items − 1, those without interactions among them.
+
+        Raises:
+            InputError: an id is not such a number.
+        """
+        sides = []
+        for side, ids, rows, n in (
+            ("user", self.user_ids, self.users, n_users),
+            ("item", self.item_ids, self.items, n_items),
+        ):
+            if not ids.dtype.is_integer() or ids.min() < 0 or ids.max() >= n:  # type: ignore[operator]
+                raise InputError(f"{side} ids are not all numbers in 0..{n - 1}: number the {side}s as their rows are")
+            sides.append((ids.to_numpy()[rows], pl.Series(np.arange(n))))
+        (users, user_ids), (items, item_ids) = sides
+        return self.from_pairs(users, items, user_ids, item_ids, self.times)
+
     @property
     def n_users(self) -> int:
         """How many users."""

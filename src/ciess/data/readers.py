@@ -3,15 +3,17 @@
 from io import BytesIO
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import polars as pl
+from scipy.sparse import load_npz
 
 from ciess.data.adjacency import read_adjacency
 from ciess.data.interactions import Interactions
 from ciess.errors import InputError
 
 _USUAL_FILES = ("ratings.dat", "u.data", "ratings.csv")
-_ENDINGS = (".inter", ".parquet", ".csv", ".tsv", ".txt")
+_ENDINGS = (".inter", ".parquet", ".npz", ".csv", ".tsv", ".txt")
 _MOVIELENS_COLUMNS = ["user", "item", "rating", "time"]
 
 
@@ -27,8 +29,9 @@ def read(
     """Read interactions from a file or a folder.
 
     Known are LightGCN's lines (`user item item …`), MovieLens (`ratings.dat`, `u.data`, `ratings.csv`), RecBole's
-    `.inter`, and `.csv`, `.tsv` and `.parquet` with named columns. In a folder, LightGCN's `train.txt` and
-    `test.txt` are put together; else the one file of a known kind is read.
+    `.inter`, `.csv`, `.tsv` and `.parquet` with named columns, and sparse matrices of `scipy.sparse.save_npz`, whose
+    rows and columns are numbered. In a folder, LightGCN's `train.txt` and `test.txt` are put together; else the one
+    file of a known kind is read.
 
     Args:
         path: file or folder.
@@ -52,6 +55,9 @@ def read(
                 _content(half)
             return read_adjacency(*halves)
         path = _only_file(path)
+    if path.suffix == ".npz":
+        _refuse_ratings(path, min_rating)
+        return _matrix(path)
     if path.suffix == ".parquet":
         table = _parquet(path)
     else:
@@ -92,6 +98,14 @@ def _content(path: Path) -> bytes:
 def _refuse_ratings(path: Path, min_rating: float | None) -> None:
     if min_rating is not None:
         raise InputError(f"{path} holds no ratings: leave the rating threshold out")
+
+
+def _matrix(path: Path) -> Interactions:
+    try:
+        matrix = load_npz(path)
+    except (ValueError, OSError, KeyError, BadZipFile) as error:
+        raise InputError(f"{path} holds no sparse matrix: write it with scipy.sparse.save_npz") from error
+    return Interactions.from_matrix(matrix)
 
 
 def _parquet(path: Path) -> pl.DataFrame:

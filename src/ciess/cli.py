@@ -201,6 +201,26 @@ class Recommend:
 
 
 @dataclass(frozen=True)
+class Export:
+    """Write a saved model as other programs read it."""
+
+    model: tyro.conf.Positional[Path]
+    """A folder that `ciess search` saved, such as runs/search/budget-5."""
+    target: tyro.conf.Positional[str]
+    """faiss, parquet, arrays, onnx or torchrec."""
+    out: tyro.conf.Positional[Path]
+    """Folder for the files."""
+
+    def run(self, console: Console) -> None:
+        """Write the files, print their names."""
+        from ciess import load
+        from ciess.export import export
+
+        for path in export(load(self.model), self.target, self.out):
+            console.print(f"wrote {path}", highlight=False, soft_wrap=True, markup=False)
+
+
+@dataclass(frozen=True)
 class Demo:
     """The whole way on an embedded data set: search, table, saved model, recommendations."""
 
@@ -229,8 +249,8 @@ class Demo:
 
 def main(args: Sequence[str] | None = None) -> None:
     """Run the command line. Bad input ends with exit code 2 and one sentence."""
-    command: Search | Compress | Recommend | Demo = tyro.extras.subcommand_cli_from_dict(
-        {"search": Search, "compress": Compress, "recommend": Recommend, "demo": Demo},
+    command: Search | Compress | Recommend | Export | Demo = tyro.extras.subcommand_cli_from_dict(
+        {"search": Search, "compress": Compress, "recommend": Recommend, "export": Export, "demo": Demo},
         prog="ciess",
         description="Small recommenders: an embedding size for every user and item, under a memory budget.",
         args=args,

@@ -237,7 +237,7 @@ class CompressedModel:
         from ciess.backbones.base import InnerProduct
 
         if not isinstance(self.backbone, InnerProduct):
-            raise InputError(f"{self.settings['name']} does not score by inner products: it has no such vectors")
+            raise InputError(f"{self.settings['name']} does not score by inner products: there are no such vectors")
         users, items = self.represented
         return users.numpy(), items.numpy()
 

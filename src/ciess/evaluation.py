@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from torch import Tensor
 
+from ciess.backbones.base import Backbone
 from ciess.errors import InputError
 
 Score = Callable[[Tensor], Tensor]
@@ -230,8 +231,12 @@ class Evaluator:
         seen: (n_users, n_items) items left out of the rankings, usually what was trained on.
         truth: (n_users, n_items) held-out items.
         k: how many items are ranked; fewer where there are fewer.
-        users: rows to measure; None measures all. Users without held-out items are not measured.
+        users: rows to measure, in any order; None measures all. Users without held-out items are not measured.
         device: where scores lie.
+
+    Attributes:
+        users: (n,) the rows that are measured.
+        truth: as given.
 
     Raises:
         InputError: no user is left to be measured, `users` are not rows of `truth`, or `seen` is of another shape.
@@ -261,6 +266,7 @@ class Evaluator:
         self._held_out = torch.as_tensor(held_out[chosen], device=device).float()
         keys = np.repeat(np.arange(n_users, dtype=np.int64), held_out) * self._n_items + truth.indices
         self._keys = torch.as_tensor(np.sort(keys), device=device)
+        self.truth = truth
 
     def __call__(self, score: Score) -> Evaluation:
         """Rank and compare."""
@@ -269,3 +275,10 @@ class Evaluator:
         at = torch.searchsorted(self._keys, wanted).clamp(max=len(self._keys) - 1)
         hits = ((self._keys[at] == wanted) & (items >= 0)).float()
         return Evaluation(self.users, items, hits, self._held_out, self._n_items)
+
+
+@torch.no_grad()
+def evaluate(model: Backbone, evaluator: Evaluator) -> Evaluation:
+    """Rank with a model as it stands."""
+    vectors = model.vectors()
+    return evaluator(lambda users: model.score_all(vectors, users))

@@ -207,6 +207,8 @@ class CompressedModel:
     def evaluate(self, held_out: "Interactions", k: int = 20) -> "Evaluation":
         """Rank all unseen items for the users of a held-out set; its users and items are matched by their ids.
 
+        Users come in the order of the set, whatever the order of the packed tables: so models can be paired by user.
+
         Raises:
             InputError: no user of the set is known, or a file of the model is damaged.
         """
@@ -214,12 +216,13 @@ class CompressedModel:
 
         from ciess.evaluation import Evaluator
 
-        users = self.user_index.rows(held_out.user_ids.to_numpy())[held_out.users]
+        rows = self.user_index.rows(held_out.user_ids.to_numpy())
+        users = rows[held_out.users]
         items = self.item_index.rows(held_out.item_ids.to_numpy())[held_out.items]
         known = (users >= 0) & (items >= 0)
         ones = np.ones(int(known.sum()), dtype=np.float32)
         truth = csr_array((ones, (users[known], items[known])), shape=self.interactions.matrix.shape)
-        return Evaluator(self.interactions.matrix, truth, k)(self.score)
+        return Evaluator(self.interactions.matrix, truth, k, rows[rows >= 0])(self.score)
 
     def score(self, users: "torch.Tensor") -> "torch.Tensor":
         """(b, n_items) scores of users, (b,) rows in the order of the packed tables."""

@@ -16,7 +16,7 @@ from ciess.backbones import Backbone, BackboneConfig, InnerProduct, Training, ba
 from ciess.backbones.factors import Factors, FactorsModel
 from ciess.data import Interactions, Split, split_random
 from ciess.errors import InputError
-from ciess.evaluation import Evaluation, Evaluator
+from ciess.evaluation import Evaluation, Evaluator, evaluate
 from ciess.fidelity import FineTune, suiting
 from ciess.finishing import Finish, finish
 from ciess.losses import BPR
@@ -145,7 +145,7 @@ class _Run:
             shown = {each.plan: each.valid for _, _, each in _lines(chosen)}
         else:
             shown = {plan: model.evaluate(test) for plan, model in models.items()}
-            shown[chosen.full.plan] = _evaluate(full, Evaluator(data.matrix, test.matrix))
+            shown[chosen.full.plan] = evaluate(full, Evaluator(data.matrix, test.matrix))
         return Outcome(
             models={budget: models[each.plan] for budget, each in kept.items()},
             plans={budget: each.plan for budget, each in kept.items()},
@@ -176,7 +176,7 @@ class _Run:
         for name, method in {**self.settings.beside, "ciess": self.method}.items():
             by_method[name], traces[name] = self._search(name, method, problem, full, equal)
         whole = SizePlan.equal(problem.shape, problem.shape.dim)
-        best = _Finished(full, whole, fitted, _evaluate(full, self.valid), fitted.seconds)
+        best = _Finished(full, whole, fitted, evaluate(full, self.valid), fitted.seconds)
         return _Chosen(trained, best, by_method, traces["ciess"])
 
     def _problem(self, full: Backbone, precision: dict[Budget, Precision]) -> Problem:
@@ -258,7 +258,7 @@ class _Run:
             small, fitted = finish(
                 full, plan, self.finishing, seed=self.seed, valid=self.valid, phase=phase, progress=self.progress
             )
-            self._finished[plan] = _Finished(small, plan, fitted, _evaluate(small, self.valid), fitted.seconds)
+            self._finished[plan] = _Finished(small, plan, fitted, evaluate(small, self.valid), fitted.seconds)
         done = self._finished[plan]
         return dataclasses.replace(done, seconds=search_seconds + done.seconds)
 
@@ -320,12 +320,6 @@ def _described(settings: Any) -> Any:
         return settings
     fields = {field.name: _described(getattr(settings, field.name)) for field in dataclasses.fields(settings)}
     return {"name": type(settings).__name__, **fields}
-
-
-def _evaluate(backbone: Backbone, evaluator: Evaluator) -> Evaluation:
-    vectors = backbone.vectors()
-    with torch.no_grad():
-        return evaluator(lambda users: backbone.score_all(vectors, users))
 
 
 def _lines(chosen: _Chosen) -> list[tuple[str, str, _Finished]]:

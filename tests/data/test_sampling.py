@@ -46,3 +46,10 @@ def test_seeds_repeat_and_differ(tiny: Interactions) -> None:
 
     assert torch.equal(draw(0), draw(0))
     assert not torch.equal(draw(0), draw(1))
+
+
+def test_what_is_known_from_elsewhere_is_no_negative(split: Split) -> None:
+    users, positives, negatives = TripletSampler(split.valid, known=split.train, seed=0).sample(20_000)
+    train, valid = (torch.from_numpy(part.matrix.toarray()).bool() for part in (split.train, split.valid))
+    assert valid[users, positives].all()
+    assert not (train | valid)[users, negatives].any()

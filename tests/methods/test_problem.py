@@ -23,3 +23,15 @@ def test_a_measured_plan_is_the_model_with_its_rows_cut(name: str, split: Split)
     expected = valid(lambda users: model.score_all(vectors, users).detach()).quality.mean()
     measured = Problem(model, config, split.train, valid, [], Truncate()).measure(plan)
     assert measured.quality == pytest.approx(float(expected), abs=1e-6)
+
+
+def test_plans_are_measured_once_and_counted(split: Split) -> None:
+    config = backbone_named("mf", dim=8)
+    model = config.build(split.train)
+    valid = Evaluator(split.train.matrix, split.valid.matrix)
+    problem = Problem(model, config, split.train, valid, [], Truncate())
+    for size in (2, 3, 2):
+        problem.measure(SizePlan.equal(problem.shape, size))
+    assert problem.measurements == 2
+    assert problem.quality(model) == pytest.approx(problem.full.quality)
+    assert (problem.valid_positives.matrix != split.valid.matrix).nnz == 0

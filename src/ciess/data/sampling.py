@@ -4,6 +4,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ciess.data.interactions import Interactions
@@ -24,6 +25,7 @@ class TripletSampler:
     Args:
         interactions: who has what.
         by: `user` draws a user uniformly, then one of its items; `interaction` draws an interaction uniformly.
+        known: of the same users and items: what users have here is no negative either.
         seed: of all draws.
         device: where triplets are drawn.
 
@@ -37,15 +39,19 @@ class TripletSampler:
         by: Literal["user", "interaction"] = "user",
         seed: int = 0,
         device: torch.device | str = "cpu",
+        known: Interactions | None = None,
     ) -> None:
         self._n_items = interactions.n_items
         counts = interactions.user_counts
+        keys = _keys(interactions)
+        owned = keys if known is None else np.union1d(keys, _keys(known))
         # Who has every item has no negative; who has none, no positive.
-        eligible = (counts > 0) & (counts < self._n_items)
+        have = np.bincount(owned // self._n_items, minlength=interactions.n_users)
+        eligible = (counts > 0) & (have < self._n_items)
         if not eligible.any():
             raise InputError("every user has every item: there is nothing to learn")
-        keys = interactions.users.astype(np.int64) * self._n_items + interactions.items
         self._keys = torch.as_tensor(keys, device=device)
+        self._owned_keys = self._keys if known is None else torch.as_tensor(owned, device=device)
         self._counts = torch.as_tensor(counts, device=device)
         self._first = torch.as_tensor(interactions.matrix.indptr[:-1].astype(np.int64), device=device)
         drawn = np.flatnonzero(eligible) if by == "user" else np.flatnonzero(np.repeat(eligible, counts))
@@ -72,11 +78,16 @@ class TripletSampler:
 
     def _owned(self, users: Tensor, items: Tensor) -> Tensor:
         keys = users * self._n_items + items
-        at = torch.searchsorted(self._keys, keys).clamp(max=len(self._keys) - 1)
-        return self._keys[at] == keys
+        at = torch.searchsorted(self._owned_keys, keys).clamp(max=len(self._owned_keys) - 1)
+        return self._owned_keys[at] == keys
 
     def _integers(self, high: int, n: int) -> Tensor:
         return torch.randint(high, (n,), generator=self._generator, device=self._keys.device)
 
     def _uniform(self, n: int) -> Tensor:
         return torch.rand(n, generator=self._generator, device=self._keys.device)
+
+
+def _keys(interactions: Interactions) -> NDArray[np.int64]:
+    """(n,) a number for each pair of user and item, rising."""
+    return interactions.users.astype(np.int64) * interactions.n_items + interactions.items

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ciess.backbones.base import Backbone, BackboneConfig
 from ciess.data import Interactions
-from ciess.evaluation import Evaluator
+from ciess.evaluation import Evaluator, evaluate
 from ciess.fidelity import Fidelity
 from ciess.progress import Progress, silent
 from ciess.tables.budget import Budget, project
@@ -69,7 +69,7 @@ class Problem:
     """A trained full-size backbone to be cut, budgets to hold, and validation data to measure on.
 
     Args:
-        full: trained on `train`, its dimensions in order of importance.
+        full_model: trained on `train`, its dimensions in order of importance.
         config: what built it.
         train: what it learned.
         valid: measures on validation.
@@ -80,15 +80,21 @@ class Problem:
         precision: of each budget's plans; float32 where it says nothing.
 
     Attributes:
+        full_model: as given; a search may read it, and must not change it.
+        config: as given.
+        train: as given.
+        seed: as given.
         shape: of the full tables.
         fidelity: how plans are measured unless a search says otherwise.
         numbers: for each budget, how many numbers its plans may surely keep.
         popularity: train interactions of each user, (n_users,), and of each item, (n_items,).
+        measurements: how many plans were measured so far.
+        trainings: how many models a search has trained by itself so far: it counts them here.
     """
 
     def __init__(
         self,
-        full: Backbone,
+        full_model: Backbone,
         config: BackboneConfig,
         train: Interactions,
         valid: Evaluator,
@@ -98,14 +104,16 @@ class Problem:
         progress: Progress = silent,
         precision: Mapping[Budget, Precision] | None = None,
     ) -> None:
-        self._full, self._config, self._train, self._valid, self._seed = full, config, train, valid, seed
-        self.shape = TableShape(train.n_users, train.n_items, full.user_table.shape[1])
+        self.full_model, self.config, self.train, self.seed = full_model, config, train, seed
+        self._valid = valid
+        self.shape = TableShape(train.n_users, train.n_items, full_model.user_table.shape[1])
         self.fidelity = fidelity
         self._known: dict[tuple[SizePlan, Fidelity], Measurement] = {}
         self.precision = {budget: (precision or {}).get(budget, Precision.FLOAT32) for budget in budgets}
         self.numbers = {budget: budget.numbers(self.shape, each) for budget, each in self.precision.items()}
         self.progress = progress
         self.popularity = (train.user_counts, train.item_counts)
+        self.measurements = self.trainings = 0
 
     @property
     def budgets(self) -> tuple[Budget, ...]:
@@ -115,7 +123,7 @@ class Problem:
     @cached_property
     def full(self) -> Measurement:
         """The full-size model: the peak quality of every user and item."""
-        return self._measured(self._full, SizePlan.equal(self.shape, self.shape.dim))
+        return self._measured(self.full_model, SizePlan.equal(self.shape, self.shape.dim))
 
     @cached_property
     def measured_users(self) -> Tensor:
@@ -123,6 +131,15 @@ class Problem:
         measured = torch.zeros(self.shape.n_users, dtype=torch.bool)
         measured[self._valid.users] = True
         return measured
+
+    @cached_property
+    def valid_positives(self) -> Interactions:
+        """What users have on validation: for searches that learn from it themselves."""
+        return Interactions(self._valid.truth, self.train.user_ids, self.train.item_ids)
+
+    def quality(self, model: Backbone) -> float:
+        """Mean quality on validation of a model that a search trained itself."""
+        return float(evaluate(model, self._valid).quality.mean())
 
     def equal(self, budget: Budget) -> SizePlan:
         """The largest equal sizes that fit the budget."""
@@ -174,8 +191,9 @@ class Problem:
         """
         key = (plan, fidelity or self.fidelity)
         if key not in self._known:
-            small = key[1].model(self._full, self._config, plan, self._train, self._seed)
+            small = key[1].model(self.full_model, self.config, plan, self.train, self.seed)
             self._known[key] = self._measured(small, plan)
+            self.measurements += 1
         return self._known[key]
 
     @torch.no_grad()
@@ -191,6 +209,6 @@ class Problem:
     def item_quality(self, user_quality: Tensor) -> Tensor:
         """(n_items,) mean quality of the measured users who have an item in train; 0 where there are none."""
         users = self.measured_users.float().numpy()
-        total = self._train.matrix.T @ (user_quality.numpy() * users)
-        count = self._train.matrix.T @ users
+        total = self.train.matrix.T @ (user_quality.numpy() * users)
+        count = self.train.matrix.T @ users
         return torch.from_numpy(total / np.maximum(count, 1)).float()

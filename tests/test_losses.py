@@ -80,21 +80,6 @@ def test_a_cut_model_learns_to_rank_as_the_full_one(name: str, split: Split) -> 
     assert distance(120) < distance(0) - 1e-3
 
 
-def test_a_finish_goes_on_from_a_start(split: Split) -> None:
-    full = backbone_named("mf", dim=8).build(split.train, seed=0)
-    plan = SizePlan.equal(TableShape(split.train.n_users, split.train.n_items, 8), 3)
-    first, _ = finish(full, plan, Finish().lasting(10), seed=0)
-    again, _ = finish(full, plan, Finish().lasting(0), seed=0, start=first)
-    assert torch.equal(again.user_table, first.user_table)
-    valid = Evaluator(split.train.matrix, split.valid.matrix)
-    better, fitted = finish(full, plan, Finish(), seed=0, start=first, valid=valid)
-    vectors = first.vectors()
-    start = float(valid(lambda users: first.score_all(vectors, users)).quality.mean())
-    assert fitted.quality is not None
-    assert fitted.quality >= start
-    assert not torch.equal(better.user_table[:, :3], torch.zeros_like(better.user_table[:, :3]))
-
-
 @pytest.mark.parametrize(("name", "steps"), [("mf", 30), ("lightgcn", 10)])
 def test_rows_that_stand_alone_are_drawn_as_often_when_there_are_many(name: str, steps: int, split: Split) -> None:
     full = backbone_named(name, dim=8).build(split.train, seed=0)

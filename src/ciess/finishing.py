@@ -38,10 +38,6 @@ class Finish:
         """The same recipe with a given number of steps."""
         return dataclasses.replace(self, training=self.training.lasting(steps))
 
-    def resumed(self) -> "Finish":
-        """What a finished plan takes to follow a full model that has learned more."""
-        return dataclasses.replace(self, training=self.training.resumed(self.training.steps))
-
 
 def finish(
     full: Backbone,
@@ -49,7 +45,6 @@ def finish(
     settings: Finish,
     *,
     seed: int,
-    start: Backbone | None = None,
     valid: Evaluator | None = None,
     phase: str = "finish",
     progress: Progress = silent,
@@ -61,7 +56,6 @@ def finish(
         plan: sizes of the result.
         settings: of the refit and of training.
         seed: of the users that training draws.
-        start: a model with the plan's sizes to go on from; else the full model, cut and refit.
         valid: stops training and picks the best state, the one before training among them.
         phase: what progress is told.
         progress: told every step.
@@ -71,9 +65,7 @@ def finish(
     """
     # Buffers, such as a graph, never change: both share them.
     small = copy.deepcopy(full, {id(buffer): buffer for buffer in full.buffers()})
-    if start is not None:
-        small.load_state_dict(start.state_dict())
-    elif isinstance(full, Rotatable):
+    if isinstance(full, Rotatable):
         tables = refit(full, plan, settings.refit_steps)
         with torch.no_grad():
             for table, short in zip((small.user_table, small.item_table), tables, strict=True):

@@ -263,19 +263,17 @@ class _Run:
         return dataclasses.replace(done, seconds=search_seconds + done.seconds)
 
     def _build(self, full: Backbone, data: Interactions, chosen: _Finished, about: dict[str, Any]) -> CompressedModel:
-        """The chosen plan on all data: what was finished on train follows the full model that trained on.
+        """The chosen plan on all data: finished anew from the full model that trained on.
 
         What training made no better on validation is cut from the full model, here too.
         """
         small = chosen.model
         if self.config.training.steps:
-            learned = chosen.fitted.steps > 0
             small, _ = finish(
                 full,
                 chosen.plan,
-                self.finishing.resumed() if learned else self.finishing.lasting(0),
+                self.finishing if chosen.fitted.steps else self.finishing.lasting(0),
                 seed=self.seed,
-                start=small if learned else None,
                 phase="finish, all data",
                 progress=self.progress,
             )

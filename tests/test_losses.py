@@ -6,7 +6,6 @@ import torch
 
 from ciess.backbones import Training, backbone_named
 from ciess.data import Split
-from ciess.evaluation import Evaluator
 from ciess.finishing import Finish, finish
 from ciess.losses import BPR, Distillation
 from ciess.tables.packed import rounded

@@ -62,7 +62,7 @@ def test_factors_are_named_by_their_files(data: Path, tmp_path: Path, monkeypatc
     np.save(users, np.ones((60, 3)))
     np.save(items, np.ones((40, 3)))
     searched: list[object] = []
-    monkeypatch.setattr("ciess.cli._search", lambda *_, backbone, **__: searched.append(backbone))
+    monkeypatch.setattr("ciess.cli.search.search_and_show", lambda *_, backbone, **__: searched.append(backbone))
     options = ["--user-factors", str(users), "--item-factors", str(items)]
     main(["search", str(data), "--backbone", "Factors", *options])
     assert searched == [Factors(dim=3, users=users, items=items)]

@@ -1,0 +1,29 @@
+"""The command `ciess`: the same verbs as in Python, one file for each."""
+
+import sys
+from collections.abc import Sequence
+
+import tyro
+from rich.console import Console
+
+from ciess.cli.compress import Compress
+from ciess.cli.demo import Demo
+from ciess.cli.export import Export
+from ciess.cli.recommend import Recommend
+from ciess.cli.search import Search
+from ciess.errors import InputError
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run the command line. Bad input ends with exit code 2 and one sentence."""
+    command: Search | Compress | Recommend | Export | Demo = tyro.extras.subcommand_cli_from_dict(
+        {"search": Search, "compress": Compress, "recommend": Recommend, "export": Export, "demo": Demo},
+        prog="ciess",
+        description="Small recommenders: an embedding size for every user and item, under a memory budget.",
+        args=args,
+    )
+    try:
+        command.run(Console())
+    except InputError as error:
+        print(f"ciess: {error}", file=sys.stderr)
+        sys.exit(2)

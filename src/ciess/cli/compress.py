@@ -1,0 +1,48 @@
+"""`ciess compress`."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.console import Console
+
+from ciess.cli.options import Columns, PrecisionName
+from ciess.cli.results import show
+
+
+@dataclass(frozen=True)
+class Compress:
+    """Make tables small that you have trained elsewhere."""
+
+    users: Path
+    """A .npy file with a row of numbers for each user; inner products with the items' rows are scores."""
+    items: Path
+    """The same for each item."""
+    interactions: Path
+    """Interactions of the same users and items: a file as `search` reads it, or a matrix of scipy.sparse.save_npz."""
+    budget: tuple[str, ...] = ("5%",)
+    """Limits on the bytes of both tables, such as 5% 32MB 6.4dims."""
+    precision: PrecisionName = "auto"
+    """How numbers are stored; auto takes what is best for each budget."""
+    seed: int = 0
+    """Of everything random."""
+    out: Path = Path("runs/compress")
+    """Folder for the models and result.json."""
+    columns: Columns = field(default_factory=Columns)
+
+    def run(self, console: Console) -> None:
+        """Compress, save, print the table."""
+        from ciess.backbones.factors import Factors
+        from ciess.compressing import compress
+        from ciess.data import read
+        from ciess.progress import ConsoleProgress
+        from ciess.tables.budget import Budget
+
+        budgets = [Budget.parse(budget) for budget in self.budget]
+        factors = Factors(users=self.users, items=self.items)
+        names = self.columns
+        data = read(self.interactions, user=names.user, item=names.item, rating=names.rating, time=names.time)
+        with ConsoleProgress(console) as progress:
+            outcome = compress(
+                factors, data, budgets=budgets, precision=self.precision, seed=self.seed, progress=progress
+            )
+        show(outcome, self.out, console)

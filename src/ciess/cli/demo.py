@@ -1,0 +1,35 @@
+"""`ciess demo`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from ciess.cli.results import search_and_show
+
+
+@dataclass(frozen=True)
+class Demo:
+    """The whole way on an embedded data set: search, table, saved model, recommendations."""
+
+    out: Path = Path("runs/demo")
+    """Folder for the models and result.json."""
+    seed: int = 0
+    """Of the data, of training and of the search."""
+
+    def run(self, console: Console) -> None:
+        """Search sizes for the synthetic set, then recommend with the smallest model."""
+        from ciess.backbones import Training, backbone_named
+        from ciess.data import synthetic
+        from ciess.saved import load
+        from ciess.tables.budget import Budget
+
+        data = synthetic(seed=self.seed).interactions
+        backbone = backbone_named("lightgcn", dim=32, training=Training(batch_size=20_000, l2=0.01))
+        budgets = [Budget.parse(budget) for budget in ("20%", "10%")]
+        saved = search_and_show(data, self.out, console, backbone=backbone, budgets=budgets, seed=self.seed)
+        user = data.user_ids[0]
+        items, _ = load(saved[-1]).recommend(user, k=5)
+        console.print(
+            f"The model in {saved[-1]} recommends to user {user}: {', '.join(map(str, items))}", soft_wrap=True
+        )

@@ -1,0 +1,27 @@
+"""`ciess export`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+from rich.console import Console
+
+
+@dataclass(frozen=True)
+class Export:
+    """Write a saved model as other programs read it."""
+
+    model: tyro.conf.Positional[Path]
+    """A folder that `ciess search` saved, such as runs/search/budget-5."""
+    target: tyro.conf.Positional[str]
+    """faiss, parquet, arrays, onnx or torchrec."""
+    out: tyro.conf.Positional[Path]
+    """Folder for the files."""
+
+    def run(self, console: Console) -> None:
+        """Write the files, print their names."""
+        from ciess import load
+        from ciess.export import export
+
+        for path in export(load(self.model), self.target, self.out):
+            console.print(f"wrote {path}", highlight=False, soft_wrap=True, markup=False)

@@ -1,0 +1,61 @@
+"""How commands show what they found."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from ciess.data import Interactions, Split
+    from ciess.outcome import Outcome
+
+
+def search_and_show(data: "Interactions | Split", out: Path, console: Console, **settings: Any) -> list[Path]:
+    """Search as `ciess.search` does, save, and print the table."""
+    from ciess.pipeline import search
+    from ciess.progress import ConsoleProgress
+
+    with ConsoleProgress(console) as progress:
+        outcome = search(data, progress=progress, **settings)
+    return show(outcome, out, console)
+
+
+def show(outcome: "Outcome", out: Path, console: Console) -> list[Path]:
+    """Save the models, print the table and where they are."""
+    saved = list(outcome.save(out).values())
+    console.print(_table(outcome))
+    for folder in saved:
+        console.print(f"saved {folder}", highlight=False, soft_wrap=True)
+    return saved
+
+
+def _table(outcome: "Outcome") -> Table:
+    table = Table(title=f"Measured on {outcome.shown}; sizes are means", box=None, padding=(0, 1, 0, 0))
+    for heading in (
+        "model",
+        "budget",
+        "Recall@20",
+        "NDCG@20",
+        "kept",
+        "bytes",
+        "stored",
+        "users'",
+        "items'",
+        "seconds",
+    ):
+        table.add_column(heading, justify="left" if heading == "model" else "right", no_wrap=True)
+    for row in outcome.rows:
+        table.add_row(
+            row.method,
+            row.budget,
+            f"{row.metrics['recall@20']:.4f}",
+            f"{row.metrics['ndcg@20']:.4f}",
+            f"{row.kept:.1%}",
+            f"{row.table_bytes:,}",
+            row.precision,
+            f"{row.user_size:.1f}",
+            f"{row.item_size:.1f}",
+            f"{row.seconds:.0f}",
+        )
+    return table

@@ -1,5 +1,6 @@
 import json
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +9,8 @@ import numpy as np
 import pytest
 
 from ciess.backbones.factors import Factors
-from ciess.cli import main
+from ciess.cli import Compress, Demo, Search, main
+from ciess.cli.options import command_line
 
 LINES = "\n".join(f"{user} " + " ".join(str((user * 7 + step * 3) % 40) for step in range(12)) for user in range(60))
 
@@ -40,6 +42,8 @@ def test_search_prints_a_table_and_saves_models(searched: tuple[Path, str]) -> N
     assert settings["seed"] == 0
     assert {"torch", "ciess"} <= set(settings["versions"])
     assert settings["method"]["episodes"] > 0
+    command = json.loads((out / "result.json").read_text())["settings"]["command"]
+    assert command.endswith(f"--backbone mf --dim 16 --budgets 50% 40% --episodes 2 --out {out}")
 
 
 def test_recommend_prints_a_line_for_each_user(searched: tuple[Path, str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -114,3 +118,20 @@ def test_import_is_light() -> None:
     """Torch and polars take seconds to import; `import ciess` and `ciess --help` must not."""
     script = "import sys, ciess, ciess.cli; sys.exit('torch' in sys.modules or 'polars' in sys.modules)"
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "ciess search 'my ratings.csv' --backbone mf --budgets 10% 32MB --min-rating 4.0 --columns.user who",
+        "ciess search --train a.csv --valid b.csv --preset paper --out there",
+        "ciess compress --users U.npy --items V.npy --interactions data.npz --budget 1%",
+        "ciess demo",
+    ],
+)
+def test_a_command_is_spelled_as_it_was_typed(typed: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    run: list[object] = []
+    for command in (Search, Compress, Demo):
+        monkeypatch.setattr(command, "run", lambda self, _: run.append(self))
+    main(shlex.split(typed)[1:])
+    assert command_line(run[0]) == typed

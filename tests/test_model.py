@@ -46,7 +46,7 @@ def model(request: pytest.FixtureRequest, split: Split) -> CompressedModel:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_packing_changes_no_score(name: str, split: Split) -> None:
-    """The packed model, its rows in another order, measures the same as the masked dense one, user by user."""
+    """The packed model, its rows in another order, measures the same as the masked dense one, by user and by item."""
     model, dense = compressed(name, split)
     vectors = dense.vectors()  # type: ignore[operator]
     expected = Evaluator(split.train.matrix, split.valid.matrix)(
@@ -55,6 +55,20 @@ def test_packing_changes_no_score(name: str, split: Split) -> None:
     found = model.evaluate(split.valid)
     for metric in ("ndcg@20", "recall@5"):
         torch.testing.assert_close(found.per_user(metric), expected.per_user(metric), atol=1e-6, rtol=0)
+    assert torch.equal(found.users, expected.users)
+    torch.testing.assert_close(found.item_credit, expected.item_credit, atol=1e-6, rtol=0)
+
+
+def test_a_held_out_set_may_know_other_users_and_items(split: Split) -> None:
+    model, _ = compressed("MF", split)
+    [*users], [*items] = model.user_ids[:3], model.item_ids[:30]
+    foreign = Interactions.from_pairs(
+        np.repeat(np.arange(4), 30), np.tile(np.arange(30), 4), pl.Series(["?", *users]), pl.Series([*items[:29], "?"])
+    )
+    found = model.evaluate(foreign)
+    assert found.users.tolist() == [1, 2, 3]
+    assert set(found.items[found.hits > 0].tolist()) <= {*range(29)}
+    torch.testing.assert_close(found.item_credit.sum(), found.quality.sum())
 
 
 def test_a_saved_model_recommends_the_same_in_a_new_process(model: CompressedModel, tmp_path: Path) -> None:

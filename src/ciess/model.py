@@ -1,5 +1,6 @@
 """`CompressedModel`: packed tables and what scoring needs. Rows that are scored as they are need NumPy alone."""
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -207,22 +208,38 @@ class CompressedModel:
     def evaluate(self, held_out: "Interactions", k: int = 20) -> "Evaluation":
         """Rank all unseen items for the users of a held-out set; its users and items are matched by their ids.
 
-        Users come in the order of the set, whatever the order of the packed tables: so models can be paired by user.
+        Rows and columns of the result are those of the set, whatever the order of the packed tables: so models can be
+        compared user by user and item by item. Items that the set does not know are −1.
 
         Raises:
             InputError: no user of the set is known, or a file of the model is damaged.
         """
+        import torch
         from scipy.sparse import csr_array
+        from torch.nn.functional import pad
 
         from ciess.evaluation import Evaluator
 
         rows = self.user_index.rows(held_out.user_ids.to_numpy())
-        users = rows[held_out.users]
-        items = self.item_index.rows(held_out.item_ids.to_numpy())[held_out.items]
+        columns = self.item_index.rows(held_out.item_ids.to_numpy())
+        users, items = rows[held_out.users], columns[held_out.items]
         known = (users >= 0) & (items >= 0)
         ones = np.ones(int(known.sum()), dtype=np.float32)
         truth = csr_array((ones, (users[known], items[known])), shape=self.interactions.matrix.shape)
-        return Evaluator(self.interactions.matrix, truth, k, rows[rows >= 0])(self.score)
+        found = Evaluator(self.interactions.matrix, truth, k, rows[rows >= 0])(self.score)
+        of_row, of_column = (
+            torch.from_numpy(_inverse(places, n)) for places, n in ((rows, len(self.users)), (columns, len(self.items)))
+        )
+        ranked = torch.where(found.items >= 0, of_column[found.items], -1)
+        # A set of more items than the model has may want more ranks than there are: nothing is there.
+        missing = (0, max(0, min(k, held_out.n_items) - ranked.shape[1]))
+        return dataclasses.replace(
+            found,
+            users=of_row[found.users],
+            items=pad(ranked, missing, value=-1),
+            hits=pad(found.hits, missing),
+            n_items=held_out.n_items,
+        )
 
     def score(self, users: "torch.Tensor") -> "torch.Tensor":
         """(b, n_items) scores of users, (b,) rows in the order of the packed tables."""
@@ -317,3 +334,10 @@ class CompressedModel:
 
         self.verify()
         return write(self, Path(folder))
+
+
+def _inverse(places: NDArray[np.int64], n: int) -> NDArray[np.int64]:
+    """(n,) who is at each place, −1 where nobody is; a place of −1 is none."""
+    who = np.full(n, -1)
+    who[places[places >= 0]] = np.flatnonzero(places >= 0)
+    return who

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ciess.errors import InputError
 from ciess.evaluation import Evaluation
 from ciess.model import CompressedModel
@@ -50,6 +53,8 @@ class Outcome:
     Attributes:
         models: the best small model for each budget.
         plans: its sizes, in the order of the interactions' ids.
+        popularity: how many interactions of each user, (n_users,), and each item, (n_items,), the models have learned,
+            in the same order.
         rows: the result table.
         evaluations: what each row was measured by, its method and budget as in `row`.
         shown: what the table's metrics were measured on: `test`, or `validation` where there is no test.
@@ -59,6 +64,7 @@ class Outcome:
 
     models: dict[Budget, CompressedModel]
     plans: dict[Budget, SizePlan]
+    popularity: tuple[NDArray[np.int64], NDArray[np.int64]]
     rows: list[Row]
     evaluations: dict[tuple[str, str], Evaluation]
     shown: str

@@ -26,6 +26,7 @@ from ciess.methods.problem import Method, Problem
 from ciess.model import CompressedModel
 from ciess.outcome import Outcome, Row
 from ciess.progress import Progress, silent
+from ciess.spelling import spelled_call
 from ciess.tables.budget import Budget
 from ciess.tables.packed import stored_bytes
 from ciess.tables.plan import SizePlan, TableShape
@@ -79,13 +80,27 @@ def search(
         raise InputError("budgets must be given, each once: for example 20% 10% 5%")
     split = data if isinstance(data, Split) else split_random(data, seed=seed)
     stored = None if precision == "auto" else Precision.parse(precision)
-    settings = _Settings(config, method or Ciess(), dict(beside or {}), finishing or Finish(), stored, target, seed)
+    call = spelled_call(
+        search,
+        "data",
+        backbone=backbone,
+        budgets=tuple(map(str, wanted)),
+        method=method,
+        beside=beside,
+        finishing=finishing,
+        precision=str(precision),
+        target=target,
+        seed=seed,
+    )
+    settings = _Settings(
+        config, method or Ciess(), dict(beside or {}), finishing or Finish(), stored, target, seed, call
+    )
     return _Run(split, settings, progress).outcome(wanted)
 
 
 @dataclass(frozen=True)
 class _Settings:
-    """What `search` was told; without a precision, the best is chosen."""
+    """What `search` was told, and that as a call; without a precision, the best is chosen."""
 
     config: BackboneConfig
     method: Ciess
@@ -94,6 +109,7 @@ class _Settings:
     precision: Precision | None
     target: Literal["input", "output"]
     seed: int
+    call: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,6 +165,7 @@ class _Run:
         return Outcome(
             models={budget: models[each.plan] for budget, each in kept.items()},
             plans={budget: each.plan for budget, each in kept.items()},
+            popularity=(data.user_counts, data.item_counts),
             rows=_rows(chosen, shown),
             evaluations={(method, budget): shown[each.plan] for method, budget, each in _lines(chosen)},
             shown="validation" if test is None else "test",
@@ -284,6 +301,7 @@ class _Run:
 
     def _about(self, budgets: list[Budget]) -> dict[str, Any]:
         return {
+            "call": self.settings.call,
             "seed": self.seed,
             "budgets": [str(budget) for budget in budgets],
             "backbone": backbone_settings(self.config),

@@ -45,4 +45,4 @@ class Compress:
             outcome = compress(
                 factors, data, budgets=budgets, precision=self.precision, seed=self.seed, progress=progress
             )
-        show(outcome, self.out, console)
+        show(self, outcome, console)

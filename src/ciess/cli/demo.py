@@ -27,7 +27,7 @@ class Demo:
         data = synthetic(seed=self.seed).interactions
         backbone = backbone_named("lightgcn", dim=32, training=Training(batch_size=20_000, l2=0.01))
         budgets = [Budget.parse(budget) for budget in ("20%", "10%")]
-        saved = search_and_show(data, self.out, console, backbone=backbone, budgets=budgets, seed=self.seed)
+        saved = search_and_show(self, data, console, backbone=backbone, budgets=budgets, seed=self.seed)
         user = data.user_ids[0]
         items, _ = load(saved[-1]).recommend(user, k=5)
         console.print(

@@ -1,29 +1,40 @@
 """How commands show what they found."""
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 
+from ciess.cli.options import command_line
+
 if TYPE_CHECKING:
     from ciess.data import Interactions, Split
     from ciess.outcome import Outcome
 
 
-def search_and_show(data: "Interactions | Split", out: Path, console: Console, **settings: Any) -> list[Path]:
-    """Search as `ciess.search` does, save, and print the table."""
+def search_and_show(command: Any, data: "Interactions | Split", console: Console, **settings: Any) -> list[Path]:
+    """Search as `ciess.search` does, save, and print the table.
+
+    Args:
+        command: what asks for it; `command.out` is the folder.
+        data: as `ciess.search` takes it.
+        console: where it prints.
+        settings: as `ciess.search` takes them.
+    """
     from ciess.pipeline import search
     from ciess.progress import ConsoleProgress
 
     with ConsoleProgress(console) as progress:
         outcome = search(data, progress=progress, **settings)
-    return show(outcome, out, console)
+    return show(command, outcome, console)
 
 
-def show(outcome: "Outcome", out: Path, console: Console) -> list[Path]:
-    """Save the models, print the table and where they are."""
-    saved = list(outcome.save(out).values())
+def show(command: Any, outcome: "Outcome", console: Console) -> list[Path]:
+    """Save the models, print the table and where they are; `command` as in `search_and_show`."""
+    told = dataclasses.replace(outcome, settings={"command": command_line(command), **outcome.settings})
+    saved = list(told.save(command.out).values())
     console.print(_table(outcome))
     for folder in saved:
         console.print(f"saved {folder}", highlight=False, soft_wrap=True)

@@ -66,8 +66,8 @@ class Search:
         budgets = [Budget.parse(budget) for budget in self.budgets]
         method = self._method()
         search_and_show(
+            self,
             self._data(),
-            self.out,
             console,
             backbone=config,
             budgets=budgets,

@@ -20,8 +20,8 @@ def test_blocks_run(document: str, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     for block in BLOCKS[document]:
         if not any(f"from {name} import" in block for name in NOT_EVERYWHERE):
             exec(compile(block, document, "exec"), names)
-        outcome = names["outcome"]
-        assert outcome.row("ciess", "50%").table_bytes <= outcome.row("full").table_bytes // 2
+        if outcome := names.get("outcome"):
+            assert outcome.row("ciess", "50%").table_bytes <= outcome.row("full").table_bytes // 2
 
 
 def test_there_are_blocks() -> None:

@@ -27,6 +27,7 @@ def pairs(interactions: Interactions) -> set[tuple[object, object]]:
         ("ratings.dat", "7::10::5::100\n7::30::4::100\n8::30::1::200\n"),
         ("u.data", "7\t10\t5\t100\n7\t30\t4\t100\n8\t30\t1\t200\n"),
         ("ratings.csv", "userId,movieId,rating,timestamp\n7,10,5.0,100\n7,30,4.0,100\n8,30,1.0,200\n"),
+        ("user_artists.dat", "userID\tartistID\tweight\n7\t10\t13883\n7\t30\t11690\n8\t30\t1\n"),
         ("set.inter", "user_id:token\titem_id:token\trating:float\n7\t10\t5\n7\t30\t4\n8\t30\t1\n"),
         ("own.tsv", "uid\titem\n7\t10\n7\t30\n8\t30\n"),
         ("own.csv", "item,user\n10,7\n30,7\n30,8\n"),

@@ -7,6 +7,7 @@ import tyro
 from rich.console import Console
 
 from ciess.cli.compress import Compress
+from ciess.cli.data import Data
 from ciess.cli.demo import Demo
 from ciess.cli.export import Export
 from ciess.cli.recommend import Recommend
@@ -16,11 +17,12 @@ from ciess.errors import InputError
 
 def main(args: Sequence[str] | None = None) -> None:
     """Run the command line. Bad input ends with exit code 2 and one sentence."""
-    command: Search | Compress | Recommend | Export | Demo = tyro.extras.subcommand_cli_from_dict(
-        {"search": Search, "compress": Compress, "recommend": Recommend, "export": Export, "demo": Demo},
+    command: Search | Compress | Recommend | Export | Data | Demo = tyro.extras.subcommand_cli_from_dict(
+        {"search": Search, "compress": Compress, "recommend": Recommend, "export": Export, "data": Data, "demo": Demo},
         prog="ciess",
         description="Small recommenders: an embedding size for every user and item, under a memory budget.",
         args=args,
+        config=(tyro.conf.DisallowNone, tyro.conf.FlagCreatePairsOff, tyro.conf.PositionalMetavarFromFieldName),
     )
     try:
         command.run(Console())

@@ -33,14 +33,12 @@ class Compress:
         """Compress, save, print the table."""
         from ciess.backbones.factors import Factors
         from ciess.compressing import compress
-        from ciess.data import read
         from ciess.progress import ConsoleProgress
         from ciess.tables.budget import Budget
 
         budgets = [Budget.parse(budget) for budget in self.budget]
         factors = Factors(users=self.users, items=self.items)
-        names = self.columns
-        data = read(self.interactions, user=names.user, item=names.item, rating=names.rating, time=names.time)
+        data = self.columns.read(self.interactions)
         with ConsoleProgress(console) as progress:
             outcome = compress(
                 factors, data, budgets=budgets, precision=self.precision, seed=self.seed, progress=progress

@@ -4,9 +4,13 @@ import dataclasses
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, get_type_hints
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_type_hints
 
 import tyro
+
+if TYPE_CHECKING:
+    from ciess.data import Interactions
 
 PrecisionName = Literal["auto", "float32", "float16", "int8", "int4", "int4-shared"]
 
@@ -23,6 +27,15 @@ class Columns:
     """Ratings."""
     time: str | None = None
     """Timestamps."""
+
+    def read(self, path: Path, min_rating: float | None = None, k_core: int = 1) -> "Interactions":
+        """Read interactions from a file, a folder or a named set, and filter them."""
+        from ciess.data import read
+
+        interactions = read(
+            path, user=self.user, item=self.item, rating=self.rating, time=self.time, min_rating=min_rating
+        )
+        return interactions.k_core(k_core) if k_core > 1 else interactions
 
 
 def command_line(command: Any) -> str:

@@ -22,7 +22,7 @@ class Search:
     """Find small models for your interactions, one for each budget."""
 
     data: tyro.conf.Positional[Path | None] = None
-    """File or folder of interactions, split 50/25/25 for each user at random."""
+    """File or folder of interactions, or a name of `ciess data list`; split 50/25/25 for each user at random."""
     train: Path | None = None
     """In place of DATA: interactions to learn."""
     valid: Path | None = None
@@ -107,10 +107,4 @@ class Search:
         return split_given(self._read(self.train), self._read(self.valid), test)
 
     def _read(self, path: Path) -> "Interactions":
-        from ciess.data import read
-
-        names = self.columns
-        interactions = read(
-            path, user=names.user, item=names.item, rating=names.rating, time=names.time, min_rating=self.min_rating
-        )
-        return interactions.k_core(self.k_core) if self.k_core > 1 else interactions
+        return self.columns.read(path, self.min_rating, self.k_core)

@@ -14,6 +14,7 @@ from contextlib import closing
 from importlib.metadata import version
 from pathlib import Path
 from typing import IO
+from urllib.request import Request
 
 from ciess.errors import InputError
 from ciess.progress import Progress, silent
@@ -139,7 +140,7 @@ def _open(url: str, start: int) -> http.client.HTTPResponse | urllib.error.HTTPE
     headers = {"User-Agent": f"ciess/{version('ciess')}"} | ({"Range": f"bytes={start}-"} if start else {})
     opener = urllib.request.build_opener(_SafeRedirects)
     try:
-        request = urllib.request.Request(url, headers=headers)
+        request = Request(url, headers=headers)
         response: http.client.HTTPResponse = opener.open(request, timeout=_SECONDS_WITHOUT_A_BYTE)
         return response
     except urllib.error.HTTPError as error:
@@ -193,7 +194,13 @@ class _SafeRedirects(urllib.request.HTTPRedirectHandler):
     """Follows redirects, but never to where anybody on the way could change the file."""
 
     def redirect_request(
-        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: http.client.HTTPMessage, newurl: str
+        self,
+        req: urllib.request.Request,
+        fp: IO[bytes],
+        code: int,
+        msg: str,
+        headers: http.client.HTTPMessage,
+        newurl: str,
     ) -> urllib.request.Request | None:
         """See `HTTPRedirectHandler`."""
         if req.type == "https" and not newurl.startswith("https:"):

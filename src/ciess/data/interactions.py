@@ -27,6 +27,7 @@ _USUAL_NAMES = {
         "product_id",
         "product",
         "business_id",
+        "artistid",
     ),
     "rating": ("rating", "ratings", "score", "stars"),
     "time": ("time", "timestamp", "date", "datetime"),

@@ -9,10 +9,12 @@ import polars as pl
 from scipy.sparse import load_npz
 
 from ciess.data.adjacency import read_adjacency
+from ciess.data.catalogue import CATALOGUE, located
 from ciess.data.interactions import Interactions
+from ciess.data.synthetic import synthetic
 from ciess.errors import InputError
 
-_USUAL_FILES = ("ratings.dat", "u.data", "ratings.csv")
+_USUAL_FILES = ("ratings.dat", "u.data", "ratings.csv", "user_artists.dat")
 _ENDINGS = (".inter", ".parquet", ".npz", ".csv", ".tsv", ".txt")
 _MOVIELENS_COLUMNS = ["user", "item", "rating", "time"]
 
@@ -28,13 +30,14 @@ def read(
 ) -> Interactions:
     """Read interactions from a file or a folder.
 
-    Known are LightGCN's lines (`user item item …`), MovieLens (`ratings.dat`, `u.data`, `ratings.csv`), RecBole's
-    `.inter`, `.csv`, `.tsv` and `.parquet` with named columns, and sparse matrices of `scipy.sparse.save_npz`, whose
-    rows and columns are numbered. In a folder, LightGCN's `train.txt` and `test.txt` are put together; else the one
-    file of a known kind is read.
+    Known are LightGCN's lines (`user item item …`), MovieLens (`ratings.dat`, `u.data`, `ratings.csv`), Last.fm of
+    HetRec (`user_artists.dat`), RecBole's `.inter`, `.csv`, `.tsv` and `.parquet` with named columns, and sparse
+    matrices of `scipy.sparse.save_npz`, whose rows and columns are numbered. In a folder, LightGCN's `train.txt` and
+    `test.txt` are put together; else the one file of a known kind is read.
 
     Args:
-        path: file or folder.
+        path: file or folder; else a name of the catalogue that was fetched (`ciess data list`), or `synthetic`, the
+            embedded set.
         user: column of user ids, where it has no usual name; the other columns likewise.
         item: column of item ids.
         rating: column of ratings.
@@ -45,8 +48,11 @@ def read(
         InputError: what is wrong with which file, and what to do.
     """
     path = Path(path)
+    if not path.exists() and str(path) == "synthetic":
+        _refuse_ratings(path, min_rating)
+        return synthetic().interactions
     if not path.exists():
-        raise InputError(f"{path} does not exist: check the path")
+        path = _named(str(path))
     if path.is_dir():
         halves = [path / "train.txt", path / "test.txt"]
         if all(half.is_file() for half in halves):
@@ -70,6 +76,15 @@ def read(
         return Interactions.from_frame(table, user=user, item=item, rating=rating, time=time, min_rating=min_rating)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
+
+
+def _named(name: str) -> Path:
+    if name not in CATALOGUE:
+        raise InputError(f"{name} does not exist: check the path, or name a set of `ciess data list`")
+    found = located(name)
+    if found is None:
+        raise InputError(f"{name} is not on this machine: fetch it with `ciess data fetch {name}`")
+    return found
 
 
 def _only_file(folder: Path) -> Path:
@@ -122,7 +137,7 @@ def _text_table(path: Path, content: bytes) -> pl.DataFrame:
     if path.suffix == ".dat":
         # Polars separates by one byte only.
         content = content.replace(b"::", b"\t")
-    headless = path.suffix == ".dat" or path.name == "u.data"
+    headless = path.name == "u.data" or (path.suffix == ".dat" and b"::" in first)
     options["separator"] = "," if b"," in first and path.suffix not in (".tsv", ".inter") else "\t"
     if headless:
         options |= {"has_header": False, "new_columns": _MOVIELENS_COLUMNS}

@@ -1,0 +1,154 @@
+"""`ciess data`: the catalogue, and what interactions look like."""
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from ciess.cli.options import Columns
+from ciess.errors import InputError
+
+if TYPE_CHECKING:
+    from ciess.data.catalogue import NamedSet
+
+
+@dataclass(frozen=True)
+class List:
+    """Show the data sets that can be fetched, and where they lie on this machine."""
+
+    def run(self, console: Console) -> None:
+        """Print a line for each set."""
+        from ciess.data.catalogue import CATALOGUE, located
+
+        table = Table(box=None, padding=(0, 1, 0, 0))
+        for heading in ("name", "users", "items", "interactions", "MB", "what", "here"):
+            table.add_column(heading, justify="left" if heading in ("name", "what", "here") else "right")
+        for name, entry in CATALOGUE.items():
+            counts = (f"{count:,}" for count in (entry.users, entry.items, entry.interactions))
+            table.add_row(name, *counts, f"{entry.megabytes:.0f}", entry.about, "yes" if located(name) else "")
+        console.print(table)
+        console.print("`synthetic` is embedded. After `ciess data fetch NAME` a name stands for a path.")
+
+
+@dataclass(frozen=True)
+class Fetch:
+    """Download a data set from its publisher, once.
+
+    It is checked against the publisher's checksum, or, where there is none, against that of the first download. A
+    download that was cut goes on where it stopped. Proxies are those of https_proxy and no_proxy.
+    """
+
+    name: tyro.conf.Positional[str]
+    """A name of `ciess data list`."""
+    accept_terms: bool = False
+    """You have read the publisher's terms, and keep them; without it you are asked."""
+    offline: bool = False
+    """Do not download: fail if the set is not here."""
+
+    def run(self, console: Console) -> None:
+        """Show the terms, download, print where it lies."""
+        from ciess.data.catalogue import fetch, located, named
+        from ciess.progress import ConsoleProgress
+
+        entry = named(self.name)
+        accepted = self.accept_terms
+        if located(self.name) is None and not self.offline:
+            console.print(f"{self.name}: {entry.terms}\nIn full: {entry.terms_url}", highlight=False, soft_wrap=True)
+            accepted = accepted or _agreed(console)
+        with ConsoleProgress(console) as progress:
+            folder = fetch(self.name, accept_terms=accepted, offline=self.offline, progress=progress)
+        console.print(f"{self.name} is in {folder}", highlight=False, soft_wrap=True)
+        _tell_unchecked(entry, console)
+
+
+@dataclass(frozen=True)
+class Describe:
+    """Count users, items and interactions, tell how unequal they are, and what sizes could gain."""
+
+    data: tyro.conf.Positional[Path]
+    """File or folder of interactions, or a name of `ciess data list`."""
+    min_rating: float | None = None
+    """Keep interactions rated at least this."""
+    k_core: int = 1
+    """Keep users and items with at least this many interactions."""
+    columns: Columns = field(default_factory=Columns)
+
+    def run(self, console: Console) -> None:
+        """Print a small table and the hint."""
+        from ciess.data.describe import describe
+
+        found = describe(self.columns.read(self.data, self.min_rating, self.k_core))
+        console.print(f"{found.interactions:,} interactions, {found.density:.3%} of all pairs", highlight=False)
+        table = Table(box=None, padding=(0, 2, 0, 0))
+        for heading in ("", "count", "mean", "median", "most", "Gini", "top 1 %", "top 10 %"):
+            table.add_column(heading, justify="right" if heading else "left")
+        for side, summary in (("users", found.users), ("items", found.items)):
+            table.add_row(
+                side,
+                f"{summary.count:,}",
+                f"{summary.mean:,.1f}",
+                f"{summary.median:,.0f}",
+                f"{summary.most:,}",
+                f"{summary.gini:.2f}",
+                f"{summary.top_1:.0%}",
+                f"{summary.top_10:.0%}",
+            )
+        console.print(table)
+        console.print(found.hint, highlight=False)
+
+
+@dataclass(frozen=True)
+class Convert:
+    """Write interactions in another format, each pair once."""
+
+    data: tyro.conf.Positional[Path]
+    """File or folder of interactions, or a name of `ciess data list`."""
+    out: tyro.conf.Positional[Path]
+    """File to write: .parquet, .csv, or .txt for LightGCN's lines."""
+    min_rating: float | None = None
+    """Keep interactions rated at least this."""
+    k_core: int = 1
+    """Keep users and items with at least this many interactions."""
+    columns: Columns = field(default_factory=Columns)
+
+    def run(self, console: Console) -> None:
+        """Read, write, print where."""
+        from ciess.data.convert import convert
+
+        interactions = self.columns.read(self.data, self.min_rating, self.k_core)
+        console.print(f"wrote {convert(interactions, self.out)}", highlight=False, soft_wrap=True, markup=False)
+
+
+@dataclass(frozen=True)
+class Data:
+    """Data sets by name, what interactions look like, and other formats for them."""
+
+    command: Annotated[
+        Annotated[List, tyro.conf.subcommand(name="list")]
+        | Annotated[Fetch, tyro.conf.subcommand(name="fetch")]
+        | Annotated[Describe, tyro.conf.subcommand(name="describe")]
+        | Annotated[Convert, tyro.conf.subcommand(name="convert")],
+        tyro.conf.arg(name=""),
+    ]
+
+    def run(self, console: Console) -> None:
+        """Run what was named."""
+        self.command.run(console)
+
+
+def _agreed(console: Console) -> bool:
+    """Ask, where somebody can answer."""
+    if not (sys.stdin.isatty() and console.is_terminal):
+        return False
+    if console.input("Do you accept these terms? Type yes or no: ").strip().lower() not in ("yes", "y"):
+        raise InputError("the terms were not accepted: nothing was downloaded")
+    return True
+
+
+def _tell_unchecked(entry: "NamedSet", console: Console) -> None:
+    if not all(source.md5_beside for source in entry.sources):
+        console.print("Its publisher offers no checksum: later downloads are compared with the first one.")

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from server import Server, running, status, whole
 
 from ciess.cli import main
 from ciess.data import catalogue, read
 from ciess.data.catalogue import CATALOGUE, NamedSet, Source, cache_folder, fetch, located
 from ciess.errors import InputError
-from server import Server, running, status, whole
 
 RATINGS = b"7::10::5::100\n7::30::4::100\n8::30::1::200\n"
 
@@ -94,7 +94,7 @@ def test_a_path_goes_before_a_name(server: Server, tmp_path: Path, monkeypatch: 
 
 def test_a_set_that_breaks_off_is_not_there(server: Server) -> None:
     server.offer("/test.txt", status(404))
-    with pytest.raises(InputError, match="/test.txt cannot be downloaded"):
+    with pytest.raises(InputError, match=r"/test.txt cannot be downloaded"):
         fetch("places", accept_terms=True)
     assert located("places") is None
     server.offer("/test.txt", whole(b"0 3\n"))
@@ -109,7 +109,7 @@ def test_without_a_published_checksum_the_first_download_counts(server: Server) 
     (folder / "train.txt").unlink()
     folder.rename(folder.with_name("again"))
     server.offer("/train.txt", whole(b"0 1 2\n1 4\n"))
-    with pytest.raises(InputError, match="is not the file that it was .* take its line out of .*checksums.txt"):
+    with pytest.raises(InputError, match=r"is not the file that it was .* take its line out of .*checksums.txt"):
         fetch("places", accept_terms=True)
     assert located("places") is None
     pins = cache_folder() / "data" / "checksums.txt"
@@ -146,7 +146,9 @@ def test_archives_that_are_refused(server: Server, body: bytes, message: str) ->
 def test_a_cache_that_cannot_be_written(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("CIESS_CACHE", str(tmp_path / "file"))
-    with pytest.raises(InputError, match=r"cannot be written \(Not a directory\): name another folder with CIESS_CACHE"):
+    with pytest.raises(
+        InputError, match=r"cannot be written \(Not a directory\): name another folder with CIESS_CACHE"
+    ):
         fetch("films", accept_terms=True)
 
 

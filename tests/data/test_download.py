@@ -5,11 +5,11 @@ from pathlib import Path
 from urllib.request import Request
 
 import pytest
+from server import Answer, Server, chunked, ranged, running, stalled, status, whole
 
 from ciess.data import download as module
 from ciess.data.download import download, published_md5
 from ciess.errors import InputError
-from server import Answer, Server, chunked, ranged, running, stalled, status, whole
 
 BODY = bytes(range(256)) * 2_000
 MD5 = hashlib.md5(BODY).hexdigest()
@@ -126,7 +126,7 @@ def test_nobody_answers(server: Server, path: Path) -> None:
     with socket.socket() as taken:
         # Bound, but not listening: connections are refused.
         taken.bind(("127.0.0.1", 0))
-        with pytest.raises(InputError, match="cannot be downloaded .*: check the connection"):
+        with pytest.raises(InputError, match=r"cannot be downloaded .*: check the connection"):
             download(f"http://127.0.0.1:{taken.getsockname()[1]}/file", path, most_bytes=10**6)
 
 
@@ -155,7 +155,7 @@ def test_encryption_is_never_given_up() -> None:
 
 def test_a_full_disk_is_seen_beforehand(server: Server, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 1_000})())
-    with pytest.raises(InputError, match="has 0 MB left, .* needs 1: make room"):
+    with pytest.raises(InputError, match=r"has 0 MB left, .* needs 1: make room"):
         download(server.offer("/file", whole(BODY)), path, most_bytes=10**6)
 
 

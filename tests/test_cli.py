@@ -81,6 +81,8 @@ BAD = {
     "budget above all": (["search", "DATA", "--budgets", "200%"], "budget '200%' is more than the full tables"),
     "no budget": (["search", "DATA", "--budgets", "abc"], "budget 'abc' is not a budget"),
     "unknown backbone": (["search", "DATA", "--backbone", "gpt"], "'gpt' is not a backbone"),
+    "unknown method": (["search", "DATA", "--method", "magic"], "'magic' is not a method"),
+    "settings of another method": (["search", "DATA", "--method", "equal", "--episodes", "3"], "leave them out"),
     "one table of factors": (
         ["search", "DATA", "--backbone", "factors", "--user-factors", "U.npy"],
         "name both --user-factors and --item-factors",

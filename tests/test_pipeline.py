@@ -1,4 +1,5 @@
 import dataclasses
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +12,17 @@ from ciess.errors import InputError
 from ciess.finishing import Finish
 from ciess.methods.mixed import MixedRandom
 from ciess.methods.popularity import Popularity
+from ciess.methods.problem import Candidate, Problem, SearchResult
 from ciess.methods.td3 import TD3Settings
 from ciess.outcome import Outcome
-from ciess.tables.plan import TableShape
+from ciess.tables.plan import SizePlan, TableShape
 
 QUICK = ciess.Ciess(
     episodes=4, steps=4, updates=1, start=Popularity(rounds=1), td3=TD3Settings(discount=0.9, batch_size=256, hidden=32)
 )
 BACKBONE = ciess.LightGCN(dim=16, training=Training(steps=200, batch_size=2_000, l2=0.02))
+
+SHORT = dataclasses.replace(BACKBONE, training=Training(steps=60, batch_size=2_000, l2=0.02))
 
 
 def search(data: Interactions | Split, seed: int = 0) -> Outcome:
@@ -117,6 +121,48 @@ def test_methods_beside_ciess_are_measured_by_the_same_rules(split: Split) -> No
         assert evaluation["ndcg@20"] == row.metrics["ndcg@20"]
 
 
+def test_auto_keeps_the_best_of_several_and_says_which(split: Split, monkeypatch: pytest.MonkeyPatch) -> None:
+    # As `auto` tries them, only quicker.
+    quick = {"popularity": Popularity(rounds=1), "ciess": QUICK}
+    monkeypatch.setattr("ciess.pipeline.cheap_methods", lambda: quick)
+    found = ciess.search(split, backbone=SHORT, budgets=["30%", "15%"], method="auto")
+    assert [row.method for row in found.rows[1:5]] == ["equal", "popularity", "ciess", "auto"]
+    for budget in ("30%", "15%"):
+        kept = found.row("auto", budget)
+        tried = {name: found.row(name, budget) for name in ("equal", "popularity", "ciess")}
+        assert kept.valid_quality == max(row.valid_quality for row in tried.values())
+        assert kept.metrics == tried[kept.found_by].metrics
+    assert [*found.settings["method"]["tried"]] == ["popularity", "ciess"]
+    assert {row["kind"] for row in found.trace} >= {"popularity", "explore"}
+
+
+@dataclass(frozen=True)
+class Sized:
+    """Rows of one size; no plan where it is 0."""
+
+    size: int = 0
+    seed: int = 0
+
+    def search(self, problem: Problem) -> SearchResult:
+        plans = [SizePlan.equal(problem.shape, self.size)] if self.size else []
+        return SearchResult({budget: [Candidate(plan, 1.0) for plan in plans] for budget in problem.budgets})
+
+
+def test_any_method_can_search_and_equal_sizes_win_over_worse_ones(split: Split) -> None:
+    cut = Finish().lasting(0)
+    found = ciess.search(split, backbone=BACKBONE, budgets=["30%"], method=Sized(1), finishing=cut, seed=3)
+    assert [row.method for row in found.rows] == ["full", "equal", "sized"]
+    assert found.row("sized", "30%").found_by == "equal"
+    assert found.row("sized", "30%").metrics == found.row("equal", "30%").metrics
+    assert found.settings["method"] == {"name": "Sized", "size": 1, "seed": 3}
+
+
+def test_plans_that_exceed_their_budget_or_are_missing_are_refused(split: Split) -> None:
+    for method, message in ((Sized(16), "sized gives a plan of 1.*bytes for 30%"), (Sized(), "no plan for 30%")):
+        with pytest.raises(InputError, match=message):
+            ciess.search(split, backbone=SHORT, budgets=["30%"], method=method)
+
+
 @pytest.mark.parametrize(("name", "fidelity"), [("mf", "Truncate"), ("als", "Truncate"), ("lightgcn", "FineTune")])
 def test_plans_are_measured_by_what_suits_the_backbone(name: str, fidelity: str, split: Split) -> None:
     training = Training(steps=2, batch_size=100, eval_every=1)
@@ -144,16 +190,13 @@ def test_what_distillation_makes_no_better_is_cut_from_the_full_model_on_all_dat
 def test_choices_are_measured_on_a_sample_where_all_would_take_long(
     split: Split, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ciess.pipeline._SCORES_IN_A_MEASUREMENT", 40 * split.valid.n_items)
+    monkeypatch.setattr("ciess.bench._SCORES_IN_A_MEASUREMENT", 40 * split.valid.n_items)
     found = ciess.search(split, backbone=BACKBONE, budgets=["30%"], method=QUICK)
     assert split.test is not None
     everyone = int((split.test.user_counts > 0).sum())
     assert len(found.evaluations["ciess", "30%"].users) == everyone, "test is always measured on all"
     again = ciess.search(split, backbone=BACKBONE, budgets=["30%"], method=QUICK)
     assert again.rows[0].valid_quality == found.rows[0].valid_quality
-
-
-SHORT = dataclasses.replace(BACKBONE, training=Training(steps=60, batch_size=2_000, l2=0.02))
 
 
 def test_numbers_of_few_bits_are_what_is_measured_and_stored(split: Split, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,11 @@ from ciess.errors import InputError
 from ciess.evaluation import Evaluation
 from ciess.model import CompressedModel
 from ciess.tables.budget import Budget
+from ciess.tables.packed import stored_bytes
 from ciess.tables.plan import SizePlan
+
+if TYPE_CHECKING:
+    from ciess.bench import Finished
 
 
 @dataclass(frozen=True)
@@ -21,8 +25,8 @@ class Row:
     """One line of the result table.
 
     Attributes:
-        method: `full`, `equal`, `ciess`, or the name of a method beside it; `ciess` is what was kept, be it equal
-            sizes.
+        method: `full`, `equal`, the name of what was searched by, such as `ciess` or `auto`, or of a method beside it.
+            The searched one's line is what was kept, be it equal sizes.
         budget: as written; empty for the full model.
         metrics: mean metrics on the set that the table shows.
         kept: share of the full model's quality that is kept on that set.
@@ -31,7 +35,8 @@ class Row:
         user_size: mean size of the users.
         item_size: mean size of the items.
         precision: how numbers are stored.
-        seconds: training for the full model; else finishing and, for CIESS, its share of the search.
+        seconds: training for the full model; else finishing and this budget's share of the search.
+        found_by: the method that found the plan: `equal` where equal sizes were kept, and with `auto` the best one.
     """
 
     method: str
@@ -44,6 +49,33 @@ class Row:
     item_size: float
     precision: str
     seconds: float
+    found_by: str
+
+    @classmethod
+    def of(
+        cls,
+        method: str,
+        budget: str,
+        finished: "Finished",
+        shown: Evaluation,
+        full_quality: float,
+        found_by: str | None = None,
+    ) -> "Row":
+        """What came of a plan, measured by `shown`; `full_quality` is the full model's on the same set."""
+        plan, quality = finished.plan, float(shown.quality.mean())
+        return cls(
+            method=method,
+            budget=budget,
+            metrics=shown.means(),
+            kept=quality / full_quality,
+            valid_quality=finished.quality,
+            table_bytes=stored_bytes(plan) if budget else plan.shape.full_bytes,
+            user_size=float(plan.user_sizes.mean()),
+            item_size=float(plan.item_sizes.mean()),
+            precision=plan.precision,
+            seconds=finished.seconds,
+            found_by=found_by or method,
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +83,7 @@ class Outcome:
     """What a search gives back.
 
     Attributes:
+        method: the name of what was searched by; its rows are what was kept.
         models: the best small model for each budget.
         plans: its sizes, in the order of the interactions' ids.
         popularity: how many interactions of each user, (n_users,), and each item, (n_items,), the models have learned,
@@ -58,10 +91,11 @@ class Outcome:
         rows: the result table.
         evaluations: what each row was measured by, its method and budget as in `row`.
         shown: what the table's metrics were measured on: `test`, or `validation` where there is no test.
-        trace: all that CIESS measured on its way.
+        trace: all that the search measured on its way.
         settings: everything that made the result, versions and seed among it.
     """
 
+    method: str
     models: dict[Budget, CompressedModel]
     plans: dict[Budget, SizePlan]
     popularity: tuple[NDArray[np.int64], NDArray[np.int64]]

@@ -34,11 +34,13 @@ def search_and_show(command: Any, data: "Interactions | Split", console: Console
 def show(command: Any, outcome: "Outcome", console: Console) -> list[Path]:
     """Save the models, print the table and where they are; `command` as in `search_and_show`."""
     told = dataclasses.replace(outcome, settings={"command": command_line(command), **outcome.settings})
-    saved = list(told.save(command.out).values())
+    saved = told.save(command.out)
     console.print(_table(outcome))
-    for folder in saved:
-        console.print(f"saved {folder}", highlight=False, soft_wrap=True)
-    return saved
+    for budget, folder in saved.items():
+        found_by = outcome.row(outcome.method, str(budget)).found_by
+        note = "" if found_by == outcome.method else f" (sizes by {found_by})"
+        console.print(f"saved {folder}{note}", highlight=False, soft_wrap=True)
+    return list(saved.values())
 
 
 def _table(outcome: "Outcome") -> Table:

@@ -14,7 +14,7 @@ from ciess.errors import InputError
 if TYPE_CHECKING:
     from ciess.backbones import BackboneConfig
     from ciess.data import Interactions, Split
-    from ciess.methods.ciess import Ciess
+    from ciess.methods.problem import Method
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,8 @@ class Search:
     """What is packed: the tables that are learned, or the rows that are scored, which need no graph any more."""
     seed: int = 0
     """Of the split, of training and of the search."""
+    method: str = "ciess"
+    """What finds the sizes: a method's name, a file of your own as mine.py:Mine, or auto for the best of several."""
     preset: Literal["default", "paper", "program"] = "default"
     """CIESS as it measured best here, as its paper says (a training for each plan), or as its authors' program does."""
     episodes: int | None = None
@@ -77,9 +79,14 @@ class Search:
             seed=self.seed,
         )
 
-    def _method(self) -> "Ciess":
+    def _method(self) -> "str | Method":
+        from ciess.methods import method_named
         from ciess.methods.ciess import Ciess
 
+        if self.method.lower() != "ciess":
+            if self.preset != "default" or self.episodes is not None:
+                raise InputError("--preset and --episodes are settings of CIESS: leave them out, or --method")
+            return self.method if self.method == "auto" else method_named(self.method)
         method = {"default": Ciess(), "paper": Ciess.paper(), "program": Ciess.program()}[self.preset]
         return method if self.episodes is None else replace(method, episodes=self.episodes)
 

@@ -1,1 +1,125 @@
-"""What finds sizes: the problem, and one file for each method."""
+"""Ways of finding plans, one file each. A new file here is found by itself, and so is one of your own when it is named.
+
+A method is a dataclass of settings, all with defaults, that has a `search(problem)`. Its name is its class' in
+kebab-case, or what its class variable `name` says. A class variable `cheap` says whether `auto` tries it: whether it
+needs no more than measurements of plans. A field `seed`, if there is one, is set to the seed of the run.
+"""
+
+import dataclasses
+import importlib
+import importlib.util
+import pkgutil
+import re
+import sys
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from ciess.errors import InputError
+
+if TYPE_CHECKING:
+    from ciess.methods.problem import Method
+
+__all__ = ["cheap_methods", "method_name", "method_named", "method_names", "methods_named"]
+
+
+def method_names() -> list[str]:
+    """The names of all methods of this package."""
+    return sorted(_classes())
+
+
+def cheap_methods() -> "dict[str, Method]":
+    """The methods of this package that `auto` tries, by their names."""
+    return {name: found() for name, found in _classes().items() if getattr(found, "cheap", False)}
+
+
+def methods_named(text: str) -> "dict[str, Method]":
+    """Methods by what people write: a name, or a Python file of their own with or without a class in it.
+
+    `popularity`, `mine.py:Mine`, or `mine.py` for all methods of the file. Case and hyphens of names do not matter.
+
+    Raises:
+        InputError: no such method, file or class, or a file that does not run.
+    """
+    path, colon, wanted = text.partition(":")
+    if path.endswith(".py"):
+        found = _methods_of(_module(Path(path)))
+        if colon:
+            found = {name: each for name, each in found.items() if each.__name__ == wanted}
+        if not found:
+            raise InputError(
+                f"{path} holds no method{f' {wanted}' if colon else ''}: "
+                "it must be a dataclass whose fields have defaults, with a search(problem)"
+            )
+        return {name: each() for name, each in found.items()}
+    for name, each in _classes().items():
+        if _plain(name) == _plain(text):
+            return {name: each()}
+    raise InputError(f"'{text}' is not a method: use one of {', '.join(method_names())}, or a .py file of your own")
+
+
+def method_named(text: str) -> "Method":
+    """One method by what people write, see `methods_named`.
+
+    Raises:
+        InputError: no such method, or several.
+    """
+    [*found] = methods_named(text).values()
+    if len(found) > 1:
+        raise InputError(f"{text} holds {len(found)} methods: name one, as {text}:{type(found[0]).__name__}")
+    return found[0]
+
+
+def method_name(method: "Method | type[Method]") -> str:
+    """The name that a method goes by."""
+    kind = method if isinstance(method, type) else type(method)
+    if isinstance(given := vars(kind).get("name"), str):
+        return given
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "-", kind.__name__).lower()
+
+
+@cache
+def _classes() -> "dict[str, type[Method]]":
+    found = {}
+    for module in pkgutil.iter_modules(__path__, prefix=f"{__name__}."):
+        found.update(_methods_of(importlib.import_module(module.name)))
+    return found
+
+
+def _methods_of(module: ModuleType) -> "dict[str, type[Method]]":
+    return {method_name(value): value for value in vars(module).values() if _is_method(value, module)}
+
+
+def _is_method(value: Any, module: ModuleType) -> bool:
+    return (
+        isinstance(value, type)
+        and value.__module__ == module.__name__
+        and dataclasses.is_dataclass(value)
+        and callable(getattr(value, "search", None))
+        and all(
+            field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
+            for field in dataclasses.fields(value)
+        )
+    )
+
+
+@cache
+def _module(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise InputError(f"{path} does not exist: name a Python file with a method")
+    spec = importlib.util.spec_from_file_location(f"ciess_own_{path.stem}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    # Where dataclasses look for what a class' annotations mean.
+    sys.modules[spec.name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise InputError(f"{path} does not run ({type(error).__name__}: {error}): mend it first") from error
+    return module
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[-_ ]", "", name).lower()

@@ -7,7 +7,7 @@ import dataclasses
 import heapq
 import math
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -73,6 +73,8 @@ class Ciess:
         finalists: candidates returned for each budget, beside equal sizes and the plans that it started from.
         td3: settings of TD3.
     """
+
+    cheap: ClassVar[bool] = True
 
     episodes: int = 6
     steps: int = 4

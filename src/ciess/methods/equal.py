@@ -1,6 +1,7 @@
 """Equal sizes: the baseline that is hardest to beat honestly."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from ciess.methods.problem import Candidate, Problem, SearchResult
 
@@ -8,6 +9,8 @@ from ciess.methods.problem import Candidate, Problem, SearchResult
 @dataclass(frozen=True)
 class EqualSizes:
     """Every row gets the same size: the largest whole one that fits the budget."""
+
+    name: ClassVar[str] = "equal"
 
     def search(self, problem: Problem) -> SearchResult:
         """Measure the one plan of each budget."""

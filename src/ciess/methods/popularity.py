@@ -6,7 +6,7 @@ sets how the budget is shared between them.
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +40,8 @@ class Popularity:
             undervalues plans that cut one side much shorter, which come up late in a finish.
         seed: of everything random.
     """
+
+    cheap: ClassVar[bool] = True
 
     rounds: int = 3
     plans: int = 6

@@ -59,7 +59,7 @@ class SearchResult:
 
 
 class Method(Protocol):
-    """Finds plans: a dataclass of settings with one `search`."""
+    """Finds plans: a dataclass of settings with one `search`, see `ciess.methods`."""
 
     def search(self, problem: "Problem") -> SearchResult:
         """Candidates for every budget of the problem, the best first."""

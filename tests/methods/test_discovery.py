@@ -1,0 +1,101 @@
+import dataclasses
+import re
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+
+from ciess.errors import InputError
+from ciess.methods import cheap_methods, method_name, method_named, method_names, methods_named
+from ciess.methods.ciess import Ciess
+from ciess.methods.equal import EqualSizes
+from ciess.methods.mixed import MixedRandom
+from ciess.methods.popularity import Popularity
+
+OWN = """
+from dataclasses import dataclass
+from ciess.methods.equal import EqualSizes
+from ciess.methods.problem import SearchResult
+
+@dataclass(frozen=True)
+class MostToItems:
+    share: float = 0.5
+
+    def search(self, problem):
+        return SearchResult(best={})
+
+@dataclass(frozen=True)
+class Other:
+    def search(self, problem):
+        return SearchResult(best={})
+
+@dataclass(frozen=True)
+class NeedsSettings:
+    share: float
+
+    def search(self, problem):
+        return SearchResult(best={})
+"""
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    path = tmp_path / "own.py"
+    path.write_text(OWN)
+    return path
+
+
+def test_methods_of_the_package_are_found_and_can_be_made() -> None:
+    assert {"ciess", "equal", "mixed-random", "popularity"} <= {*method_names()}
+    for name in method_names():
+        method = method_named(name)
+        assert method_name(method) == name
+        assert dataclasses.is_dataclass(method)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("equal", EqualSizes()), ("Mixed-Random", MixedRandom()), ("mixed_random", MixedRandom()), ("CIESS", Ciess())],
+)
+def test_names_are_read_as_people_write_them(text: str, expected: object) -> None:
+    assert method_named(text) == expected
+
+
+def test_names_are_those_of_classes_unless_a_class_says_otherwise() -> None:
+    @dataclasses.dataclass
+    class BETSampler:
+        pass
+
+    @dataclasses.dataclass
+    class Named:
+        name: ClassVar[str] = "short"
+
+    assert method_name(BETSampler) == "bet-sampler"  # type: ignore[type-var,arg-type]
+    assert method_name(Named) == "short"  # type: ignore[arg-type]
+
+
+def test_cheap_methods_say_so_themselves() -> None:
+    cheap = cheap_methods()
+    assert (cheap["popularity"], cheap["ciess"]) == (Popularity(), Ciess())
+    assert not {"equal", "mixed-random"} & {*cheap}
+
+
+def test_a_file_of_ones_own_holds_methods(own: Path) -> None:
+    assert [*methods_named(str(own))] == ["most-to-items", "other"], "not what it imports, nor what needs settings"
+    assert [*methods_named(f"{own}:Other")] == ["other"]
+    assert method_named(f"{own}:MostToItems") == methods_named(str(own))["most-to-items"], "one class, not two"
+
+
+def test_what_is_no_method_is_refused_with_one_sentence(own: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.py"
+    broken.write_text("1 / 0")
+    for text, message in (
+        ("gradient", "'gradient' is not a method: use one of .*popularity"),
+        (f"{own}:NeedsSettings", "holds no method NeedsSettings"),
+        (str(tmp_path / "none.py"), "none.py does not exist"),
+        (str(broken), r"broken.py does not run \(ZeroDivisionError: division by zero\)"),
+        (str(own), "holds 2 methods: name one, as .*own.py:MostToItems"),
+    ):
+        with pytest.raises(InputError, match=message) as caught:
+            method_named(text)
+        assert not re.search(r"\n", str(caught.value))

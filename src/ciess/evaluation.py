@@ -70,10 +70,10 @@ def rank(score: Score, users: Tensor, n_items: int, k: int, seen: csr_array | No
 def _rank(score: Score, users: Tensor, n_items: int, k: int, seen: "_Seen | None") -> Ranking:
     if not 1 <= k <= n_items:
         raise InputError(f"k is {k}: ask for 1 to {n_items:,} items")
-    if not len(users):
-        return Ranking(users.new_empty(0, k), torch.empty(0, k, device=users.device))
     size = max(1, min(_MOST_USERS_IN_A_BLOCK, _SCORES_IN_A_BLOCK // n_items))
-    parts = []
+    # Filled in place: small results that outlived each block would lie between the places of large ones, so that none
+    # of these could be used again.
+    ranking = Ranking(users.new_empty(len(users), k), torch.empty(len(users), k, device=users.device))
     for start in range(0, len(users), size):
         block = users[start : start + size]
         scores = score(torch.cat([block, block[-1:].expand(size - len(block))]))
@@ -84,8 +84,8 @@ def _rank(score: Score, users: Tensor, n_items: int, k: int, seen: "_Seen | None
             # A copy: what `score` returns may be its own table, or one row seen many times.
             scores = scores.clone()
             scores[seen.positions(start, start + len(block))] = -torch.inf
-        parts.append(_first(scores, k))
-    ranking = Ranking(*(torch.cat(part) for part in zip(*parts, strict=True)))
+        for all_users, these in zip(ranking, _first(scores, k), strict=True):
+            all_users[start : start + size] = these
     # What is not a number comes first, here as in topk.
     if ranking.scores[:, 0].isnan().any():
         raise ValueError("scores are not numbers: the model has diverged")

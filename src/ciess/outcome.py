@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from ciess.errors import InputError
@@ -109,8 +110,29 @@ class Outcome:
         """The line of a method and a budget as written, such as `row("equal", "5%")`."""
         return next(row for row in self.rows if (row.method, row.budget) == (method, budget))
 
+    def table(self) -> pl.DataFrame:
+        """The result table as a frame: a line for each row, its metrics as columns."""
+        rows = [dataclasses.asdict(row) for row in self.rows]
+        return pl.DataFrame([{**row, **row.pop("metrics")} for row in rows])
+
+    def report(self, folder: str | Path) -> Path:
+        """Write `report.html`, and `report.md` with its figures, for people; the path of the page.
+
+        Raises:
+            InputError: the folder cannot be written.
+        """
+        from ciess.report import searched, write
+
+        return write(searched(self), Path(folder))
+
+    def _repr_html_(self) -> str:
+        """What notebooks show: the answer and the result table."""
+        from ciess.report import as_fragment, summary
+
+        return as_fragment(summary(self))
+
     def save(self, folder: str | Path) -> dict[Budget, Path]:
-        """Save each model into a folder of its own, and `result.json` beside them.
+        """Save each model into a folder of its own, `result.json` and the report beside them.
 
         Raises:
             InputError: the folder cannot be written.
@@ -127,4 +149,5 @@ class Outcome:
             (folder / "result.json").write_text(json.dumps(result, indent=1) + "\n")
         except OSError as error:
             raise InputError(f"{folder} cannot be written ({error.strerror}): choose another folder") from error
+        self.report(folder)
         return saved

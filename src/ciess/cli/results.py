@@ -32,7 +32,7 @@ def search_and_show(command: Any, data: "Interactions | Split", console: Console
 
 
 def show(command: Any, outcome: "Outcome", console: Console) -> list[Path]:
-    """Save the models, print the table and where they are; `command` as in `search_and_show`."""
+    """Save the models and the report, print the table and where they are; `command` as in `search_and_show`."""
     told = dataclasses.replace(outcome, settings={"command": command_line(command), **outcome.settings})
     saved = told.save(command.out)
     console.print(_table(outcome))
@@ -40,6 +40,7 @@ def show(command: Any, outcome: "Outcome", console: Console) -> list[Path]:
         found_by = outcome.row(outcome.method, str(budget)).found_by
         note = "" if found_by == outcome.method else f" (sizes by {found_by})"
         console.print(f"saved {folder}{note}", highlight=False, soft_wrap=True)
+    console.print(f"saved {command.out / 'report.html'}", highlight=False, soft_wrap=True)
     return list(saved.values())
 
 

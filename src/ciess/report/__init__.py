@@ -1,0 +1,21 @@
+"""Results for people: a page of HTML and Markdown with tables and figures."""
+
+from ciess.report.parts import Bar, Card, Column, Figure, Report, Section, Table
+from ciess.report.rendering import as_fragment, as_html, as_markdown, write
+from ciess.report.searched import searched, summary
+
+__all__ = [
+    "Bar",
+    "Card",
+    "Column",
+    "Figure",
+    "Report",
+    "Section",
+    "Table",
+    "as_fragment",
+    "as_html",
+    "as_markdown",
+    "searched",
+    "summary",
+    "write",
+]

@@ -1,0 +1,317 @@
+"""The report of a search."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ciess.evaluation import Evaluation
+from ciess.outcome import Outcome, Row
+from ciess.report import figures
+from ciess.report.figures import Line
+from ciess.report.forms import in_bytes, metric, percent, points, tenths, times, whole
+from ciess.report.measures import Share, deciles, kept_by_group, share_of, sizes_by_popularity
+from ciess.report.palette import marker, method_roles, step_roles
+from ciess.report.parts import Bar, Card, Column, Figure, Report, Section, Table
+from ciess.tables.budget import Budget
+
+_LABELS = {"full": "full model", "equal": "equal sizes", "ciess": "CIESS"}
+_KINDS = {"popularity": "popularity rule", "explore": "policy, exploring", "act": "policy"}
+_FIDELITIES = {
+    "Truncate": "the full model cut to it",
+    "FineTune": "the full model cut to it, after a few steps of distillation",
+    "Scratch": "a model trained anew",
+}
+
+
+def searched(outcome: Outcome) -> Report:
+    """What a search found, for people."""
+    return _Searched(outcome).report()
+
+
+def summary(outcome: Outcome) -> Report:
+    """The answer and the result table."""
+    return _Searched(outcome).summary()
+
+
+class _Searched:
+    """An outcome, and how its methods and budgets are drawn."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        self.outcome, self.settings = outcome, outcome.settings
+        self.full = outcome.row("full")
+        self.methods = [method for method in dict.fromkeys(row.method for row in outcome.rows) if method != "full"]
+        self.roles = method_roles(self.methods)
+        self.budgets = list(outcome.plans)
+        steps = [(role, marker(number)) for number, role in enumerate(step_roles(len(self.budgets)))]
+        self.steps = dict(zip(self.budgets, steps, strict=True))
+
+    def report(self) -> Report:
+        cards = [self._card(budget) for budget in self.budgets]
+        sections = [self._results(), self._memory(), self._payers(), *self._search(), self._again()]
+        return Report(self._title(), self._facts(), cards, sections)
+
+    def summary(self) -> Report:
+        return Report(self._title(), self._facts(), [], [Section("results", "Results", tables=[self._table()])])
+
+    def _title(self) -> str:
+        smallest = min((self.outcome.row("ciess", str(budget)) for budget in self.budgets), key=lambda r: r.table_bytes)
+        memory = f"{100 * smallest.table_bytes / self.full.table_bytes:.2g}%"
+        return f"{memory} of the memory keeps {percent(smallest.kept)} of the quality"
+
+    def _facts(self) -> list[str]:
+        data = self.settings["data"]
+        return [
+            f"backbone {self.settings['backbone']['name']}",
+            f"{whole(data['users'])} users, {whole(data['items'])} items",
+            f"{whole(data['train'] + data['valid'] + data['test'])} interactions",
+            f"measured on {self.outcome.shown}",
+            f"seed {self.settings['seed']}",
+        ]
+
+    def _card(self, budget: Budget) -> Card:
+        row, equal = (self.outcome.row(method, str(budget)) for method in ("ciess", "equal"))
+        compared = {"CIESS": row, "equal sizes": equal, "full model": self.full}
+        longest = max(each.kept for each in compared.values())
+        smaller = times(self.full.table_bytes / row.table_bytes)
+        return Card(
+            heading=f"Budget {budget}",
+            value=percent(row.kept),
+            label="of the full model's quality",
+            bars=[Bar(label, percent(each.kept), each.kept / longest, each.method) for label, each in compared.items()],
+            notes=[
+                f"{smaller} smaller: {in_bytes(row.table_bytes)} instead of {in_bytes(self.full.table_bytes)}.",
+                self._verdict(str(budget)),
+            ],
+        )
+
+    def _verdict(self, budget: str) -> str:
+        if self._is_equal(budget):
+            return "Equal sizes were best on validation, so this model has equal sizes."
+        gain = self._gain("ciess", budget)
+        told = f"{points(gain.value)} percentage points (95% interval {points(gain.low)} to {points(gain.high)})"
+        return f"Against equal sizes: {told}." if gain.sure else f"No clear difference from equal sizes: {told}."
+
+    def _results(self) -> Section:
+        lines = {
+            method: Line(_LABELS.get(method, method), self.roles[method], marker(number))
+            for number, method in enumerate(self.methods)
+        }
+        kept = {
+            line: [(row.table_bytes, self._kept(row)) for row in self.outcome.rows if row.method == method]
+            for method, line in lines.items()
+        }
+        gains = {
+            line: [(row.budget, self._gain(method, row.budget)) for row in self.outcome.rows if row.method == method]
+            for method, line in lines.items()
+            if method != "equal"
+        }
+        return Section(
+            "results",
+            "How much is saved, how much is kept",
+            [
+                "Quality is the mean of Recall and NDCG at 5, 10 and 20, and kept is its share of the full model's. "
+                "Bytes are those of both tables as stored, index and scales included."
+            ],
+            [figures.frontier(kept, self.full.table_bytes), figures.gains(gains)],
+            [self._table()],
+        )
+
+    def _table(self) -> Table:
+        columns = [
+            Column("Model"),
+            Column("Budget"),
+            Column("Recall@20", metric),
+            Column("NDCG@20", metric),
+            Column("Kept", percent),
+            Column("Vs equal sizes", points),
+            Column("Bytes", whole),
+            Column("Smaller", times),
+            Column("Stored"),
+            Column("Users' size", tenths),
+            Column("Items' size", tenths),
+            Column("Seconds", whole),
+        ]
+        rows = [
+            (
+                _LABELS.get(row.method, row.method),
+                row.budget,
+                row.metrics["recall@20"],
+                row.metrics["ndcg@20"],
+                row.kept,
+                None if row.method in ("full", "equal") else self._gain(row.method, row.budget).value,
+                row.table_bytes,
+                self.full.table_bytes / row.table_bytes,
+                str(row.precision),
+                row.user_size,
+                row.item_size,
+                row.seconds,
+            )
+            for row in self.outcome.rows
+        ]
+        caption = (
+            f"Measured on {self.outcome.shown}. Sizes are means, in numbers; the difference from equal sizes is in "
+            "percentage points of quality kept."
+        )
+        return Table(caption, columns, rows)
+
+    def _memory(self) -> Section:
+        outcome = self.outcome
+        drawn, rows = [], []
+        for side, popularity in zip(("users", "items"), outcome.popularity, strict=True):
+            of_budget = {
+                budget: plan.user_sizes if side == "users" else plan.item_sizes
+                for budget, plan in outcome.plans.items()
+            }
+            lines = {
+                Line(str(budget), *self.steps[budget]): sizes_by_popularity(sizes, popularity)
+                for budget, sizes in of_budget.items()
+            }
+            drawn.append(figures.sizes(side, lines, next(iter(outcome.plans.values())).dim))
+            for budget, sizes in of_budget.items():
+                told = (sizes.min(), np.median(sizes), sizes.mean(), sizes.max())
+                share = sizes.sum() / outcome.plans[budget].numbers
+                rows.append((str(budget), side, *map(float, told), float(share)))
+        columns = [
+            Column("Budget"),
+            Column("Side"),
+            Column("Smallest", whole),
+            Column("Median", tenths),
+            Column("Mean", tenths),
+            Column("Largest", whole),
+            Column("Share of all numbers", percent),
+        ]
+        text = "A size is how many numbers a user or an item keeps of its full row."
+        table = Table("Sizes of the models that were kept, in numbers.", columns, rows)
+        return Section("memory", "Where the memory went", [text], drawn, [table, self._files()])
+
+    def _files(self) -> Table:
+        rows = []
+        for budget, model in self.outcome.models.items():
+            ids = sum(array.nbytes for index in (model.user_index, model.item_index) for array in index.arrays.values())
+            seen = sum(array.nbytes for array in model.seen.arrays.values())
+            parts = (model.table_bytes, model.network_bytes, ids, seen)
+            rows.append((str(budget), *parts, sum(parts)))
+        headings = ("Both tables", "Network", "Ids", "Interactions", "All")
+        return Table(
+            "Bytes of a saved model. Budgets limit the tables; interactions tell what a user has already, and are the "
+            "graph of graph backbones.",
+            [Column("Budget"), *(Column(heading, in_bytes) for heading in headings)],
+            rows,
+        )
+
+    def _payers(self) -> Section:
+        evaluations, popularity = self.outcome.evaluations, self.outcome.popularity
+        full = evaluations["full", ""]
+
+        def by_user(evaluation: Evaluation) -> NDArray[np.float64]:
+            return evaluation.quality.cpu().double().numpy()
+
+        def by_item(evaluation: Evaluation) -> NDArray[np.float64]:
+            return evaluation.item_credit.cpu().double().numpy()
+
+        drawn: list[Figure] = []
+        tables: list[Table] = []
+        for side, quality, popular in (
+            ("users", by_user, popularity[0][full.users.cpu().numpy()]),
+            ("items", by_item, popularity[1]),
+        ):
+            group = deciles(popular)
+            kept = {
+                line: kept_by_group(quality(evaluations[method, budget]), quality(full), group)
+                for line, method, budget in self._payer_lines()
+            }
+            drawn.append(figures.by_decile(side, kept))
+            earned = np.bincount(group, quality(full), 10) / quality(full).sum()
+            columns = [
+                Column(f"Tenth of the {side}", whole),
+                Column("Median interactions", whole),
+                Column("Share of the full model's quality", percent),
+                *(Column(line.label, percent) for line in kept),
+            ]
+            rows = [
+                (
+                    number + 1,
+                    float(np.median(popular[group == number])),
+                    float(earned[number]),
+                    *(None if np.isnan(shares[number]) else float(shares[number]) for shares in kept.values()),
+                )
+                for number in np.unique(group)
+            ]
+            tables.append(Table(f"Quality kept by popularity of {side}, in numbers", columns, rows, folded=True))
+        text = (
+            "Users are put in order of their interactions, items of theirs, and each tenth is measured by itself. An "
+            "item's quality is what its hits add to that of users. Tenths that earn less than 0.1% of the full model's "
+            "quality are left out."
+        )
+        return Section("payers", "Who pays for it", [text], drawn, tables)
+
+    def _payer_lines(self) -> Iterator[tuple[Line, str, str]]:
+        for budget, (role, shape) in self.steps.items():
+            yield Line(f"CIESS {budget}", role, shape), "ciess", str(budget)
+            if not self._is_equal(str(budget)):
+                yield Line(f"equal sizes {budget}", "equal", shape), "equal", str(budget)
+
+    def _search(self) -> list[Section]:
+        """What was tried; nothing where nothing was told."""
+        drawn, rows = [], []
+        for budget in self.budgets:
+            tried = [each for each in self.outcome.trace if each.get("budget") == str(budget)]
+            if not tried:
+                continue
+            kinds = [_KINDS.get(str(each.get("kind")), str(each.get("kind", "plan"))) for each in tried]
+            quality = [float(each["quality"]) for each in tried]
+            drawn.append(figures.trace(f"trace-{budget.folder.removeprefix('budget-')}", str(budget), kinds, quality))
+            for kind in dict.fromkeys(kinds):
+                found = [value for value, each in zip(quality, kinds, strict=True) if each == kind]
+                rows.append((str(budget), kind, len(found), float(np.mean(found)), max(found)))
+        if not drawn:
+            return []
+        columns = [
+            Column("Budget"),
+            Column("Tried by"),
+            Column("Plans", whole),
+            Column("Mean quality", metric),
+            Column("Best quality", metric),
+        ]
+        fidelity = _FIDELITIES.get((self.settings["method"].get("fidelity") or {}).get("name", ""), "")
+        measured = f" A plan's quality here is that of {fidelity}." if fidelity else ""
+        text = (
+            f"Every plan of sizes that the search measured on validation.{measured} The best few were then trained to "
+            "the end, beside equal sizes, and the best of these on validation was kept."
+        )
+        table = Table("What was tried, and the best of it.", columns, rows)
+        return [Section("search", "What the search tried", [text], drawn, [table])]
+
+    def _again(self) -> Section:
+        flat = list(_flat({name: value for name, value in self.settings.items() if name not in ("call", "command")}))
+        table = Table("All settings and versions", [Column("Setting"), Column("Value")], flat, folded=True)
+        text = "The same seed, versions and threads on the same data give the same models."
+        code = self.settings.get("command") or self.settings["call"]
+        return Section("again", "Repeat this run", [text], tables=[table], code=code)
+
+    def _kept(self, row: Row) -> Share:
+        evaluations = self.outcome.evaluations
+        small, full = evaluations[row.method, row.budget], evaluations["full", ""]
+        return share_of(small.quality.cpu().numpy(), full.quality.cpu().numpy())
+
+    def _gain(self, method: str, budget: str) -> Share:
+        """What a method keeps more than equal sizes, as a share of the full model's quality."""
+        evaluations = self.outcome.evaluations
+        small, equal, full = (
+            evaluations[key].quality.cpu().numpy() for key in ((method, budget), ("equal", budget), ("full", ""))
+        )
+        return share_of(small - equal, full)
+
+    def _is_equal(self, budget: str) -> bool:
+        evaluations = self.outcome.evaluations
+        return evaluations["ciess", budget] is evaluations["equal", budget]
+
+
+def _flat(settings: dict[str, Any], within: str = "") -> Iterator[tuple[str, str]]:
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{within}{name}.")
+        else:
+            yield f"{within}{name}", ", ".join(map(str, value)) if isinstance(value, list) else str(value)

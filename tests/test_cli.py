@@ -37,7 +37,8 @@ def test_search_prints_a_table_and_saves_models(searched: tuple[Path, str]) -> N
     for words in ("Measured on test", r"full +[01]\.", r"equal +50% +[01]\.", r"ciess +40% +[01]\."):
         assert re.search(words, printed), printed
     assert all(len(line) <= 80 for line in printed.splitlines() if not line.startswith("saved"))
-    assert sorted(path.name for path in out.iterdir()) == ["budget-40", "budget-50", "result.json"]
+    names = ["budget-40", "budget-50", "figures", "report.html", "report.md", "result.json"]
+    assert sorted(path.name for path in out.iterdir()) == names
     settings = json.loads((out / "budget-40" / "model.json").read_text())["about"]
     assert settings["seed"] == 0
     assert {"torch", "ciess"} <= set(settings["versions"])

@@ -113,7 +113,7 @@ class Outcome:
     def table(self) -> pl.DataFrame:
         """The result table as a frame: a line for each row, its metrics as columns."""
         rows = [dataclasses.asdict(row) for row in self.rows]
-        return pl.DataFrame([{**row, **row.pop("metrics")} for row in rows])
+        return pl.DataFrame([row | row.pop("metrics") for row in rows])
 
     def report(self, folder: str | Path) -> Path:
         """Write `report.html`, and `report.md` with its figures, for people; the path of the page.

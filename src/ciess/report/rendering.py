@@ -39,7 +39,7 @@ def as_html(report: Report) -> str:
 
 
 def as_fragment(report: Report) -> str:
-    """The answer and the tables as a part of another page, such as a notebook, in that page's style."""
+    """The answers and the tables as a part of another page, such as a notebook, in that page's style."""
     return _environment().get_template("fragment.html.jinja").render(report=report)
 
 

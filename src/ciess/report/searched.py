@@ -31,7 +31,7 @@ def searched(outcome: Outcome) -> Report:
 
 
 def summary(outcome: Outcome) -> Report:
-    """The answer and the result table."""
+    """The answers and the result table, without figures."""
     return _Searched(outcome).summary()
 
 
@@ -48,12 +48,12 @@ class _Searched:
         self.steps = dict(zip(self.budgets, steps, strict=True))
 
     def report(self) -> Report:
-        cards = [self._card(budget) for budget in self.budgets]
         sections = [self._results(), self._memory(), self._payers(), *self._search(), self._again()]
-        return Report(self._title(), self._facts(), cards, sections)
+        return Report(self._title(), self._facts(), self._cards(), sections)
 
     def summary(self) -> Report:
-        return Report(self._title(), self._facts(), [], [Section("results", "Results", tables=[self._table()])])
+        results = Section("results", "Results", tables=[self._table()])
+        return Report(self._title(), self._facts(), self._cards(), [results])
 
     def _title(self) -> str:
         smallest = min((self.outcome.row("ciess", str(budget)) for budget in self.budgets), key=lambda r: r.table_bytes)
@@ -69,6 +69,9 @@ class _Searched:
             f"measured on {self.outcome.shown}",
             f"seed {self.settings['seed']}",
         ]
+
+    def _cards(self) -> list[Card]:
+        return [self._card(budget) for budget in self.budgets]
 
     def _card(self, budget: Budget) -> Card:
         row, equal = (self.outcome.row(method, str(budget)) for method in ("ciess", "equal"))

@@ -1,0 +1,37 @@
+from pathlib import Path
+
+import pytest
+
+import ciess
+from ciess.backbones import Training
+from ciess.data import Split
+from ciess.methods.mixed import MixedRandom
+from ciess.methods.popularity import Popularity
+from ciess.outcome import Outcome
+from ciess.report import Report, searched
+
+
+@pytest.fixture(scope="session")
+def outcome(split: Split) -> Outcome:
+    """A quick search with a method beside CIESS."""
+    return ciess.search(
+        split,
+        backbone=ciess.MF(dim=16, training=Training(steps=60, batch_size=2_000)),
+        budgets=["40%", "20%"],
+        method=ciess.Ciess(episodes=2, steps=2, start=Popularity(rounds=1)),
+        beside={"mixed <random>|": MixedRandom()},
+    )
+
+
+@pytest.fixture(scope="session")
+def report(outcome: Outcome) -> Report:
+    """What it says."""
+    return searched(outcome)
+
+
+@pytest.fixture(scope="session")
+def folder(outcome: Outcome, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where its report is."""
+    folder = tmp_path_factory.mktemp("report")
+    outcome.report(folder)
+    return folder

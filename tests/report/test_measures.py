@@ -1,0 +1,48 @@
+import numpy as np
+import pytest
+
+from ciess.report.measures import deciles, kept_by_group, share_of, sizes_by_popularity
+
+
+def test_the_interval_of_a_share_is_that_of_the_bootstrap() -> None:
+    rng = np.random.default_rng(0)
+    whole = rng.beta(2, 5, 400)
+    part = whole * rng.uniform(0.6, 1.2, 400)
+    found = share_of(part, whole)
+    drawn = rng.integers(0, 400, (4000, 400))
+    low, high = np.quantile(part[drawn].mean(1) / whole[drawn].mean(1), [0.025, 0.975])
+    assert found.value == pytest.approx(part.sum() / whole.sum())
+    assert (found.low, found.high) == (pytest.approx(low, abs=0.002), pytest.approx(high, abs=0.002))
+
+
+def test_a_difference_is_sure_where_its_interval_leaves_out_zero() -> None:
+    whole = np.full(100, 0.5)
+    noise = np.tile([-0.1, 0.1], 50)
+    assert share_of(noise + 0.05, whole).sure
+    assert not share_of(noise + 0.01, whole).sure
+    assert not share_of(np.zeros(100), whole).sure
+
+
+def test_deciles_by_hand() -> None:
+    popularity = np.array([7, 1, 3, 3, 100, 2, 9, 8, 50, 60])
+    assert deciles(popularity).tolist() == [4, 0, 2, 3, 9, 1, 6, 5, 7, 8]
+    assert np.bincount(deciles(np.ones(95, dtype=int)), minlength=10).tolist() == [10, 9] * 5
+    assert deciles(np.array([5, 2])).tolist() == [5, 0], "fewer entities than deciles: some are empty"
+
+
+def test_groups_with_nothing_to_keep_say_nothing() -> None:
+    group = np.array([0, 0, 1, 9, 9])
+    kept = kept_by_group(np.array([1.0, 2, 0.5, 300, 200]), np.array([2.0, 2, 0.1, 500, 500]), group)
+    assert kept[[0, 9]].tolist() == [0.75, 0.5]
+    assert np.isnan(kept[1:9]).all(), "a ten-thousandth of the whole is chance"
+
+
+def test_sizes_of_like_popularity() -> None:
+    popularity = np.array([1] * 50 + [10] * 40 + [100] * 10)
+    sizes = np.array([2] * 50 + [4] * 20 + [6] * 20 + [9] * 10)
+    found = sizes_by_popularity(sizes, popularity)
+    assert found.popularity.tolist() == [1, 10, 100]
+    assert found.mean.tolist() == [2, 5, 9]
+    assert (found.low.tolist(), found.high.tolist()) == ([2, 4, 9], [2, 6, 9])
+    everyone = np.random.default_rng(0).permutation(5000)
+    assert len(sizes_by_popularity(everyone + 1, everyone, groups=24).mean) == 24

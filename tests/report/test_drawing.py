@@ -11,7 +11,7 @@ from ciess.report.svg import drawn, inlined
 
 
 def paint(axes: Axes) -> None:
-    axes.plot([1, 2, 3], [2, 1, 3], color=LIGHT["ciess"], marker="o", label="R&D <b>")
+    axes.plot([1, 2, 3], [2, 1, 3], color=LIGHT["accent"], marker="o", label="R&D <b>")
     axes.legend()
 
 
@@ -37,15 +37,14 @@ def test_everything_can_be_read_on_its_paper(palette: dict[str, str]) -> None:
 def test_no_colour_stands_for_two_things() -> None:
     assert len(set(LIGHT.values())) == len(LIGHT)
     assert set(DARK) == set(LIGHT)
-    assert method_roles(["equal", "pep", "ciess", "bet"]) == {
+    assert method_roles(["equal", "pep", "ciess", "bet"], "ciess") == {
         "equal": "equal",
         "pep": "other-1",
-        "ciess": "ciess",
+        "ciess": "accent",
         "bet": "other-2",
     }
-    assert set(method_roles([str(number) for number in range(9)]).values()) == {
-        f"other-{number + 1}" for number in range(OTHERS)
-    }
+    many = method_roles([str(number) for number in range(OTHERS + 3)], "0")
+    assert {*many.values()} == {"accent", "equal", *(f"other-{number + 1}" for number in range(OTHERS))}
     assert step_roles(1) == ["step-1"]
     assert step_roles(3) == ["step-1", "step-3", "step-6"]
     assert len(set(step_roles(STEPS))) == STEPS
@@ -65,7 +64,7 @@ def test_a_figure_is_the_same_whatever_the_user_has_set() -> None:
 def test_inlined_figures_follow_the_page_and_keep_to_themselves() -> None:
     one, other = (inlined(drawn(name, paint)) for name in ("one", "other"))
     assert re.findall(r"#[0-9a-f]{6}\b", one) == [], "every colour is the page's"
-    assert "stroke: var(--ciess)" in one
+    assert "stroke: var(--accent)" in one
     assert "R&amp;D &lt;b&gt;" in one
     for unwanted in ("<?xml", "<!DOCTYPE", "<style", "<metadata", "font-family", "DejaVu"):
         assert unwanted not in one

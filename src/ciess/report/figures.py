@@ -215,7 +215,7 @@ def trace(name: str, budget: str, kinds: Sequence[str], quality: Sequence[float]
                 number[of_kind],
                 np.asarray(quality)[of_kind],
                 linestyle="",
-                color=LIGHT["ciess" if place == 0 else f"other-{place}"],
+                color=LIGHT["accent" if place == 0 else f"other-{place}"],
                 marker=MARKERS[place % len(MARKERS)],
                 label=kind,
             )

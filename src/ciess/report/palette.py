@@ -11,7 +11,7 @@ LIGHT = {
     "rule": "#d5dbe5",
     "ink": "#18202e",
     "muted": "#586273",
-    "ciess": "#2257d6",
+    "accent": "#2257d6",
     "equal": "#b4530b",
     "full": "#596374",
     "other-1": "#1a7a59",
@@ -35,7 +35,7 @@ DARK = {
     "rule": "#323b4a",
     "ink": "#e9edf4",
     "muted": "#a5b0c1",
-    "ciess": "#82adff",
+    "accent": "#82adff",
     "equal": "#f4a558",
     "full": "#a6b1c2",
     "other-1": "#5fd0a1",
@@ -61,10 +61,11 @@ def marker(number: int) -> str:
     return MARKERS[number % len(MARKERS)]
 
 
-def method_roles(methods: Sequence[str]) -> dict[str, str]:
-    """The role of each method's colour: CIESS and equal sizes have their own, others take turns."""
-    others = [method for method in methods if method not in LIGHT]
-    return {method: method if method in LIGHT else f"other-{others.index(method) % OTHERS + 1}" for method in methods}
+def method_roles(methods: Sequence[str], first: str) -> dict[str, str]:
+    """The role of each method's colour: equal sizes and the first of them have their own, others take turns."""
+    others = [method for method in methods if method not in ("equal", first)]
+    turns = {method: f"other-{number % OTHERS + 1}" for number, method in enumerate(others)}
+    return {first: "accent", "equal": "equal"} | turns
 
 
 def step_roles(n: int) -> list[str]:

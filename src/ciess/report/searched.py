@@ -16,7 +16,7 @@ from ciess.report.palette import marker, method_roles, step_roles
 from ciess.report.parts import Bar, Card, Column, Figure, Report, Section, Table
 from ciess.tables.budget import Budget
 
-_LABELS = {"full": "full model", "equal": "equal sizes", "ciess": "CIESS"}
+_LABELS = {"full": "full model", "equal": "equal sizes", "ciess": "CIESS", "auto": "best of all"}
 _KINDS = {"popularity": "popularity rule", "explore": "policy, exploring", "act": "policy"}
 _FIDELITIES = {
     "Truncate": "the full model cut to it",
@@ -40,9 +40,13 @@ class _Searched:
 
     def __init__(self, outcome: Outcome) -> None:
         self.outcome, self.settings = outcome, outcome.settings
-        self.full = outcome.row("full")
-        self.methods = [method for method in dict.fromkeys(row.method for row in outcome.rows) if method != "full"]
-        self.roles = method_roles(self.methods)
+        self.full, self.kept = outcome.row("full"), outcome.method
+        methods = [method for method in dict.fromkeys(row.method for row in outcome.rows) if method != "full"]
+        self.lines = {
+            method: Line(_label(method), role, marker(number))
+            for number, (method, role) in enumerate(method_roles(methods, self.kept).items())
+            if method in methods
+        }
         self.budgets = list(outcome.plans)
         steps = [(role, marker(number)) for number, role in enumerate(step_roles(len(self.budgets)))]
         self.steps = dict(zip(self.budgets, steps, strict=True))
@@ -56,7 +60,9 @@ class _Searched:
         return Report(self._title(), self._facts(), self._cards(), [results])
 
     def _title(self) -> str:
-        smallest = min((self.outcome.row("ciess", str(budget)) for budget in self.budgets), key=lambda r: r.table_bytes)
+        smallest = min(
+            (self.outcome.row(self.kept, str(budget)) for budget in self.budgets), key=lambda r: r.table_bytes
+        )
         memory = f"{100 * smallest.table_bytes / self.full.table_bytes:.2g}%"
         return f"{memory} of the memory keeps {percent(smallest.kept)} of the quality"
 
@@ -74,15 +80,19 @@ class _Searched:
         return [self._card(budget) for budget in self.budgets]
 
     def _card(self, budget: Budget) -> Card:
-        row, equal = (self.outcome.row(method, str(budget)) for method in ("ciess", "equal"))
-        compared = {"CIESS": row, "equal sizes": equal, "full model": self.full}
-        longest = max(each.kept for each in compared.values())
+        row = self.outcome.row(self.kept, str(budget))
+        compared = [self.outcome.row(method, str(budget)) for method in dict.fromkeys((self.kept, "equal"))]
+        compared.append(self.full)
+        longest = max(each.kept for each in compared)
         smaller = times(self.full.table_bytes / row.table_bytes)
         return Card(
             heading=f"Budget {budget}",
             value=percent(row.kept),
             label="of the full model's quality",
-            bars=[Bar(label, percent(each.kept), each.kept / longest, each.method) for label, each in compared.items()],
+            bars=[
+                Bar(_label(each.method), percent(each.kept), each.kept / longest, self._role(each.method))
+                for each in compared
+            ],
             notes=[
                 f"{smaller} smaller: {in_bytes(row.table_bytes)} instead of {in_bytes(self.full.table_bytes)}.",
                 self._verdict(str(budget)),
@@ -92,22 +102,18 @@ class _Searched:
     def _verdict(self, budget: str) -> str:
         if self._is_equal(budget):
             return "Equal sizes were best on validation, so this model has equal sizes."
-        gain = self._gain("ciess", budget)
+        gain = self._gain(self.kept, budget)
         told = f"{points(gain.value)} percentage points (95% interval {points(gain.low)} to {points(gain.high)})"
         return f"Against equal sizes: {told}." if gain.sure else f"No clear difference from equal sizes: {told}."
 
     def _results(self) -> Section:
-        lines = {
-            method: Line(_LABELS.get(method, method), self.roles[method], marker(number))
-            for number, method in enumerate(self.methods)
-        }
         kept = {
-            line: [(row.table_bytes, self._kept(row)) for row in self.outcome.rows if row.method == method]
-            for method, line in lines.items()
+            line: [(row.table_bytes, self._share(row)) for row in self.outcome.rows if row.method == method]
+            for method, line in self.lines.items()
         }
         gains = {
             line: [(row.budget, self._gain(method, row.budget)) for row in self.outcome.rows if row.method == method]
-            for method, line in lines.items()
+            for method, line in self.lines.items()
             if method != "equal"
         }
         return Section(
@@ -117,7 +123,7 @@ class _Searched:
                 "Quality is the mean of Recall and NDCG at 5, 10 and 20, and kept is its share of the full model's. "
                 "Bytes are those of both tables as stored, index and scales included."
             ],
-            [figures.frontier(kept, self.full.table_bytes), figures.gains(gains)],
+            [figures.frontier(kept, self.full.table_bytes), *([figures.gains(gains)] if gains else [])],
             [self._table()],
         )
 
@@ -138,7 +144,7 @@ class _Searched:
         ]
         rows = [
             (
-                _LABELS.get(row.method, row.method),
+                _label(row.method) + ("" if row.found_by == row.method else f" ({_label(row.found_by)})"),
                 row.budget,
                 row.metrics["recall@20"],
                 row.metrics["ndcg@20"],
@@ -252,7 +258,7 @@ class _Searched:
 
     def _payer_lines(self) -> Iterator[tuple[Line, str, str]]:
         for budget, (role, shape) in self.steps.items():
-            yield Line(f"CIESS {budget}", role, shape), "ciess", str(budget)
+            yield Line(f"{_label(self.kept)} {budget}", role, shape), self.kept, str(budget)
             if not self._is_equal(str(budget)):
                 yield Line(f"equal sizes {budget}", "equal", shape), "equal", str(budget)
 
@@ -260,7 +266,7 @@ class _Searched:
         """What was tried; nothing where nothing was told."""
         drawn, rows = [], []
         for budget in self.budgets:
-            tried = [each for each in self.outcome.trace if each.get("budget") == str(budget)]
+            tried = [each for each in self.outcome.trace if each.get("budget") == str(budget) and "quality" in each]
             if not tried:
                 continue
             kinds = [_KINDS.get(str(each.get("kind")), str(each.get("kind", "plan"))) for each in tried]
@@ -294,7 +300,7 @@ class _Searched:
         code = self.settings.get("command") or self.settings["call"]
         return Section("again", "Repeat this run", [text], tables=[table], code=code)
 
-    def _kept(self, row: Row) -> Share:
+    def _share(self, row: Row) -> Share:
         evaluations = self.outcome.evaluations
         small, full = evaluations[row.method, row.budget], evaluations["full", ""]
         return share_of(small.quality.cpu().numpy(), full.quality.cpu().numpy())
@@ -308,8 +314,15 @@ class _Searched:
         return share_of(small - equal, full)
 
     def _is_equal(self, budget: str) -> bool:
-        evaluations = self.outcome.evaluations
-        return evaluations["ciess", budget] is evaluations["equal", budget]
+        """Whether equal sizes were kept."""
+        return self.outcome.row(self.kept, budget).found_by == "equal"
+
+    def _role(self, method: str) -> str:
+        return self.lines[method].role if method in self.lines else "full"
+
+
+def _label(method: str) -> str:
+    return _LABELS.get(method, method)
 
 
 def _flat(settings: dict[str, Any], within: str = "") -> Iterator[tuple[str, str]]:

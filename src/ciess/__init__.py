@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ciess.model import CompressedModel
     from ciess.outcome import Outcome
     from ciess.pipeline import search
+    from ciess.progress import LoggingProgress
     from ciess.saved import load
     from ciess.tables.budget import Budget
     from ciess.tables.plan import SizePlan
@@ -35,6 +36,7 @@ __all__ = [
     "InputError",
     "Interactions",
     "LightGCN",
+    "LoggingProgress",
     "Outcome",
     "SizePlan",
     "Split",
@@ -59,6 +61,7 @@ _ROOMS = {
     "InputError": "errors",
     "Interactions": "data",
     "LightGCN": "backbones.lightgcn",
+    "LoggingProgress": "progress",
     "Outcome": "outcome",
     "SizePlan": "tables.plan",
     "Split": "data",

@@ -1,8 +1,7 @@
 """For those who have a model already: two tables and interactions in, small models out."""
 
 from collections.abc import Sequence
-
-from scipy.sparse import sparray, spmatrix
+from typing import TYPE_CHECKING
 
 from ciess.backbones.factors import Factors
 from ciess.data import Interactions, split_random
@@ -12,13 +11,18 @@ from ciess.progress import Progress, silent
 from ciess.tables.budget import Budget
 from ciess.tables.precision import Precision
 
+if TYPE_CHECKING:
+    import pandas as pd
+    import polars as pl
+    from scipy.sparse import sparray, spmatrix
+
 _RATIOS = (0.75, 0.25, 0.0)
 """No test: tables that were trained elsewhere have usually learned all interactions, those held out here among them."""
 
 
 def compress(
     factors: Factors,
-    interactions: Interactions | sparray | spmatrix,
+    interactions: "Interactions | pl.DataFrame | pd.DataFrame | sparray | spmatrix",
     *,
     budgets: Sequence[str | Budget] = ("5%",),
     precision: str | Precision = "auto",
@@ -33,7 +37,7 @@ def compress(
 
     Args:
         factors: both tables: from files, arrays or a fitted model.
-        interactions: of the same users and items. Where ids are fewer than rows, they are the rows' numbers, from 0;
+        interactions: of the same users and items, as `search` takes them. Where ids are fewer than rows, they are the rows' numbers, from 0;
             else row n belongs to the n-th id in rising order.
         budgets: limits on the bytes of both tables as stored.
         precision: how numbers are stored; `auto` takes what is best for each budget.
@@ -43,7 +47,7 @@ def compress(
     Raises:
         InputError: tables and interactions that do not belong together, or a budget that cannot be met.
     """
-    found = interactions if isinstance(interactions, Interactions) else Interactions.from_matrix(interactions)
+    found = Interactions.of(interactions)
     rows = tuple(len(table) for table in factors.tables)
     if (found.n_users, found.n_items) != rows and found.n_users <= rows[0] and found.n_items <= rows[1]:
         found = found.numbered(*rows)

@@ -4,7 +4,7 @@ import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -25,11 +25,16 @@ from ciess.spelling import spelled_call
 from ciess.tables.budget import Budget
 from ciess.tables.precision import Precision
 
+if TYPE_CHECKING:
+    import pandas as pd
+    import polars as pl
+    from scipy.sparse import sparray, spmatrix
+
 EQUAL, AUTO = "equal", "auto"
 
 
 def search(
-    data: Interactions | Split,
+    data: "Interactions | Split | pl.DataFrame | pd.DataFrame | sparray | spmatrix",
     *,
     backbone: str | BackboneConfig = "lightgcn",
     budgets: Sequence[str | Budget] = ("20%", "10%", "5%"),
@@ -49,7 +54,8 @@ def search(
     back, and measured on test where there is one.
 
     Args:
-        data: interactions, to be split 50/25/25 for each user at random, or a split of your own.
+        data: interactions, to be split 50/25/25 for each user at random, or a split of your own. A polars or pandas
+            frame with usual names of columns, and a scipy sparse matrix of users × items, will do as interactions.
         backbone: a name, or a backbone's settings.
         budgets: limits on the bytes of both tables as stored.
         method: what finds the plans: a name, or a method's settings; None is CIESS. `auto` tries the cheap methods,
@@ -81,7 +87,7 @@ def search(
         target=target,
         seed=seed,
     )
-    split = data if isinstance(data, Split) else split_random(data, seed=seed)
+    split = data if isinstance(data, Split) else split_random(Interactions.of(data), seed=seed)
     return _Run(Bench(split, recipe, seed, progress), name, methods, dict(beside or {}), call).outcome(wanted)
 
 

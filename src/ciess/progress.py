@@ -1,6 +1,8 @@
 """How long work tells what it does: a callable that is given each step."""
 
+import logging
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Protocol
 
@@ -20,6 +22,36 @@ def silent(phase: str, done: int, total: int, note: str = "") -> None:
     """Say nothing."""
 
 
+class LineProgress:
+    """A plain line now and then, with the time left.
+
+    Args:
+        say: given each line.
+        seconds_between_lines: at least.
+    """
+
+    def __init__(self, say: Callable[[str], None], seconds_between_lines: float = 10.0) -> None:
+        self._say, self._between = say, seconds_between_lines
+        self._phase, self._started, self._said = "", 0.0, time.monotonic()
+
+    def __call__(self, phase: str, done: int, total: int, note: str = "") -> None:
+        """See `Progress`."""
+        now = time.monotonic()
+        if phase != self._phase:
+            self._phase, self._started = phase, now
+        elif now - self._said >= self._between:
+            left = (now - self._started) / done * (total - done)
+            self._say(f"{phase}: {done}/{total}, at most {left:.0f} s left, {note}")
+            self._said = now
+
+
+class LoggingProgress(LineProgress):
+    """Lines of level INFO, of the logger `ciess` unless another is given."""
+
+    def __init__(self, logger: logging.Logger | None = None, seconds_between_lines: float = 10.0) -> None:
+        super().__init__((logger or logging.getLogger("ciess")).info, seconds_between_lines)
+
+
 class ConsoleProgress:
     """One live line for the phase at work, with time left; plain lines where there is no terminal.
 
@@ -28,7 +60,7 @@ class ConsoleProgress:
 
     def __init__(self, console: Console, seconds_between_lines: float = 10.0) -> None:
         self._console = console
-        self._between = seconds_between_lines
+        self._lines = LineProgress(lambda line: console.print(line, highlight=False), seconds_between_lines)
         self._bars = Bars(
             TextColumn("{task.description:<24}"),
             BarColumn(bar_width=20),
@@ -39,7 +71,7 @@ class ConsoleProgress:
             TextColumn("{task.fields[note]}"),
             console=console,
         )
-        self._phase, self._task, self._started, self._said = "", TaskID(0), 0.0, time.monotonic()
+        self._phase, self._task = "", TaskID(0)
 
     def __enter__(self) -> "ConsoleProgress":
         if self._console.is_terminal:
@@ -54,19 +86,12 @@ class ConsoleProgress:
 
     def __call__(self, phase: str, done: int, total: int, note: str = "") -> None:
         """See `Progress`."""
+        if not self._console.is_terminal:
+            self._lines(phase, done, total, note)
+            return
         if phase != self._phase:
-            self._begin(phase, total)
-        if self._console.is_terminal:
-            self._bars.update(self._task, completed=done, note=note)
-        elif (now := time.monotonic()) - self._said >= self._between:
-            left = (now - self._started) / done * (total - done)
-            self._console.print(f"{phase}: {done}/{total}, at most {left:.0f} s left, {note}", highlight=False)
-            self._said = now
-
-    def _begin(self, phase: str, total: int) -> None:
-        self._phase = phase
-        self._started = time.monotonic()
-        if self._console.is_terminal:
+            self._phase = phase
             for task in self._bars.task_ids:
                 self._bars.remove_task(task)
             self._task = self._bars.add_task(phase, total=total, note="")
+        self._bars.update(self._task, completed=done, note=note)

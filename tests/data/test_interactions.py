@@ -27,6 +27,14 @@ def test_frames_and_matrices_give_the_same_interactions(drawn: list[tuple[int, i
     from_frame = Interactions.from_frame(pl.DataFrame({"user": users, "item": items}))
     from_matrix = Interactions.from_matrix(coo_matrix((np.ones(len(users)), (users, items)), shape=(9, 7)))
     assert pairs(from_frame) == pairs(from_matrix) == set(drawn)
+    for data in (
+        from_frame,
+        pl.DataFrame({"user": users, "item": items}),
+        pd.DataFrame({"user": users, "item": items}),
+        coo_matrix((np.ones(len(users)), (users, items))),
+        csr_array((np.ones(len(users)), (users, items))),
+    ):
+        assert pairs(Interactions.of(data)) == set(drawn)
     assert len(from_frame) == len(set(drawn)), "duplicates are merged"
     assert from_frame.matrix.has_sorted_indices
     assert from_matrix.matrix.indices.dtype == from_matrix.matrix.indptr.dtype == np.int32
@@ -142,3 +150,9 @@ def test_taking_apart_and_joining_again(drawn: list[tuple[int, int]], seed: int)
         assert (joined.matrix != everything.matrix).nnz == 0
         assert joined.times is not None
         np.testing.assert_array_equal(joined.times, everything.times)
+
+
+@pytest.mark.parametrize("data", [[(1, 2)], "ratings.csv", np.ones((2, 2)), pl.LazyFrame({"user": [1], "item": [2]})])
+def test_what_holds_no_interactions_is_named(data: object) -> None:
+    with pytest.raises(InputError, match=f"of type {type(data).__name__}: give"):
+        Interactions.of(data)  # type: ignore[arg-type]

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -10,6 +10,9 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_array, sparray, spmatrix
 
 from ciess.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Ids = Sequence[Any] | NDArray[Any] | pl.Series
 """Ids of users or items, of any one type."""
@@ -63,6 +66,24 @@ class Interactions:
                 raise InputError(f"{side} ids are missing or repeated: give each {side} one id of its own")
         if self.times is not None and len(self.times) != self.matrix.nnz:
             raise InputError(f"{len(self.times):,} times for {self.matrix.nnz:,} interactions: give one for each")
+
+    @classmethod
+    def of(cls, data: "Interactions | pl.DataFrame | pd.DataFrame | sparray | spmatrix") -> "Interactions":
+        """From whatever holds interactions: a frame, see `from_frame`, or a sparse matrix, see `from_matrix`.
+
+        Raises:
+            InputError: anything else, or what these refuse.
+        """
+        if isinstance(data, Interactions):
+            return data
+        if isinstance(data, sparray | spmatrix):
+            return cls.from_matrix(data)
+        if isinstance(data, pl.DataFrame) or type(data).__module__.partition(".")[0] == "pandas":
+            return cls.from_frame(data)
+        raise InputError(
+            f"interactions cannot be of type {type(data).__name__}: give Interactions, a polars or pandas frame, or a "
+            "scipy sparse matrix"
+        )
 
     @classmethod
     def from_pairs(

@@ -37,8 +37,8 @@ def compress(
 
     Args:
         factors: both tables: from files, arrays or a fitted model.
-        interactions: of the same users and items, as `search` takes them. Where ids are fewer than rows, they are the rows' numbers, from 0;
-            else row n belongs to the n-th id in rising order.
+        interactions: of the same users and items, as `search` takes them. Where ids are fewer than rows, they are the
+            rows' numbers, from 0; else row n belongs to the n-th id in rising order.
         budgets: limits on the bytes of both tables as stored.
         precision: how numbers are stored; `auto` takes what is best for each budget.
         seed: of everything random.

@@ -6,12 +6,14 @@ sets how the budget is shared between them.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ciess.methods.problem import Candidate, Problem, SearchResult
+from ciess.methods.problem import Problem, SearchResult
+from ciess.methods.rules import CrossEntropyMethod, centred_log
 
 
 class Rule(NamedTuple):
@@ -23,7 +25,7 @@ class Rule(NamedTuple):
 
 
 EQUAL = Rule(0.0, 0.0, 0.0)
-_LOWEST, _HIGHEST = np.array([-3.5, -0.4, -0.2]), np.array([1.0, 0.6, 1.2])
+_LOWEST, _HIGHEST = Rule(-3.5, -0.4, -0.2), Rule(1.0, 0.6, 1.2)
 _APART = 1.0
 """Rules whose shares differ by this are of different kinds."""
 
@@ -51,37 +53,22 @@ class Popularity:
 
     def search(self, problem: Problem) -> SearchResult:
         """Find rules for every budget; each starts from what was found for the one before it."""
-        result, rng, start = SearchResult(best={}), np.random.default_rng(self.seed), [EQUAL]
-        for number, budget in enumerate(problem.budgets):
-            measured: dict[Rule, Candidate] = {}
-            for _ in range(self.rounds):
-                for rule in self._drawn(measured, start, rng):
-                    found = problem.measure(problem.project(desired_sizes(problem, rule), budget))
-                    measured[rule] = Candidate(found.plan, found.quality)
-                    result.trace.append(
-                        {"kind": "popularity", "budget": str(budget), "quality": found.quality, **rule._asdict()}
-                    )
-                    problem.progress(
-                        "popularity",
-                        number * self.rounds * self.plans + len(measured),
-                        len(problem.budgets) * self.rounds * self.plans,
-                        f"{budget} best {max(each.quality for each in measured.values()):.4f}",
-                    )
-            best = _best_first(measured)
-            result.best[budget] = [measured[rule] for rule in _of_different_kinds(best)[: self.finalists]]
-            start = [EQUAL, *best[:1]]
-        return result
-
-    def _drawn(self, measured: dict[Rule, Candidate], start: list[Rule], rng: np.random.Generator) -> list[Rule]:
-        """The rules of the next round: at first `start` and all over the range, then around the elite."""
-        if not measured:
-            spread = rng.uniform(_LOWEST, _HIGHEST, (self.plans - len(start), 3))
-            return [*start, *(Rule(*each) for each in spread.tolist())]
-        elite = np.array(_best_first(measured)[: self.elite])
-        # A floor keeps it from settling where the first few happened to lie.
-        spread = np.maximum(elite.std(axis=0), 0.04 * (_HIGHEST - _LOWEST))
-        drawn = rng.normal(elite.mean(axis=0), spread, (self.plans, 3)).clip(_LOWEST, _HIGHEST)
-        return [Rule(*each) for each in drawn.tolist()]
+        found, trace = CrossEntropyMethod(
+            name="popularity",
+            lowest=_LOWEST,
+            highest=_HIGHEST,
+            equal=EQUAL,
+            sizes=partial(desired_sizes, problem),
+            rounds=self.rounds,
+            plans=self.plans,
+            elite=self.elite,
+            seed=self.seed,
+        ).search(problem)
+        best = {
+            budget: [measured[rule] for rule in _of_different_kinds(list(measured))[: self.finalists]]
+            for budget, measured in found.items()
+        }
+        return SearchResult(best, trace)
 
 
 def desired_sizes(problem: Problem, rule: Rule) -> NDArray[np.float64]:
@@ -92,12 +79,7 @@ def desired_sizes(problem: Problem, rule: Rule) -> NDArray[np.float64]:
 
 def _relative(popularity: NDArray[np.int64]) -> NDArray[np.float64]:
     """Popularity over its geometric mean; who has no interactions counts as having one."""
-    logarithm = np.log(np.maximum(popularity, 1))
-    return np.asarray(np.exp(logarithm - logarithm.mean()))
-
-
-def _best_first(measured: dict[Rule, Candidate]) -> list[Rule]:
-    return sorted(measured, key=lambda rule: -measured[rule].quality)
+    return np.asarray(np.exp(centred_log(np.maximum(popularity, 1))))
 
 
 def _of_different_kinds(rules: list[Rule]) -> list[Rule]:

@@ -48,6 +48,11 @@ def peers(dim: int) -> Iterator[Peer]:
             yield _scalar(size, name)
 
 
+def coded_at_most(limit: int, rows: int, dim: int) -> list[Peer]:
+    """The peers that store so many rows within the limit, and use most of it."""
+    return [peer for peer in peers(dim) if 0.8 * limit <= peer.stored_bytes(rows) <= limit]
+
+
 def _product(method: str, size: int, pieces: int, bits: int) -> Peer:
     def stored_bytes(rows: int) -> int:
         return rows * -(-pieces * bits // 8) + 2**bits * size * 2
@@ -57,7 +62,7 @@ def _product(method: str, size: int, pieces: int, bits: int) -> Peer:
         rotation = None
         if method == "OPQ":
             rotation = faiss.OPQMatrix(size, pieces)
-            rotation.pq = faiss.ProductQuantizer(size, pieces, bits)
+            rotation.niter = 20
             rotation.train(head)
             head = rotation.apply(head)
         quantiser = faiss.ProductQuantizer(size, pieces, bits)

@@ -62,6 +62,7 @@ def test_a_rating_threshold(tmp_path: Path) -> None:
         ("empty.txt", "", "empty.txt is empty"),
         ("blank.csv", " \n\n", "blank.csv is empty"),
         ("binary.txt", b"\x00\x01\x02", "binary.txt is binary"),
+        ("compressed.txt", b"\x1f\x8b\x08\x08 5 6\n", "compressed.txt is binary"),
         ("latin.csv", b"user,item\n\xe9,1\n", "not UTF-8"),
         ("letters.txt", "0 1 2\n1 2 x\n", "letters.txt, line 2: 'x' is not a whole number"),
         ("negative.txt", "0 1 -2\n", "line 1: '-2' is not a whole number"),

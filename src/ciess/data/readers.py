@@ -16,6 +16,8 @@ from ciess.errors import InputError
 
 _USUAL_FILES = ("ratings.dat", "u.data", "ratings.csv", "user_artists.dat")
 _ENDINGS = (".inter", ".parquet", ".npz", ".csv", ".tsv", ".txt")
+_CONTROLS = bytes(set(range(32)) - set(b"\t\n\v\f\r"))
+"""Bytes that no text holds."""
 _MOVIELENS_COLUMNS = ["user", "item", "rating", "time"]
 
 
@@ -105,7 +107,7 @@ def _content(path: Path) -> bytes:
         raise InputError(f"{path} cannot be read ({error.strerror}): check its permissions") from error
     if not content.strip():
         raise InputError(f"{path} is empty: name a file with interactions")
-    if b"\0" in content:
+    if len(content.translate(None, _CONTROLS)) < len(content):
         raise InputError(f"{path} is binary: name a text file, or a Parquet file that ends in .parquet")
     return content
 

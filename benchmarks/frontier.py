@@ -131,15 +131,13 @@ def theirs(
     bench: Bench, split: Split, budgets: Sequence[Budget], progress: Progress
 ) -> Iterator[tuple[Budget, dict[str, Any], Evaluation]]:
     """The peers: settings chosen on validation, measured on test with the full model that learned validation too."""
-    valid = Evaluator(split.train.matrix, split.valid.matrix, users=bench.measured_users)
-    data = split.train_valid()
-    test = Evaluator(data.matrix, split.test.matrix)
+    test = Evaluator(bench.all_data.matrix, split.test.matrix)
     shape = _shape(bench)
     for budget in budgets:
         best: dict[str, tuple[float, Peer]] = {}
         candidates = coded_at_most(budget.limit(shape), shape.rows, shape.dim)
         for number, peer in enumerate(candidates, 1):
-            quality = float(evaluate(_coded(bench.full, peer), valid).quality.mean())
+            quality = float(evaluate(_coded(bench.full, peer), bench.valid).quality.mean())
             best[peer.method] = max(best.get(peer.method, (-1.0, peer)), (quality, peer), key=lambda found: found[0])
             progress(f"peers, {budget}", number, len(candidates), peer.name)
         for method, (_, peer) in best.items():
@@ -188,8 +186,9 @@ def report(settings: Frontier, cells: list[dict[str, Any]]) -> str:
     lines = [
         f"# {settings.backbone} on {settings.name}: quality at equal bytes",
         "",
-        f"`python benchmarks/frontier.py {settings.name.upper()} --name {settings.name} --backbone {settings.backbone}`;",
-        f"seeds {seeds}; test Recall@20 / NDCG@20; the full model comes to {full}. Kept: shares of the full model's.",
+        f"`python benchmarks/frontier.py {settings.name.upper()} --name {settings.name}",
+        f"--backbone {settings.backbone}`; seeds {seeds}.",
+        f"Test Recall@20 / NDCG@20; the full model comes to {full}. Kept: shares of the full model's.",
         "CIESS better or worse: seeds in which it is so with p < 0.05 (t-test, paired by user). Settings are seed",
         f"{cells[0]['seed']}'s: of ours the precision and the mean sizes of users and items.",
         "",
@@ -205,7 +204,9 @@ def report(settings: Frontier, cells: list[dict[str, Any]]) -> str:
 
 
 def _line(cells: list[dict[str, Any]], budget: str, method: str) -> list[str]:
-    pairs = [(found, row) for found in cells for row in found["rows"] if (row["budget"], row["method"]) == (budget, method)]
+    pairs = [
+        (found, row) for found in cells for row in found["rows"] if (row["budget"], row["method"]) == (budget, method)
+    ]
     if not pairs:
         return []
     rows = [row for _, row in pairs]
@@ -235,7 +236,11 @@ def figure(cells: list[dict[str, Any]]) -> Figure:
     axes = drawn.subplots()
     for method in dict.fromkeys(row["method"] for row in cells[0]["rows"]):
         rows = [
-            (100 * row["bytes"] / found["full_bytes"], row["budget"], row["metrics"]["ndcg@20"] / found["full"]["ndcg@20"])
+            (
+                100 * row["bytes"] / found["full_bytes"],
+                row["budget"],
+                row["metrics"]["ndcg@20"] / found["full"]["ndcg@20"],
+            )
             for found in cells
             for row in found["rows"]
             if row["method"] == method

@@ -120,6 +120,7 @@ class Bench:
 
     Attributes:
         fidelity: how plans are measured, unless a method has its own.
+        valid: measures on validation.
 
     Raises:
         InputError: outputs are to be packed that are not scored by inner products.
@@ -129,7 +130,7 @@ class Bench:
         self, split: Split, recipe: Recipe, seed: int, progress: Progress = silent, kept: Path | None = None
     ) -> None:
         self.split, self.recipe, self.seed, self.progress, self._kept = split, recipe, seed, progress, kept
-        self._valid = Evaluator(split.train.matrix, split.valid.matrix, users=_sample(split.valid, seed))
+        self.valid = Evaluator(split.train.matrix, split.valid.matrix, users=_sample(split.valid, seed))
         # Made before training: what cannot be done is refused at once, not after minutes.
         self._trained = recipe.config.build(split.train, seed)
         untrained = self._packed(self._trained)
@@ -169,7 +170,7 @@ class Bench:
             self.full,
             self.recipe.config,
             self.split.train,
-            self._valid,
+            self.valid,
             list(precision),
             fidelity or self.fidelity,
             self.seed,
@@ -214,12 +215,12 @@ class Bench:
         """The full model as a plan that keeps everything."""
         full, fitted = self._packed_trained
         whole = SizePlan.equal(self._shape, self._shape.dim)
-        return Finished(whole, fitted, evaluate(full, self._valid), fitted.seconds)
+        return Finished(whole, fitted, evaluate(full, self.valid), fitted.seconds)
 
     @cached_property
     def _packed_trained(self) -> tuple[Backbone, Fitted]:
         fitted = self._fit(
-            self._trained, self.split.train, self.recipe.config.training, "full model", "train", self._valid
+            self._trained, self.split.train, self.recipe.config.training, "full model", "train", self.valid
         )
         return self._packed(self._trained), fitted
 
@@ -229,7 +230,7 @@ class Bench:
         return self.split.train_valid()
 
     @cached_property
-    def _full_on_all(self) -> Backbone:
+    def full_on_all(self) -> Backbone:
         """The full model that learned validation too."""
         steps = self.full_finished.fitted.steps
         model = self.recipe.config.build(self.all_data, self.seed)
@@ -242,14 +243,14 @@ class Bench:
         """The full model on test, or on validation where there is no test."""
         if self.split.test is None:
             return self.full_finished.valid
-        return evaluate(self._full_on_all, Evaluator(self.all_data.matrix, self.split.test.matrix))
+        return evaluate(self.full_on_all, Evaluator(self.all_data.matrix, self.split.test.matrix))
 
     def built(self, chosen: Finished, about: Mapping[str, Any] | None = None) -> CompressedModel:
         """The chosen plan on all data: finished anew from the full model that trained on.
 
         What training made no better on validation is cut from the full model, here too.
         """
-        full, small = self._full_on_all, chosen.model
+        full, small = self.full_on_all, chosen.model
         if small is None:
             settings = self.recipe.finishing if chosen.fitted.steps else self.recipe.finishing.lasting(0)
             small, _ = finish(
@@ -321,12 +322,12 @@ class Bench:
                 plan,
                 self.recipe.finishing,
                 seed=self.seed,
-                valid=self._valid,
+                valid=self.valid,
                 phase=phase,
                 progress=self.progress,
             )
             model = None if self.recipe.config.training.steps else small
-            self._finished[plan] = Finished(plan, fitted, evaluate(small, self._valid), fitted.seconds, model)
+            self._finished[plan] = Finished(plan, fitted, evaluate(small, self.valid), fitted.seconds, model)
         return self._finished[plan]
 
 

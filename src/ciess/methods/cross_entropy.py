@@ -69,6 +69,7 @@ class CrossEntropy:
             plans=self.plans,
             elite=self.elite,
             seed=self.seed,
+            carried=lambda rules: rules[:1],
         ).search(problem)
         best = {budget: list(measured.values())[: self.finalists] for budget, measured in found.items()}
         return SearchResult(best, trace)

@@ -63,12 +63,16 @@ class Popularity:
             plans=self.plans,
             elite=self.elite,
             seed=self.seed,
+            carried=self._finalists,
         ).search(problem)
         best = {
-            budget: [measured[rule] for rule in _of_different_kinds(list(measured))[: self.finalists]]
-            for budget, measured in found.items()
+            budget: [measured[rule] for rule in self._finalists(list(measured))] for budget, measured in found.items()
         }
         return SearchResult(best, trace)
+
+    def _finalists(self, rules: list[Rule]) -> list[Rule]:
+        """Of rules, the best first, the best of every kind."""
+        return _of_different_kinds(rules)[: self.finalists]
 
 
 def desired_sizes(problem: Problem, rule: Rule) -> NDArray[np.float64]:

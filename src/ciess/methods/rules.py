@@ -34,6 +34,7 @@ class CrossEntropyMethod(Generic[R]):
         plans: measured a round, for each budget.
         elite: rules of all rounds that the next one is drawn around.
         seed: of all draws.
+        carried: of a budget's rules, the best first, those that the next budget starts from.
     """
 
     name: str
@@ -45,6 +46,7 @@ class CrossEntropyMethod(Generic[R]):
     plans: int
     elite: int
     seed: int
+    carried: Callable[[list[R]], list[R]]
 
     def search(self, problem: Problem) -> tuple[dict[Budget, dict[R, Candidate]], list[dict[str, float | str]]]:
         """For each budget the rules that were measured, the best first; and all of them in order, a row each."""
@@ -67,7 +69,7 @@ class CrossEntropyMethod(Generic[R]):
                     )
             best = _best_first(measured)
             found[budget] = {rule: measured[rule] for rule in best}
-            start = [self.equal, *best[:1]]
+            start = [self.equal, *self.carried(best)]
         return found, trace
 
     def _drawn(self, measured: Mapping[R, Candidate], start: list[R], rng: np.random.Generator) -> list[R]:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ciess.backbones import Backbone, BackboneConfig, InnerProduct, Training, backbone_named
+from ciess.backbones import Backbone, BackboneConfig, InnerProduct, Training, backbone_named, backbone_settings
 from ciess.backbones.factors import Factors, FactorsModel
 from ciess.checkpoint import fitted_once
 from ciess.data import Interactions, Split
@@ -23,6 +23,7 @@ from ciess.losses import BPR
 from ciess.methods.problem import Method, Problem
 from ciess.model import CompressedModel
 from ciess.progress import Progress, silent
+from ciess.settings import described
 from ciess.tables.budget import Budget
 from ciess.tables.packed import stored_bytes
 from ciess.tables.plan import SizePlan, TableShape
@@ -64,6 +65,15 @@ class Recipe:
         stored = None if precision == "auto" else Precision.parse(precision)
         return cls(config, finishing or Finish(), stored, target)
 
+    def described(self) -> dict[str, Any]:
+        """As JSON keeps it."""
+        return {
+            "backbone": backbone_settings(self.config),
+            "finishing": described(self.finishing),
+            "precision": self.precision or "auto",
+            "target": self.target,
+        }
+
 
 @dataclass(frozen=True, eq=False)
 class Finished:
@@ -98,6 +108,7 @@ class Searched:
         trace: everything measured.
         trainings: models that the search trained by itself.
         measurements: plans that it measured.
+        finishes: plans that were brought to their best.
         seconds: of the search alone.
     """
 
@@ -105,6 +116,7 @@ class Searched:
     trace: list[dict[str, float | str]]
     trainings: int
     measurements: int
+    finishes: int
     seconds: float
 
 
@@ -193,17 +205,18 @@ class Bench:
         found = method.search(problem)
         seconds = time.perf_counter() - start
         trainings, measurements = problem.trainings - before[0], problem.measurements - before[1]
-        best = {}
+        best, finishes = {}, 0
         for budget in problem.budgets:
             plans = list(dict.fromkeys(each.plan for each in found.best.get(budget, [])))
             _check_plans(name, plans, budget)
             others = [plan for plan in plans if plan != problem.equal(budget)]
             phases = {plan: f"{budget} {name} {number}" for number, plan in enumerate(others, 1)}
             finished = [self._finish(plan, phases.get(plan, f"{budget} equal sizes")) for plan in plans]
+            finishes += len(finished)
             # Of equally good ones the first.
             won = max(finished, key=lambda each: each.quality)
             best[budget] = dataclasses.replace(won, seconds=won.seconds + seconds / len(problem.budgets))
-        return Searched(best, found.trace, trainings, measurements, seconds)
+        return Searched(best, found.trace, trainings, measurements, finishes, seconds)
 
     @cached_property
     def full(self) -> Backbone:

@@ -1,14 +1,10 @@
 """The whole way: split → fit → order → search → finish → compressed models → test."""
 
-import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-import torch
-
-from ciess.backbones import BackboneConfig, backbone_settings
+from ciess.backbones import BackboneConfig
 from ciess.bench import Bench, Finished, Recipe, Target
 from ciess.data import Interactions, Split, split_random
 from ciess.errors import InputError
@@ -20,7 +16,7 @@ from ciess.methods.equal import EqualSizes
 from ciess.methods.problem import Method
 from ciess.outcome import Outcome, Row
 from ciess.progress import Progress, silent
-from ciess.settings import described
+from ciess.settings import described, surroundings
 from ciess.spelling import spelled_call
 from ciess.tables.budget import Budget
 from ciess.tables.precision import Precision
@@ -196,26 +192,13 @@ class _Run:
         return lines, [row for name in self.methods for row in found[name].trace]
 
     def _about(self, budgets: list[Budget]) -> dict[str, Any]:
-        recipe, split = self.bench.recipe, self.bench.split
         tried = {name: described(method) for name, method in self.methods.items()}
         return {
             "call": self.call,
             "seed": self.bench.seed,
             "budgets": [str(budget) for budget in budgets],
-            "backbone": backbone_settings(recipe.config),
             "method": {"name": AUTO, "tried": tried} if self.name == AUTO else tried[self.name],
             "beside": {name: described(method) for name, method in self.beside.items()},
-            "finishing": described(recipe.finishing),
-            "precision": recipe.precision or "auto",
-            "target": recipe.target,
-            "data": {
-                "users": split.train.n_users,
-                "items": split.train.n_items,
-                "train": len(split.train),
-                "valid": len(split.valid),
-                "test": len(split.test) if split.test is not None else 0,
-            },
-            "versions": {name: version(name) for name in ("ciess", "torch", "numpy", "scipy", "polars")},
-            "python": platform.python_version(),
-            "threads": torch.get_num_threads(),
+            **self.bench.recipe.described(),
+            **surroundings(self.bench.split),
         }

@@ -1,7 +1,14 @@
-"""Settings as JSON keeps them."""
+"""Settings, data and surroundings of a run as JSON keeps them."""
 
 import dataclasses
-from typing import Any
+import platform
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+if TYPE_CHECKING:
+    from ciess.data import Split
 
 
 def described(settings: Any) -> Any:
@@ -10,3 +17,19 @@ def described(settings: Any) -> Any:
         return settings
     fields = {field.name: described(getattr(settings, field.name)) for field in dataclasses.fields(settings)}
     return {"name": type(settings).__name__, **fields}
+
+
+def surroundings(split: "Split") -> dict[str, Any]:
+    """How much data there were, and what ran."""
+    return {
+        "data": {
+            "users": split.train.n_users,
+            "items": split.train.n_items,
+            "train": len(split.train),
+            "valid": len(split.valid),
+            "test": len(split.test) if split.test is not None else 0,
+        },
+        "versions": {name: version(name) for name in ("ciess", "torch", "numpy", "scipy", "polars")},
+        "python": platform.python_version(),
+        "threads": torch.get_num_threads(),
+    }

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from ciess.backbones.mf import MF
     from ciess.backbones.ncf import NCF
     from ciess.backbones.ngcf import NGCF
+    from ciess.comparison import Comparison, compare
     from ciess.compressing import compress
     from ciess.data import Interactions, Split, read, split_random, synthetic
     from ciess.errors import InputError
@@ -30,6 +31,7 @@ __all__ = [
     "NGCF",
     "Budget",
     "Ciess",
+    "Comparison",
     "CompressedModel",
     "EqualSizes",
     "Factors",
@@ -40,6 +42,7 @@ __all__ = [
     "Outcome",
     "SizePlan",
     "Split",
+    "compare",
     "compress",
     "load",
     "read",
@@ -55,6 +58,7 @@ _ROOMS = {
     "NGCF": "backbones.ngcf",
     "Budget": "tables.budget",
     "Ciess": "methods.ciess",
+    "Comparison": "comparison",
     "CompressedModel": "model",
     "EqualSizes": "methods.equal",
     "Factors": "backbones.factors",
@@ -65,6 +69,7 @@ _ROOMS = {
     "Outcome": "outcome",
     "SizePlan": "tables.plan",
     "Split": "data",
+    "compare": "comparison",
     "compress": "compressing",
     "load": "saved",
     "read": "data",

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import tyro
 from rich.console import Console
 
+from ciess.cli.compare import Compare
 from ciess.cli.compress import Compress
 from ciess.cli.data import Data
 from ciess.cli.demo import Demo
@@ -17,8 +18,16 @@ from ciess.errors import InputError
 
 def main(args: Sequence[str] | None = None) -> None:
     """Run the command line. Bad input ends with exit code 2 and one sentence."""
-    command: Search | Compress | Recommend | Export | Data | Demo = tyro.extras.subcommand_cli_from_dict(
-        {"search": Search, "compress": Compress, "recommend": Recommend, "export": Export, "data": Data, "demo": Demo},
+    command: Search | Compare | Compress | Recommend | Export | Data | Demo = tyro.extras.subcommand_cli_from_dict(
+        {
+            "search": Search,
+            "compare": Compare,
+            "compress": Compress,
+            "recommend": Recommend,
+            "export": Export,
+            "data": Data,
+            "demo": Demo,
+        },
         prog="ciess",
         description="Small recommenders: an embedding size for every user and item, under a memory budget.",
         args=args,

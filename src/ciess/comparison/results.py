@@ -46,7 +46,7 @@ class Gain:
         budget: as written.
         method: the one that gains.
         over: the other one.
-        gain: mean over users, of quality.
+        gain: mean over users, as a share of the other one's quality.
         low: lower end of its 95 % interval.
         high: upper end.
         p_value: that there is no difference, corrected after Holm for all comparisons of its kind: all with equal
@@ -215,13 +215,14 @@ class Comparison:
         if not compared:
             return []
         by_user = np.stack([_over_seeds(gains) for gains in compared.values()], axis=1)
+        quality = np.array([self.line(over, budget).quality.mean for budget, _, over in compared])
         found = bootstrap(by_user[~np.isnan(by_user).all(1)])
         return [
             Gain(
                 *names,
-                gain=float(found.mean[number]),
-                low=float(found.low[number]),
-                high=float(found.high[number]),
+                gain=float(found.mean[number] / quality[number]),
+                low=float(found.low[number] / quality[number]),
+                high=float(found.high[number] / quality[number]),
                 p_value=float(p_value),
                 better=int((gains > 0).sum()),
                 same=int((gains == 0).sum()),

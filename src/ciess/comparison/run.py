@@ -66,7 +66,7 @@ def compare(
             result, and the others go on.
     """
     wanted, recipe = parsed_budgets(budgets), Recipe.of(backbone, finishing, precision, target)
-    chosen = _named(methods)
+    chosen = methods_by_name(methods)
     if not seeds or len({*seeds}) < len(seeds):
         raise InputError("seeds must be given, each once: for example 0 1 2")
     call = spelled_call(
@@ -101,8 +101,12 @@ def compare(
     return Comparison(found, "validation" if split.test is None else "test", about)
 
 
-def _named(methods: Sequence[str | Method] | Mapping[str, Method]) -> dict[str, Method]:
-    """Methods by their names, equal sizes first."""
+def methods_by_name(methods: Sequence[str | Method] | Mapping[str, Method]) -> dict[str, Method]:
+    """What `compare` is told, equal sizes first.
+
+    Raises:
+        InputError: an unknown method, or two of one name.
+    """
     if isinstance(methods, Mapping):
         given = list(methods.items())
     else:

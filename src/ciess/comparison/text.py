@@ -1,7 +1,7 @@
 """A comparison in tables of words: for Markdown, for LaTeX, for the console."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -44,15 +44,14 @@ def _quality_row(comparison: "Comparison", line: "Line") -> list[str]:
     return [
         line.budget,
         line.method,
-        *(_spread(line.metrics[metric], lambda value: f"{value:.4f}") for metric in ("recall@20", "ndcg@20")),
-        _spread(line.kept, lambda value: f"{value:.1%}"),
-        *(["", "", ""] if gain is None else _gain_entries(gain, comparison.line("equal", line.budget))),
+        *(spelled_spread(line.metrics[metric], "{:.4f}") for metric in ("recall@20", "ndcg@20")),
+        spelled_spread(line.kept, "{:.1%}"),
+        *(["", "", ""] if gain is None else _gain_entries(gain)),
     ]
 
 
-def _gain_entries(gain: "Gain", equal: "Line") -> list[str]:
-    share, low, high = (value / equal.quality.mean for value in (gain.gain, gain.low, gain.high))
-    entry = f"{share:+.1%} ({low:+.1%} to {high:+.1%})"
+def _gain_entries(gain: "Gain") -> list[str]:
+    entry = f"{gain.gain:+.1%} ({gain.low:+.1%} to {gain.high:+.1%})"
     mark = {1: "**", 0: "", -1: "*"}[gain.verdict]
     users = gain.better + gain.same + gain.worse
     shares = " / ".join(f"{part / users:.0%}" for part in (gain.better, gain.same, gain.worse))
@@ -67,7 +66,7 @@ def frontier_table(comparison: "Comparison") -> Table:
             f"{line.table_bytes.mean:,.0f}",
             f"**{line.method}**" if line.on_frontier else line.method,
             line.budget,
-            _spread(line.quality, lambda value: f"{value:.4f}"),
+            spelled_spread(line.quality, "{:.4f}"),
             f"{line.user_size.mean:.1f} / {line.item_size.mean:.1f}",
             ", ".join(line.precision),
             ", ".join(comparison.beaten(line.method, line.budget)) if line.budget else "",
@@ -163,6 +162,6 @@ def _latex(entry: str) -> str:
     return re.sub(r"([+-])(?=\d)", r"$\1$", entry)
 
 
-def _spread(spread: "Spread", spelled: Callable[[float], str]) -> str:
-    """Mean ± standard deviation."""
-    return spelled(spread.mean) + ("" if spread.deviation is None else f" ± {spelled(spread.deviation)}")
+def spelled_spread(spread: "Spread", form: str) -> str:
+    """Mean ± standard deviation, each in a form such as `{:.4f}`."""
+    return " ± ".join(form.format(value) for value in spread if value is not None)

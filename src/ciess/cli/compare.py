@@ -1,0 +1,81 @@
+"""`ciess compare`."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import mean
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ciess.cli.options import Shared, command_line
+
+if TYPE_CHECKING:
+    from ciess.comparison import Comparison
+
+_STYLES = {1: "bold", 0: "", -1: "dim"}
+"""Of a gain that is significant, is not, or is a significant loss."""
+
+
+@dataclass(frozen=True)
+class Compare(Shared):
+    """Compare methods under the same conditions, and say which differences are more than chance."""
+
+    methods: tuple[str, ...] = ()
+    """Methods by name, or files of your own as mine.py:Mine; all of the package unless given."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """Of splits, training and searches."""
+    out: Path = Path("runs/compare")
+    """Folder for the tables, and for what is done: the same command goes on where it was stopped."""
+
+    def run(self, console: Console) -> None:
+        """Compare, save, print the tables."""
+        from ciess.comparison import compare
+        from ciess.comparison.run import methods_by_name
+        from ciess.pipeline import parsed_budgets
+        from ciess.progress import ConsoleProgress
+
+        # What can be refused at once is refused before data are read.
+        config, budgets = self.config(), parsed_budgets(self.budgets)
+        methods_by_name(self.methods)
+        data = self.interactions()
+        with ConsoleProgress(console) as progress:
+            comparison = compare(
+                data,
+                methods=self.methods,
+                backbone=config,
+                budgets=budgets,
+                seeds=self.seeds,
+                precision=self.precision,
+                target=self.target,
+                cells=self.out / "cells",
+                progress=progress,
+            )
+        comparison = replace(comparison, settings={"command": command_line(self), **comparison.settings})
+        console.print(_table(comparison))
+        for failed in comparison.failures:
+            console.print(f"{failed.method}, seed {failed.seed}: {failed.error}", markup=False, soft_wrap=True)
+        for path in comparison.save(self.out):
+            console.print(f"wrote {path}", highlight=False, soft_wrap=True)
+
+
+def _table(comparison: "Comparison") -> Table:
+    from ciess.comparison.text import spelled_spread
+
+    title = f"Measured on {comparison.shown}; bold: significantly better than equal sizes"
+    table = Table(title=title, box=None, padding=(0, 1, 0, 0))
+    for heading in ("method", "budget", "Recall@20", "NDCG@20", "kept", "gain", "seconds"):
+        table.add_column(heading, justify="left" if heading == "method" else "right", no_wrap=True)
+    for line in comparison.lines:
+        gain = comparison.gain(line.method, line.budget)
+        seconds = [cell.seconds for cell in comparison.cells if cell.method == line.method and not cell.error]
+        table.add_row(
+            line.method,
+            line.budget,
+            *(spelled_spread(line.metrics[metric], "{:.4f}") for metric in ("recall@20", "ndcg@20")),
+            f"{line.kept.mean:.1%}",
+            "" if gain is None else Text(f"{gain.gain:+.1%}", _STYLES[gain.verdict]),
+            f"{mean(seconds):.0f}",
+        )
+    return table

@@ -54,6 +54,22 @@ def test_recommend_prints_a_line_for_each_user(searched: tuple[Path, str], capsy
     assert re.fullmatch(r"no-one \(unknown user: popular items\): \d+, \d+, \d+, \d+", second)
 
 
+def test_compare_prints_a_table_and_writes_files(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    command = ["compare", str(data), "--backbone", "als", "--dim", "8", "--budgets", "60%", "--methods", "mixed-random"]
+    main([*command, "--seeds", "0", "1", "--out", str(out)])
+    printed = capsys.readouterr().out
+    for words in ("Measured on test", r"full +[01]\.", r"equal +60% +[01]\.\d+ ± [01]", r"mixed-random +60% .*[-+]\d+"):
+        assert re.search(words, printed), printed
+    assert all(len(line) <= 80 for line in printed.splitlines() if not line.startswith("wrote"))
+    assert {path.name for path in out.iterdir()} == {f"comparison.{end}" for end in ("json", "md", "tex")} | {"cells"}
+    settings = json.loads((out / "comparison.json").read_text())["settings"]
+    assert settings["command"].startswith(f"ciess compare {data} --backbone als")
+    assert "methods=('mixed-random',)" in settings["call"]
+
+
 def test_given_splits(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     held_out = tmp_path / "valid.txt"
     held_out.write_text("\n".join(f"{user} {(user * 7 + 1) % 40}" for user in range(60)))
@@ -97,6 +113,8 @@ BAD = {
         "U.npy does not exist",
     ),
     "foreign column": (["search", "DATA", "--min-rating", "3"], "holds no ratings"),
+    "unknown method in a comparison": (["compare", "DATA", "--methods", "equal", "magic"], "'magic' is not a method"),
+    "a seed twice": (["compare", "DATA", "--methods", "equal", "--seeds", "1", "1"], "seeds must be given, each once"),
     "no model": (["recommend", "nowhere", "--users", "1"], "nowhere holds no model.json"),
 }
 

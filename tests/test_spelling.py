@@ -26,6 +26,12 @@ def test_only_what_is_told_is_spelled() -> None:
     assert call == "import ciess\n\noutcome = ciess.search(\n    data,\n    budgets=('5%',),\n)"
 
 
+def test_settings_in_sequences_are_spelled_and_imported() -> None:
+    call = spelled_call(ciess.compare, "data", methods=["ciess", MixedRandom(draws=2)], seeds=(0, 1))
+    assert "from ciess.methods.mixed import MixedRandom" in call
+    assert "methods=('ciess', MixedRandom(draws=2)),\n    seeds=(0, 1)," in call
+
+
 def test_a_spelled_call_repeats_the_run(split: Split) -> None:
     names: dict[str, Outcome | Interactions | Split] = {"data": split}
     found = ciess.search(split, **SETTINGS)  # type: ignore[arg-type]

@@ -31,6 +31,8 @@ def spelled_call(function: Callable[..., Any], data: str, /, **given: Any) -> st
 def _spelled(value: Any) -> str:
     if isinstance(value, dict):
         return "{" + ", ".join(f"{name!r}: {_spelled(each)}" for name, each in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return f"({', '.join(map(_spelled, value))}{',' if len(value) == 1 else ''})"
     if not dataclasses.is_dataclass(value):
         return str.__repr__(value) if isinstance(value, str) else repr(value)
     fields = ", ".join(f"{name}={_spelled(each)}" for name, each in _told(value))
@@ -48,8 +50,8 @@ def _told(settings: Any) -> Iterator[tuple[str, Any]]:
 
 def _dataclasses_in(value: Any) -> Iterator[Any]:
     """The settings that are spelled within a value, itself among them."""
-    if isinstance(value, dict):
-        for each in value.values():
+    if isinstance(value, dict | list | tuple):
+        for each in value.values() if isinstance(value, dict) else value:
             yield from _dataclasses_in(each)
     elif dataclasses.is_dataclass(value):
         yield value

@@ -168,8 +168,9 @@ class Comparison:
     def beaten(self, method: str, budget: str) -> list[str]:
         """The methods that a method is significantly better than at a budget."""
         here = [gain for gain in self.pairs if gain.budget == budget]
-        won = [gain.over for gain in here if gain.method == method and gain.verdict > 0]
-        return won + [gain.method for gain in here if gain.over == method and gain.verdict < 0]
+        won = {gain.over for gain in here if gain.method == method and gain.verdict > 0}
+        won |= {gain.method for gain in here if gain.over == method and gain.verdict < 0}
+        return [name for name in self.methods if name in won]
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON keeps it."""
@@ -207,35 +208,47 @@ class Comparison:
         return paths
 
     def _tested(self, pairs: list[tuple[str, str]]) -> list[Gain]:
-        compared = {
-            (budget, method, over): gains
+        found = {
+            (budget, method, over): users
             for budget, (method, over) in itertools.product(self.budgets, pairs)
-            if len(gains := self._gains_of_users(method, over, budget))
+            if len((users := self._users(method, over, budget))[0])
         }
-        if not compared:
+        if not found:
             return []
-        by_user = np.stack([_over_seeds(gains) for gains in compared.values()], axis=1)
-        quality = np.array([self.line(over, budget).quality.mean for budget, _, over in compared])
-        found = bootstrap(by_user[~np.isnan(by_user).all(1)])
+        gains = [mine - theirs for mine, theirs in found.values()]
+        by_user = np.stack([_over_seeds(each) for each in gains], axis=1)
+        drawn = bootstrap(by_user[~np.isnan(by_user).all(1)])
+        base = np.array([np.nanmean(_over_seeds(theirs)) for _, theirs in found.values()])
         return [
             Gain(
-                *names,
-                gain=float(found.mean[number] / quality[number]),
-                low=float(found.low[number] / quality[number]),
-                high=float(found.high[number] / quality[number]),
+                budget,
+                method,
+                over,
+                gain=float(gain),
+                low=float(low),
+                high=float(high),
                 p_value=float(p_value),
-                better=int((gains > 0).sum()),
-                same=int((gains == 0).sum()),
-                worse=int((gains < 0).sum()),
+                better=int((each > 0).sum()),
+                same=int((each == 0).sum()),
+                worse=int((each < 0).sum()),
             )
-            for number, ((names, gains), p_value) in enumerate(zip(compared.items(), holm(found.p_value), strict=True))
+            for (budget, method, over), each, gain, low, high, p_value in zip(
+                found,
+                gains,
+                drawn.mean / base,
+                drawn.low / base,
+                drawn.high / base,
+                holm(drawn.p_value),
+                strict=True,
+            )
         ]
 
-    def _gains_of_users(self, method: str, over: str, budget: str) -> NDArray[np.float64]:
-        """(seeds, n_users) what users gain; only seeds in which both came to something."""
+    def _users(self, method: str, over: str, budget: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """(seeds, n_users) quality of both methods' users, in the seeds in which both came to something."""
         quality = {(cell.method, cell.seed): cell.quality[budget] for cell in self.cells if budget in cell.quality}
         both = [seed for seed in self.settings["seeds"] if {(method, seed), (over, seed)} <= quality.keys()]
-        return np.array([quality[method, seed].astype(np.float64) - quality[over, seed] for seed in both])
+        mine, theirs = (np.array([quality[name, seed] for seed in both], dtype=np.float64) for name in (method, over))
+        return mine, theirs
 
 
 def _line(rows: dict[int, Row], on_frontier: bool) -> Line:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,9 +28,14 @@ from ciess.tables.budget import Budget
 from ciess.tables.plan import SizePlan
 from ciess.tables.precision import Precision
 
+if TYPE_CHECKING:
+    import pandas as pd
+    import polars as pl
+    from scipy.sparse import sparray, spmatrix
+
 
 def compare(
-    data: Interactions | Split,
+    data: "Interactions | Split | pl.DataFrame | pd.DataFrame | sparray | spmatrix",
     *,
     methods: Sequence[str | Method] | Mapping[str, Method] = (),
     backbone: str | BackboneConfig = "lightgcn",
@@ -47,7 +53,7 @@ def compare(
     the best on validation for each budget is finished anew on all data, and measured once on test.
 
     Args:
-        data: interactions, to be split 50/25/25 for each user at random by each seed, or a split of your own.
+        data: as `ciess.search` takes it; interactions are split by each seed.
         methods: names, files as `mine.py:Mine`, or settings; a mapping gives names of your own. None given: all methods
             of the package. Equal sizes are always among them.
         backbone: a name, or a backbone's settings.
@@ -86,8 +92,9 @@ def compare(
     def told(phase: str, done: int, total: int, note: str = "") -> None:
         progress(f"{len(found) + 1}/{len(seeds) * (1 + len(chosen))} {phase}", done, total, note)
 
+    given = data if isinstance(data, Split) else Interactions.of(data)
     for seed in seeds:
-        split = data if isinstance(data, Split) else split_random(data, seed=seed)
+        split = given if isinstance(given, Split) else split_random(given, seed=seed)
         for cell in _Seed(split, recipe, wanted, seed, None if cells is None else Path(cells), told).cells(chosen):
             found.append(cell)  # noqa: PERF402 - progress counts them as they come
     about = {

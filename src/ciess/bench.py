@@ -32,7 +32,7 @@ from ciess.training import Fitted, fit
 
 Target = Literal["input", "output"]
 
-_SCORES_IN_A_MEASUREMENT = 100_000_000
+SCORES_IN_A_MEASUREMENT = 100_000_000
 """The most scores that one measurement on validation ranks."""
 
 
@@ -364,5 +364,5 @@ def _check_plans(name: str, plans: list[SizePlan], budget: Budget) -> None:
 def _sample(valid: Interactions, seed: int) -> NDArray[np.int64] | None:
     """The users that choices are measured on: all, or a fixed sample where ranking all of them would take seconds."""
     users = np.flatnonzero(valid.user_counts)
-    most = max(1, _SCORES_IN_A_MEASUREMENT // valid.n_items)
+    most = max(1, SCORES_IN_A_MEASUREMENT // valid.n_items)
     return None if len(users) <= most else np.sort(np.random.default_rng(seed).choice(users, most, replace=False))

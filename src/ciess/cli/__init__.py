@@ -10,6 +10,7 @@ from ciess.cli.compare import Compare
 from ciess.cli.compress import Compress
 from ciess.cli.data import Data
 from ciess.cli.demo import Demo
+from ciess.cli.estimate import EstimateCommand
 from ciess.cli.export import Export
 from ciess.cli.recommend import Recommend
 from ciess.cli.search import Search
@@ -18,7 +19,7 @@ from ciess.errors import InputError
 
 def main(args: Sequence[str] | None = None) -> None:
     """Run the command line. Bad input ends with exit code 2 and one sentence."""
-    command: Search | Compare | Compress | Recommend | Export | Data | Demo = tyro.extras.subcommand_cli_from_dict(
+    command = tyro.extras.subcommand_cli_from_dict(
         {
             "search": Search,
             "compare": Compare,
@@ -26,6 +27,7 @@ def main(args: Sequence[str] | None = None) -> None:
             "recommend": Recommend,
             "export": Export,
             "data": Data,
+            "estimate": EstimateCommand,
             "demo": Demo,
         },
         prog="ciess",

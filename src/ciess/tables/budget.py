@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ciess.errors import InputError
-from ciess.tables.packed import most_bytes, stored_bytes
+from ciess.tables.packed import equal_bytes, most_bytes, stored_bytes
 from ciess.tables.plan import FLOAT32_BYTES, SizePlan, TableShape
 from ciess.tables.precision import Precision
 
@@ -76,7 +76,7 @@ class Budget:
         # The header's length depends a little on the numbers.
         fixed = most_bytes(shape, shape.rows * shape.dim, precision) - precision.bytes_of(shape.rows * shape.dim)
         numbers = (limit - fixed) * 8 // precision.bits
-        least = stored_bytes(SizePlan.equal(shape, 1, precision))
+        least = equal_bytes(shape, 1, precision)
         if limit < least:
             raise InputError(
                 f"budget '{self}' is {limit:,} bytes, too small for one number in each of {shape.rows:,} rows: "

@@ -221,12 +221,22 @@ def falling_order(sizes: NDArray[np.int32]) -> NDArray[np.int64]:
 
 def stored_bytes(plan: SizePlan) -> int:
     """Bytes of the file that `save_tables` writes for tables of these sizes."""
+    return _file_bytes([_groups(sizes) for sizes in (plan.user_sizes, plan.item_sizes)], plan.precision, plan.dim)
+
+
+def equal_bytes(shape: TableShape, size: int, precision: Precision) -> int:
+    """The same for tables whose rows are all of one size, however many they are."""
+    sides = [np.array([[size, rows]], dtype=np.int64) for rows in (shape.n_users, shape.n_items)]
+    return _file_bytes(sides, precision, shape.dim)
+
+
+def _file_bytes(sides: list[NDArray[Any]], precision: Precision, dim: int) -> int:
+    """Of the users' and the items' groups, (g, 2) each."""
     layout: dict[str, tuple[np.dtype[Any], list[int]]] = {}
-    for side, sizes in zip(SIDES, (plan.user_sizes, plan.item_sizes), strict=True):
-        groups = _groups(sizes)
-        values = int(_value_counts(groups, plan.precision).sum())
-        layout |= _named(side, _lengths(len(sizes), len(groups), values, plan.precision))
-    return file_bytes(layout, _about(plan.precision, plan.dim))
+    for side, groups in zip(SIDES, sides, strict=True):
+        values = int(_value_counts(groups, precision).sum())
+        layout |= _named(side, _lengths(int(groups[:, 1].sum(dtype=np.int64)), len(groups), values, precision))
+    return file_bytes(layout, _about(precision, dim))
 
 
 def most_bytes(shape: TableShape, numbers: int, precision: Precision) -> int:

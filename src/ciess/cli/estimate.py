@@ -1,0 +1,118 @@
+"""`ciess estimate`."""
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from ciess.cli.options import Columns
+from ciess.errors import InputError
+
+if TYPE_CHECKING:
+    from ciess.estimate import Estimate, Seconds
+
+
+@dataclass(frozen=True)
+class EstimateCommand:
+    """Tell what a search would take, before anything is trained: bytes, memory and time.
+
+    Bytes of tables are exact. Memory is within a factor of two. Time is rough: a few steps are timed on small random
+    data, which takes some seconds.
+    """
+
+    data: tyro.conf.Positional[Path | None] = None
+    """File or folder of interactions, or a name of `ciess data list`, to be counted."""
+    users: float | None = None
+    """In place of DATA: how many users, such as 1e6."""
+    items: float | None = None
+    """How many items."""
+    interactions: float | None = None
+    """How many interactions."""
+    backbone: str = "lightgcn"
+    """The recommender: lightgcn, mf, ncf, ngcf or als."""
+    dim: int | None = None
+    """Numbers of a full row: 128, 256 with ncf."""
+    budgets: tuple[str, ...] = ("20%", "10%", "5%")
+    """Limits on the bytes of both tables, such as 5% 32MB 6.4dims."""
+    no_time: bool = False
+    """Leave out time: the answer comes at once."""
+    json: bool = False
+    """Print one JSON document."""
+    columns: Columns = field(default_factory=Columns)
+
+    def run(self, console: Console) -> None:
+        """Print bytes, memory and time."""
+        from ciess.backbones import backbone_named
+        from ciess.estimate import estimate
+        from ciess.tables.budget import Budget
+
+        budgets = [Budget.parse(budget) for budget in self.budgets]
+        if self.backbone.lower() == "factors":
+            raise InputError("factors are not trained: estimate --backbone als, and leave its training out")
+        config = backbone_named(self.backbone, **({} if self.dim is None else {"dim": self.dim}))
+        found = estimate(*self._counts(), config, budgets, seconds=not self.no_time)
+        if self.json:
+            print(json.dumps(dataclasses.asdict(found), indent=1))
+        else:
+            _show(found, console)
+
+    def _counts(self) -> tuple[int, int, int]:
+        told = (self.users, self.items, self.interactions)
+        if self.data is not None:
+            if any(each is not None for each in told):
+                raise InputError("DATA and counts are both given: name one of them")
+            data = self.columns.read(self.data)
+            return data.n_users, data.n_items, len(data)
+        counts = [int(each) for each in told if each is not None]
+        if len(counts) < 3 or min(counts) < 1:
+            raise InputError("nothing is given to estimate: name DATA, or --users, --items and --interactions above 0")
+        return counts[0], counts[1], counts[2]
+
+
+def _show(found: "Estimate", console: Console) -> None:
+    def line(text: str) -> None:
+        console.print(text, highlight=False)
+
+    line(f"Full tables in float32: {_bytes(found.table_bytes)}; Adam's moments: {_bytes(found.optimiser_bytes)}")
+    precisions = list(dict.fromkeys(each.precision for each in found.packed))
+    table = Table(title="Largest equal size that fits: numbers a row", box=None, padding=(0, 2, 0, 0))
+    for heading in ("budget", "bytes", *precisions):
+        table.add_column(heading, justify="right")
+    for start in range(0, len(found.packed), len(precisions)):
+        row = found.packed[start : start + len(precisions)]
+        table.add_row(row[0].budget, _bytes(row[0].limit), *(str(each.size) if each.size else "–" for each in row))
+    console.print(table)
+    line(f"Beside the tables, a model keeps {_bytes(found.beside_bytes)} of interactions and ids")
+    memory = found.memory
+    line(
+        f"Memory, about: {_bytes(memory.peak)} at the peak (interactions {_bytes(memory.interactions)}, graph "
+        f"{_bytes(memory.graph)}, and the most of training {_bytes(memory.training)}, search {_bytes(memory.search)}, "
+        f"finish {_bytes(memory.finish)})"
+    )
+    if found.seconds is not None:
+        line(_told(found.seconds))
+
+
+def _told(seconds: "Seconds") -> str:
+    parts = ((part.name, getattr(seconds, part.name)) for part in dataclasses.fields(seconds))
+    told = ", ".join(f"{name} {_duration(value)}" for name, value in parts)
+    return f"Time here, very roughly: at most {_duration(seconds.total)} ({told})"
+
+
+def _bytes(count: int) -> str:
+    for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if count >= size:
+            return f"{count / size:.3g} {unit}"
+    return f"{count} B"
+
+
+def _duration(seconds: float) -> str:
+    for unit, size in (("days", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"

@@ -10,6 +10,7 @@ from ciess.cli.compare import Compare
 from ciess.cli.compress import Compress
 from ciess.cli.data import Data
 from ciess.cli.demo import Demo
+from ciess.cli.doctor import Doctor
 from ciess.cli.estimate import EstimateCommand
 from ciess.cli.export import Export
 from ciess.cli.recommend import Recommend
@@ -28,6 +29,7 @@ def main(args: Sequence[str] | None = None) -> None:
             "export": Export,
             "data": Data,
             "estimate": EstimateCommand,
+            "doctor": Doctor,
             "demo": Demo,
         },
         prog="ciess",

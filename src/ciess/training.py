@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -96,26 +96,44 @@ def fit(
     return Fitted(steps, best.quality, time.perf_counter() - start)
 
 
+class Descent:
+    """Steps of Adam on some parameters, at a recipe's falling learning rate times each parameter's own.
+
+    Args:
+        parameters: what learns; those that need no gradient stay as they are.
+        rates: each parameter's own.
+        training: the recipe.
+    """
+
+    def __init__(self, parameters: Sequence[nn.Parameter], rates: Sequence[float], training: Training) -> None:
+        learning = [(p, rate) for p, rate in zip(parameters, rates, strict=True) if p.requires_grad]
+        self._parameters, self._rates = [p for p, _ in learning], [rate for _, rate in learning]
+        self._training = training
+        self._optimiser = torch.optim.Adam([{"params": [p]} for p in self._parameters], lr=training.lr, fused=True)
+
+    def __call__(self, step: int, loss: Tensor) -> None:
+        """Take a step, counted from 1, down a loss; its gradient reaches no other parameter."""
+        for group, rate in zip(self._optimiser.param_groups, self._rates, strict=True):
+            group["lr"] = rate * self._training.rate(step)
+        self._optimiser.zero_grad()
+        loss.backward(inputs=self._parameters)
+        self._optimiser.step()
+
+
 def _descent(
     loss: Loss, backbone: Backbone, tables: "_Tables", rates: list[float], training: Training, seed: int
 ) -> Callable[[int], None]:
-    """Steps of Adam with a falling learning rate, times each parameter's own."""
-    trained = [tables.users, tables.items, *backbone.network.values()]
-    optimiser = torch.optim.Adam([{"params": [parameter]} for parameter in trained], lr=training.lr, fused=True)
+    """Steps down a loss that sees the tables as they are stored or, where nested, cut at random."""
+    descent = Descent([tables.users, tables.items, *backbone.network.values()], rates, training)
     generator = torch.Generator().manual_seed(seed)
 
     def advance(step: int) -> None:
-        decay = training.lr_decay ** ((step - 1) // training.lr_every)
-        for group, rate in zip(optimiser.param_groups, rates, strict=True):
-            group["lr"] = rate * max(training.lr_floor, training.lr * decay)
-        optimiser.zero_grad()
         users, items = tables.seen(step)
         if training.nested and step % 2:
             vectors = backbone.represent(*(table * _random_prefixes(table, generator) for table in (users, items)))
         else:
             vectors = backbone.represent(users, items)
-        loss(vectors, users, items).backward()
-        optimiser.step()
+        descent(step, loss(vectors, users, items))
 
     return advance
 

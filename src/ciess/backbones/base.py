@@ -162,6 +162,10 @@ class Training:
     patience: int = 3
     nested: bool = False
 
+    def rate(self, step: int) -> float:
+        """The learning rate of a step, counted from 1."""
+        return max(self.lr_floor, self.lr * self.lr_decay ** ((step - 1) // self.lr_every))
+
     def lasting(self, steps: int) -> "Training":
         """The same recipe for another number of steps."""
         return dataclasses.replace(self, steps=steps)

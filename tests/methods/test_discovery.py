@@ -7,6 +7,7 @@ import pytest
 
 from ciess.errors import InputError
 from ciess.methods import cheap_methods, method_name, method_named, method_names, methods_named
+from ciess.methods.bet import BET
 from ciess.methods.ciess import Ciess
 from ciess.methods.equal import EqualSizes
 from ciess.methods.mixed import MixedRandom
@@ -86,6 +87,16 @@ def test_a_file_of_ones_own_holds_methods(own: Path) -> None:
     assert method_named(f"{own}:MostToItems") == methods_named(str(own))["most-to-items"], "one class, not two"
 
 
+def test_settings_are_read_behind_a_name(own: Path) -> None:
+    assert methods_named("popularity:rounds=5,plans=7") == {
+        "popularity:rounds=5,plans=7": Popularity(rounds=5, plans=7)
+    }
+    assert method_named("BET:predicted=False") == BET(predicted=False)
+    assert method_named("ciess:reward=ratio,price=None") == Ciess(reward="ratio")
+    [(name, mine)] = methods_named(f"{own}:MostToItems:share=0.25").items()
+    assert (name, dataclasses.asdict(mine)) == ("most-to-items:share=0.25", {"share": 0.25})  # type: ignore[call-overload]
+
+
 def test_what_is_no_method_is_refused_with_one_sentence(own: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken.py"
     broken.write_text("1 / 0")
@@ -94,6 +105,8 @@ def test_what_is_no_method_is_refused_with_one_sentence(own: Path, tmp_path: Pat
         (f"{own}:NeedsSettings", "holds no method NeedsSettings"),
         (str(tmp_path / "none.py"), "none.py does not exist"),
         (str(broken), r"broken.py does not run \(ZeroDivisionError: division by zero\)"),
+        ("popularity:round=3", "popularity has no such setting as in 'popularity:round=3': it has rounds, plans"),
+        ("popularity:rounds=", "'rounds=' in 'popularity:rounds=' is no setting"),
         (str(own), "holds 2 methods: name one, as .*own.py:MostToItems"),
     ):
         with pytest.raises(InputError, match=message) as caught:

@@ -23,7 +23,7 @@ class Compare(Shared):
     """Compare methods under the same conditions, and say which differences are more than chance."""
 
     methods: tuple[str, ...] = ()
-    """Methods by name, or files of your own as mine.py:Mine; all of the package unless given."""
+    """Names, with settings as bet:predicted=False, or files of your own as mine.py:Mine; all methods unless given."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """Of splits, training and searches."""
     out: Path = Path("runs/compare")

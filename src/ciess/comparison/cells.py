@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import inspect
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -116,7 +117,8 @@ class Cells:
             write_whole(path, json.dumps(kept, indent=1, default=str) + "\n")
 
     def _path(self, name: str, method: Method | None) -> Path | None:
-        return self._folder and self._folder / f"{name}-{self._seed}-{_name(self._key_of(method))}.json"
+        plain = re.sub(r"[^\w.=,-]", "-", name)
+        return self._folder and self._folder / f"{plain}-{self._seed}-{_name(self._key_of(method))}.json"
 
     def _key_of(self, method: Method | None) -> dict[str, Any]:
         if method is None:

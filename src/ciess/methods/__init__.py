@@ -5,6 +5,7 @@ kebab-case, or what its class variable `name` says. A class variable `cheap` say
 needs no more than measurements of plans. A field `seed`, if there is one, is set to the seed of the run.
 """
 
+import ast
 import dataclasses
 import importlib
 import importlib.util
@@ -35,13 +36,29 @@ def cheap_methods() -> "dict[str, Method]":
 
 
 def methods_named(text: str) -> "dict[str, Method]":
-    """Methods by what people write: a name, or a Python file of their own with or without a class in it.
+    """Methods by what people write: a name, or a Python file of their own, and settings behind it.
 
-    `popularity`, `mine.py:Mine`, or `mine.py` for all methods of the file. Case and hyphens of names do not matter.
+    `popularity`, `popularity:rounds=5,plans=10`, `mine.py:Mine`, or `mine.py` for all methods of the file. Case and
+    hyphens of names do not matter. What has settings of its own is called as it was written.
 
     Raises:
-        InputError: no such method, file or class, or a file that does not run.
+        InputError: no such method, file, class or setting, or a file that does not run.
     """
+    written, colon, settings = text.rpartition(":")
+    if "=" not in settings:
+        return _with_defaults(text)
+    changes = dict(_setting(each, text) for each in settings.split(","))
+    found = {}
+    for name, method in _with_defaults(written).items():
+        try:
+            found[name + colon + settings] = dataclasses.replace(method, **changes)  # type: ignore[type-var]
+        except TypeError as error:
+            known = ", ".join(field.name for field in dataclasses.fields(method))  # type: ignore[arg-type]
+            raise InputError(f"{name} has no such setting as in '{text}': it has {known or 'none'}") from error
+    return found
+
+
+def _with_defaults(text: str) -> "dict[str, Method]":
     path, colon, wanted = text.partition(":")
     if path.endswith(".py"):
         found = _methods_of(_module(Path(path)))
@@ -57,6 +74,17 @@ def methods_named(text: str) -> "dict[str, Method]":
         if _plain(name) == _plain(text):
             return {name: each()}
     raise InputError(f"'{text}' is not a method: use one of {', '.join(method_names())}, or a .py file of your own")
+
+
+def _setting(text: str, within: str) -> tuple[str, Any]:
+    """A setting such as `rounds=5`: a number, True, False, None, or else a word."""
+    name, equals, value = text.partition("=")
+    if not (name and equals and value):
+        raise InputError(f"'{text}' in '{within}' is no setting: write it like rounds=5")
+    try:
+        return name, ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return name, value
 
 
 def method_named(text: str) -> "Method":

@@ -20,7 +20,7 @@ import torch
 import tyro
 from matplotlib.figure import Figure
 from peers import Peer, coded_at_most
-from reproduce import FINISHES, RECIPES, RESULTS, SHOWN, keep, spread
+from reproduce import FINISHES, RECIPES, RESULTS, SHOWN, spread
 from rich.console import Console
 from scipy.stats import ttest_1samp
 
@@ -30,6 +30,7 @@ from ciess.bench import Bench, Recipe
 from ciess.data import Split, split_random
 from ciess.errors import InputError
 from ciess.evaluation import Evaluation, Evaluator, evaluate
+from ciess.files import write_whole
 from ciess.finishing import Finish
 from ciess.methods.ciess import Ciess
 from ciess.methods.equal import EqualSizes
@@ -75,7 +76,7 @@ def main() -> None:
         path = folder / f"frontier-{settings.backbone}-{seed}.json"
         if not path.exists():
             console.rule(f"{settings.backbone}, seed {seed}")
-            keep(path, cell(settings, seed, console))
+            write_whole(path, json.dumps(cell(settings, seed, console), indent=1) + "\n")
     cells = [json.loads(path.read_text()) for path in sorted(folder.glob(f"frontier-{settings.backbone}-*.json"))]
     text = report(settings, cells)
     (folder / f"frontier-{settings.backbone}.md").write_text(text)

@@ -10,7 +10,6 @@ The tables are printed from the cells, and kept beside them as Markdown.
 import csv
 import dataclasses
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from scipy.stats import ttest_1samp
 
 import ciess
 from ciess.backbones import BackboneConfig, Training, backbone_named
+from ciess.files import write_whole
 from ciess.finishing import Finish
 from ciess.methods.mixed import MixedRandom
 from ciess.methods.noise import Noise
@@ -73,6 +73,9 @@ def main() -> None:
     settings = tyro.cli(Reproduce, description="Our table beside the published one.")
     torch.set_num_threads(settings.threads)
     console, folder = Console(width=120), settings.out / settings.name
+    if settings.ablation:
+        # Cells of their own: such a one has more methods, and takes longer.
+        folder /= "ablation"
     for backbone in settings.backbones:
         for seed in settings.seeds:
             path = folder / f"{backbone}-{seed}.json"
@@ -83,7 +86,7 @@ def main() -> None:
                 config = RECIPES.get(key) or backbone_named(backbone)
                 finishing = Finish(training=FINISHES[key]) if key in FINISHES else Finish()
                 cell = run(settings.data, config, finishing, settings.budgets, seed, beside, console)
-                keep(path, {"backbone": backbone, **cell})
+                write_whole(path, json.dumps({"backbone": backbone, **cell}, indent=1) + "\n")
     text = report(settings.name, [json.loads(path.read_text()) for path in sorted(folder.glob("*-[0-9]*.json"))])
     (folder / "README.md").write_text(text)
     console.print(text, markup=False, highlight=False, soft_wrap=True)
@@ -136,14 +139,6 @@ def run(
             p_value = float(ttest_1samp(gain.numpy(), 0.0).pvalue) if gain.any() else 1.0
         rows.append({**dataclasses.asdict(row), "p_against_equal": p_value})
     return {"seed": seed, "rows": rows, "settings": outcome.settings}
-
-
-def keep(path: Path, cell: dict[str, Any]) -> None:
-    """Write aside, then rename: a cell is whole or not there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_suffix(".part")
-    aside.write_text(json.dumps(cell, indent=1) + "\n")
-    os.replace(aside, path)
 
 
 def published(name: str) -> dict[tuple[str, str, str], dict[str, float]]:

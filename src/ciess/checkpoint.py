@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,22 +10,8 @@ from safetensors.torch import save
 
 from ciess.backbones import Backbone
 from ciess.errors import InputError
+from ciess.files import write_whole
 from ciess.training import Fitted
-
-
-def write_whole(path: Path, content: str | bytes) -> None:
-    """Write aside, then rename: the file is whole or not there.
-
-    Raises:
-        InputError: it cannot be written.
-    """
-    aside = path.with_name(f".{path.name}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside.write_bytes(content.encode() if isinstance(content, str) else content)
-        os.replace(aside, path)
-    except OSError as error:
-        raise InputError(f"{path} cannot be written ({error.strerror}): choose another folder") from error
 
 
 def fitted_once(path: Path | None, backbone: Backbone, train: Callable[[], Fitted]) -> Fitted:

@@ -17,9 +17,9 @@ from safetensors.numpy import load_file, save
 
 from ciess.backbones.factors import Factors
 from ciess.bench import Recipe
-from ciess.checkpoint import write_whole
 from ciess.data import Split
 from ciess.errors import InputError
+from ciess.files import write_whole
 from ciess.methods.problem import Method
 from ciess.outcome import Row
 from ciess.settings import described

@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ciess.checkpoint import write_whole
 from ciess.comparison.cells import Cell
 from ciess.comparison.significance import bootstrap, holm
 from ciess.comparison.text import latex, markdown
 from ciess.evaluation import QUALITY_METRICS
+from ciess.files import write_whole
 from ciess.outcome import Row
 
 EQUAL, FULL = "equal", "full"

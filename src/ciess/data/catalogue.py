@@ -12,6 +12,7 @@ from filelock import FileLock
 
 from ciess.data.download import checksum, download, published_md5
 from ciess.errors import InputError
+from ciess.files import write_whole
 from ciess.progress import Progress, silent
 
 _MEGABYTE = 10**6
@@ -249,9 +250,7 @@ def _compare_pin(url: str, found: str) -> None:
             f"{url} is not the file that it was when it was first fetched: "
             f"find out why, then take its line out of {path} to accept it"
         )
-    new = path.with_name(f"{_PINS}.part")
-    new.write_text("".join(f"{pin}  {url}\n" for url, pin in pins.items()))
-    os.replace(new, path)
+    write_whole(path, "".join(f"{pin}  {url}\n" for url, pin in pins.items()))
 
 
 def _unpack(archive: Path, member: str, folder: Path, most_bytes: int) -> None:

@@ -1,6 +1,5 @@
 """Interactions written in the formats that `read` knows."""
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import polars as pl
 
 from ciess.data.interactions import Interactions
 from ciess.errors import InputError
+from ciess.files import write_whole
 
 
 def convert(interactions: Interactions, path: str | Path) -> Path:
@@ -32,18 +32,12 @@ def convert(interactions: Interactions, path: str | Path) -> Path:
     }
     if path.suffix not in ways:
         raise InputError(f"{path} has no known ending: use one of {', '.join(ways)}")
-    part = path.with_name(f".{path.name}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        ways[path.suffix](interactions, part)
-        if path.suffix == ".txt":
-            for side, ids in (("users", interactions.user_ids), ("items", interactions.item_ids)):
-                if not _whole(ids):
-                    rows = pl.DataFrame({"row": np.arange(len(ids)), "id": ids})
-                    rows.write_csv(path.with_suffix(f".{side}.csv"))
-        os.replace(part, path)
-    except OSError as error:
-        raise InputError(f"{path} cannot be written ({error.strerror}): choose another path") from error
+    if path.suffix == ".txt":
+        for side, ids in (("users", interactions.user_ids), ("items", interactions.item_ids)):
+            if not _whole(ids):
+                rows = pl.DataFrame({"row": np.arange(len(ids)), "id": ids})
+                write_whole(path.with_suffix(f".{side}.csv"), rows.write_csv)
+    write_whole(path, lambda to: ways[path.suffix](interactions, to))
     return path
 
 

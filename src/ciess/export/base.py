@@ -1,7 +1,6 @@
 """What the targets share: rows in rising order of ids, files that are whole or not there, libraries of the extra."""
 
 import importlib
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -10,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ciess.errors import InputError
+from ciess.files import write_whole
 
 if TYPE_CHECKING:
     from ciess.model import CompressedModel
@@ -58,17 +58,11 @@ def write_files(folder: str | Path, files: Mapping[str, Callable[[Path], object]
         files: by their names, what writes them to a path.
 
     Raises:
-        InputError: the folder cannot be written.
+        InputError: a file cannot be written.
     """
     folder = Path(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, write in files.items():
-            aside = folder / f".part-{name}"
-            write(aside)
-            os.replace(aside, folder / name)
-    except OSError as error:
-        raise InputError(f"{folder} cannot be written ({error.strerror}): choose another folder") from error
+    for name, write in files.items():
+        write_whole(folder / name, write)
     return [folder / name for name in files]
 
 

@@ -9,8 +9,7 @@ from torch import Tensor, nn
 
 from ciess.backbones.base import Backbone
 from ciess.backbones.mf import MF
-from ciess.data.sampling import TripletSampler
-from ciess.losses import BPR, bpr_loss
+from ciess.losses import BPR
 from ciess.methods.problem import Problem
 from ciess.training import Descent
 
@@ -39,7 +38,6 @@ class Learner:
     """
 
     def __init__(self, problem: Problem, start: Start, seed: int, steps: int | None = None) -> None:
-        self._problem, self._seed = problem, seed
         new = problem.config.build(problem.train, seed)
         alike = type(new) is type(problem.full_model) and new.solver(problem.train) is None
         descends = alike and problem.config.training.steps > 0
@@ -52,20 +50,9 @@ class Learner:
         self.join(self.backbone.network.values())
         problem.trainings += 1
 
-    @cached_property
-    def _unseen(self) -> TripletSampler:
-        """Triplets of validation."""
-        positives, device = self._problem.valid_positives, self.tables[0].device
-        return TripletSampler(positives, seed=self._seed, device=device, known=self._problem.train)
-
     def loss(self, users: Tensor, items: Tensor) -> Tensor:
         """What tables, (n, dim), as the search leaves them, lose on triplets of train."""
         return self._bpr(self.backbone.represent(users, items), users, items)
-
-    def valid_loss(self, users: Tensor, items: Tensor) -> Tensor:
-        """The same on triplets of validation, without weight decay."""
-        triplets = self._unseen.sample(self.training.batch_size)
-        return bpr_loss(self.backbone, self.backbone.represent(users, items), users, items, triplets, l2=0.0)
 
     def join(self, parameters: Iterable[nn.Parameter], rate: float = 1.0) -> None:
         """Let more parameters learn with the tables, at so many times the recipe's rate; before the first step."""

@@ -16,6 +16,8 @@ from ciess.evaluation import Evaluator, evaluate
 from ciess.fidelity import FineTune, suiting
 from ciess.finishing import Finish, finish
 from ciess.losses import BPR
+from ciess.methods.ciess import Ciess
+from ciess.methods.popularity import Popularity
 from ciess.tables.budget import Budget
 from ciess.tables.packed import equal_bytes
 from ciess.tables.plan import SizePlan, TableShape
@@ -36,8 +38,6 @@ _BYTES_A_ROW_IN_SEARCH = 5_000
 """The policy's replay, and what its critic thinks of each size on a walk."""
 _TABLES_IN_SEARCH = 8
 """The full model, and a cut of it in the making."""
-_PLANS_OF_A_RULE, _PLANS_OF_CIESS = 18, 30
-"""Measured by the default search: for each budget, and in all."""
 _FINISHES = 3
 """Plans finished for each budget, equal sizes among them."""
 _ROWS_PROBED, _INTERACTIONS_PROBED = 12_000, 200_000
@@ -216,7 +216,8 @@ def _seconds(shape: TableShape, interactions: int, config: BackboneConfig, budge
     steps = recipe.training.steps * (max(1.0, recipe.share / share) if model.rows_stand_alone else 1.0)
     fidelity = suiting(model)
     short = fidelity.recipe.training.steps / 2 if isinstance(fidelity, FineTune) else 0
-    plans = _PLANS_OF_A_RULE * budgets + _PLANS_OF_CIESS
+    rule, policy = Popularity(), Ciess()
+    plans = rule.rounds * rule.plans * budgets + policy.episodes * (policy.steps + 1)
     return Seconds(
         training=4 / 3 * config.training.steps * step + config.training.steps / config.training.eval_every * ranking,
         search=plans * (short * finish_step + ranking),

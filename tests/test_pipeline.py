@@ -190,7 +190,7 @@ def test_what_distillation_makes_no_better_is_cut_from_the_full_model_on_all_dat
 def test_choices_are_measured_on_a_sample_where_all_would_take_long(
     split: Split, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ciess.bench._SCORES_IN_A_MEASUREMENT", 40 * split.valid.n_items)
+    monkeypatch.setattr("ciess.bench.SCORES_IN_A_MEASUREMENT", 40 * split.valid.n_items)
     found = ciess.search(split, backbone=BACKBONE, budgets=["30%"], method=QUICK)
     assert split.test is not None
     everyone = int((split.test.user_counts > 0).sum())

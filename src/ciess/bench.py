@@ -209,9 +209,11 @@ class Bench:
         for budget in problem.budgets:
             plans = list(dict.fromkeys(each.plan for each in found.best.get(budget, [])))
             _check_plans(name, plans, budget)
-            others = [plan for plan in plans if plan != problem.equal(budget)]
-            phases = {plan: f"{budget} {name} {number}" for number, plan in enumerate(others, 1)}
-            finished = [self._finish(plan, phases.get(plan, f"{budget} equal sizes")) for plan in plans]
+            # Equal sizes have a line of their own: others are shown by what they found themselves.
+            own = {plan: f"{budget} {name} {number}" for number, plan in enumerate(plans, 1)}
+            if own.pop(problem.equal(budget), None) and not own:
+                own = {problem.equal(budget): f"{budget} equal sizes"}
+            finished = [self._finish(plan, phase) for plan, phase in own.items()]
             finishes += len(finished)
             # Of equally good ones the first.
             won = max(finished, key=lambda each: each.quality)

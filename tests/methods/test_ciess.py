@@ -9,7 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from ciess.fidelity import Fidelity
+import ciess
+from ciess.data import Split
+from ciess.evaluation import Evaluator
+from ciess.fidelity import Fidelity, Truncate
 from ciess.methods.ciess import Ciess
 from ciess.methods.equal import EqualSizes
 from ciess.methods.noise import Noise
@@ -89,6 +92,19 @@ def test_no_plan_ever_exceeds_its_budget(start: Popularity | None) -> None:
         assert all(candidate.plan.numbers <= problem.numbers[budget] for candidate in candidates)
         qualities = [candidate.quality for candidate in candidates]
         assert qualities == sorted(qualities, reverse=True)
+
+
+@pytest.mark.parametrize("start", [None, Popularity(rounds=1)], ids=["bare", "from a rule"])
+def test_the_best_plan_that_was_measured_is_the_first_candidate(start: Popularity | None, split: Split) -> None:
+    """With budgets in bytes too, whose plans keep more numbers than are sure to fit."""
+    config = ciess.MF(dim=16)
+    valid = Evaluator(split.train.matrix, split.valid.matrix)
+    budgets = [Budget.parse("60%"), Budget.parse("30%")]
+    problem = Problem(config.build(split.train), config, split.train, valid, budgets, Truncate())
+    result = dataclasses.replace(BARE, episodes=4, updates=1, start=start).search(problem)
+    for budget in budgets:
+        measured = [float(row["quality"]) for row in result.trace if row["budget"] == str(budget)]
+        assert result.best[budget][0].quality == max(*measured, problem.measure(problem.equal(budget)).quality)
 
 
 def test_equal_sizes_are_always_among_the_candidates() -> None:

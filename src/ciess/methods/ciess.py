@@ -280,7 +280,8 @@ class _Search:
         plan = self._plan(desired, budget)
         measured = self.problem.measure(plan)
         for each in (budget,) if self.settings.fill else self.problem.budgets:
-            if plan.numbers <= self.problem.numbers[each] or not self.found[each]:
+            # What fills a budget fits it, though it may keep more numbers than surely fit.
+            if self.settings.fill or plan.numbers <= self.problem.numbers[each] or not self.found[each]:
                 best = [*self.found[each], Candidate(plan, measured.quality)]
                 self.found[each] = heapq.nlargest(self.settings.finalists, best, key=lambda found: found.quality)
         user_price, item_price = self.prices[budget]

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 import tyro
 from matplotlib.figure import Figure
-from peers import Peer, coded_at_most
+from peers import Peer, Table, coded_at_most
 from reproduce import FINISHES, RECIPES, RESULTS, SHOWN, spread
 from rich.console import Console
 from scipy.stats import ttest_1samp
@@ -35,6 +35,7 @@ from ciess.finishing import Finish
 from ciess.methods.ciess import Ciess
 from ciess.methods.equal import EqualSizes
 from ciess.methods.problem import Method
+from ciess.methods.pruning import relative, root_mean_square
 from ciess.progress import ConsoleProgress, Progress
 from ciess.tables.budget import Budget
 from ciess.tables.plan import TableShape
@@ -136,14 +137,14 @@ def theirs(
     shape = _shape(bench)
     for budget in budgets:
         best: dict[str, tuple[float, Peer]] = {}
-        candidates = coded_at_most(budget.limit(shape), shape.rows, shape.dim)
+        candidates = coded_at_most(budget.limit(shape), _rows(bench.full))
         for number, peer in enumerate(candidates, 1):
             quality = float(evaluate(_coded(bench.full, peer), bench.valid).quality.mean())
             best[peer.method] = max(best.get(peer.method, (-1.0, peer)), (quality, peer), key=lambda found: found[0])
             progress(f"peers, {budget}", number, len(candidates), peer.name)
         for method, (_, peer) in best.items():
             found = evaluate(_coded(bench.full_on_all, peer), test)
-            yield budget, _row(method, peer.name, budget, peer.stored_bytes(shape.rows), found), found
+            yield budget, _row(method, peer.name, budget, peer.stored_bytes(_rows(bench.full_on_all)), found), found
 
 
 def _can(bench: Bench, budget: Budget) -> bool:
@@ -159,14 +160,18 @@ def _shape(bench: Bench) -> TableShape:
     return TableShape(len(users), len(items), users.shape[1])
 
 
+def _rows(full: Backbone) -> Table:
+    return relative(full.user_table, full.item_table).float().numpy()
+
+
 @torch.no_grad()
 def _coded(full: Backbone, peer: Peer) -> Backbone:
     """The full model with the rows of both tables as they come back; one codebook serves both."""
-    rows = peer.coded(torch.cat([full.user_table, full.item_table]).numpy())
+    rows = peer.coded(_rows(full))
     # Buffers, such as a graph, are shared: only the tables differ.
     model = copy.deepcopy(full, {id(buffer): buffer for buffer in full.buffers()})
     for table, part in zip((model.user_table, model.item_table), np.split(rows, [len(full.user_table)]), strict=True):
-        table.copy_(torch.from_numpy(part))
+        table.copy_(torch.from_numpy(part) * root_mean_square(table))
     return model
 
 

@@ -33,12 +33,28 @@ def test_magnitude_cuts_rows_where_little_energy_is_left(split: Split) -> None:
         model.user_table[:] = 0.01
         model.user_table[:, 0] = 1.0
         model.item_table[:] = 1.0
-    assert tail_energy(model)[0, 0] == pytest.approx(1 + 7e-4)
+    # Mean squares are 1 / 8 of the sum for the users, 1 for the items: either table has 8 of energy a row.
+    assert tail_energy(model)[[0, -1], 0].tolist() == pytest.approx([8, 8])
+    assert tail_energy(model)[[0, -1], 7].tolist() == pytest.approx([8e-4 / (1 + 7e-4), 1])
     valid = Evaluator(split.train.matrix, split.valid.matrix)
     problem = Problem(model, config, split.train, valid, [Budget.parse("50%")], Truncate())
     [[found]] = Magnitude(least=(0.0,)).search(problem).best.values()
     assert np.all(found.plan.user_sizes == 1)
     assert found.plan.item_sizes.mean() > 7
+
+
+def test_the_scale_between_the_tables_decides_nothing(split: Split) -> None:
+    """Users eight times as large and items an eighth score the same."""
+    config, valid = ciess.MF(dim=8), Evaluator(split.train.matrix, split.valid.matrix)
+    plans = []
+    for scale in (1.0, 8.0):
+        model = config.build(split.train)
+        with torch.no_grad():
+            model.user_table *= scale
+            model.item_table /= scale
+        problem = Problem(model, config, split.train, valid, [Budget.parse("50%")], Truncate())
+        plans.append([each.plan for found in Magnitude().search(problem).best.values() for each in found])
+    assert plans[0] == plans[1]
 
 
 def test_shares_that_are_none_are_refused() -> None:

@@ -11,6 +11,7 @@ from ciess.backbones.base import Backbone
 from ciess.backbones.mf import MF
 from ciess.losses import BPR
 from ciess.methods.problem import Problem
+from ciess.methods.pruning import root_mean_square
 from ciess.training import Descent
 
 Start = Literal["new", "full"]
@@ -65,11 +66,6 @@ class Learner:
     def learn(self, step: int, loss: Tensor) -> None:
         """Take a step, counted from 1, down the loss."""
         self._descent(step, loss)
-
-
-def root_mean_square(table: Tensor) -> float:
-    """Of all numbers of a table."""
-    return float(table.detach().square().mean().sqrt())
 
 
 def _copied(model: Backbone) -> Backbone:

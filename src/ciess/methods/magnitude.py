@@ -6,13 +6,12 @@ In the form of prefixes: each row is cut where the energy of what is cut off fal
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from ciess.backbones.base import Backbone
 from ciess.errors import InputError
 from ciess.methods.problem import Candidate, Problem, SearchResult
-from ciess.methods.pruning import most_important
+from ciess.methods.pruning import most_important, relative
 
 
 @dataclass(frozen=True)
@@ -20,8 +19,8 @@ class Magnitude:
     """Each row is cut where the energy of its tail, the sum of squares of what is cut off, falls below a threshold.
 
     One threshold serves all rows of both tables; it is whatever fills the budget. Departures: rows' dimensions are in
-    order of importance, so a prefix takes the place of the largest numbers, whose places would have to be stored; and
-    what is kept is trained by the common finish.
+    order of importance, so a prefix takes the place of the largest numbers, whose places would have to be stored;
+    numbers count in root mean squares of their table; and what is kept is trained by the common finish.
 
     Attributes:
         least: numbers that every row keeps, as shares of equal sizes; each is tried, and the best on validation comes
@@ -51,8 +50,7 @@ class Magnitude:
         return result
 
 
-@torch.no_grad()
 def tail_energy(model: Backbone) -> Tensor:
-    """(n_users + n_items, dim) the sum of squares of each number of a row and all after it."""
-    squares = torch.cat([model.user_table, model.item_table]).double().square().cpu()
+    """(n_users + n_items, dim) the sum of squares of each number of a row and all after it, see `relative`."""
+    squares = relative(model.user_table, model.item_table).square().cpu()
     return squares.flip(1).cumsum(1).flip(1)

@@ -9,9 +9,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from ciess.methods.joint import Learner, Start, root_mean_square
+from ciess.methods.joint import Learner, Start
 from ciess.methods.problem import Candidate, Problem, SearchResult
-from ciess.methods.pruning import most_important
+from ciess.methods.pruning import most_important, root_mean_square
 from ciess.tables.budget import Budget
 
 
@@ -107,9 +107,9 @@ class _Thresholds:
 
     @torch.no_grad()
     def margins(self) -> Tensor:
-        """(n_users + n_items, dim) by how much numbers exceed their thresholds."""
+        """(n_users + n_items, dim) by how much numbers exceed their thresholds, in the scale of their table."""
         sides = zip(self._tables, self._raw, self._scales, strict=True)
-        return torch.cat([table.abs() - scale * raw.sigmoid() for table, raw, scale in sides])
+        return torch.cat([table.abs() / scale - raw.sigmoid() for table, raw, scale in sides])
 
 
 def soft_threshold(numbers: Tensor, raw: Tensor, scale: float = 1.0) -> Tensor:

@@ -7,6 +7,9 @@ from ciess.methods.problem import Problem
 from ciess.tables.budget import Budget
 from ciess.tables.plan import SizePlan
 
+_SMALLEST = 1e-30
+"""Keeps a table of zeros from being divided by zero."""
+
 
 def most_important(problem: Problem, importance: Tensor, budget: Budget, least: int = 1) -> SizePlan:
     """The plan whose rows are as long as the most important numbers that fill the budget are many.
@@ -28,3 +31,19 @@ def most_important(problem: Problem, importance: Tensor, budget: Budget, least: 
         return SizePlan.from_sizes(sizes.numpy(), problem.shape, problem.precision[budget])
 
     return problem.filled(kept, budget)
+
+
+@torch.no_grad()
+def relative(users: Tensor, items: Tensor) -> Tensor:
+    """(n_users + n_items, dim) the numbers of both tables, each over its table's root mean square.
+
+    Where scores are inner products, nothing says how large one table is against the other: doubling all users and
+    halving all items changes no score, but would give every number to the users.
+    """
+    tables = [table.detach().double() for table in (users, items)]
+    return torch.cat([table / max(root_mean_square(table), _SMALLEST) for table in tables])
+
+
+def root_mean_square(table: Tensor) -> float:
+    """Of all numbers of a table."""
+    return float(table.detach().square().mean().sqrt())

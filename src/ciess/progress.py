@@ -7,7 +7,16 @@ from types import TracebackType
 from typing import Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.progress import Progress as Bars
 
 
@@ -52,6 +61,14 @@ class LoggingProgress(LineProgress):
         super().__init__((logger or logging.getLogger("ciess")).info, seconds_between_lines)
 
 
+class _Rate(ProgressColumn):
+    """Steps a second."""
+
+    def render(self, task: Task) -> str:
+        """See `ProgressColumn`."""
+        return "" if task.speed is None else f"{task.speed:.3g}/s"
+
+
 class ConsoleProgress:
     """One live line for the phase at work, with time left; plain lines where there is no terminal.
 
@@ -65,6 +82,7 @@ class ConsoleProgress:
             TextColumn("{task.description:<24}"),
             BarColumn(bar_width=20),
             MofNCompleteColumn(),
+            _Rate(),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),

@@ -38,7 +38,8 @@ def main(args: Sequence[str] | None = None) -> None:
         config=(tyro.conf.DisallowNone, tyro.conf.FlagCreatePairsOff, tyro.conf.PositionalMetavarFromFieldName),
     )
     try:
-        command.run(Console())
+        as_json, quiet = getattr(command, "json", False), getattr(command, "quiet", False)
+        command.run(Console(stderr=as_json, quiet=quiet))
     except InputError as error:
         print(f"ciess: {error}", file=sys.stderr)
         sys.exit(2)

@@ -53,10 +53,13 @@ class Compare(Shared):
                 progress=progress,
             )
         comparison = replace(comparison, settings={"command": command_line(self), **comparison.settings})
+        paths = comparison.save(self.out)
+        if self.json:
+            print((self.out / "comparison.json").read_text(), end="")
         console.print(_table(comparison))
         for failed in comparison.failures:
             console.print(f"{failed.method}, seed {failed.seed}: {failed.error}", markup=False, soft_wrap=True)
-        for path in comparison.save(self.out):
+        for path in paths:
             console.print(f"wrote {path}", highlight=False, soft_wrap=True)
 
 

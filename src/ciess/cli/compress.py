@@ -5,12 +5,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ciess.cli.options import Columns, PrecisionName
+from ciess.cli.options import Columns, Output, PrecisionName
 from ciess.cli.results import show
 
 
 @dataclass(frozen=True)
-class Compress:
+class Compress(Output):
     """Make tables small that you have trained elsewhere."""
 
     users: Path

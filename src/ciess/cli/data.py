@@ -1,7 +1,8 @@
 """`ciess data`: the catalogue, and what interactions look like."""
 
+import json
 import sys
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,7 +10,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from ciess.cli.options import Columns
+from ciess.cli.options import Columns, Output
 from ciess.errors import InputError
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ class Fetch:
 
 
 @dataclass(frozen=True)
-class Describe:
+class Describe(Output):
     """Count users, items and interactions, tell how unequal they are, and what sizes could gain."""
 
     data: tyro.conf.Positional[Path]
@@ -82,6 +83,9 @@ class Describe:
         from ciess.data.describe import describe
 
         found = describe(self.columns.read(self.data, self.min_rating, self.k_core))
+        if self.json:
+            print(json.dumps(asdict(found), indent=1))
+            return
         console.print(f"{found.interactions:,} interactions, {found.density:.3%} of all pairs", highlight=False)
         table = Table(box=None, padding=(0, 2, 0, 0))
         for heading in ("", "count", "mean", "median", "most", "Gini", "top 1 %", "top 10 %"):

@@ -41,8 +41,18 @@ class Columns:
         return interactions.k_core(k_core) if k_core > 1 else interactions
 
 
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """How much a command prints."""
+
+    quiet: bool = False
+    """Print nothing but errors."""
+    json: bool = False
+    """Print the result as one JSON document; progress goes to the error output."""
+
+
 @dataclass(frozen=True)
-class Shared:
+class Shared(Output):
     """What `search` and `compare` are both told: data, recommender, budgets."""
 
     data: tyro.conf.Positional[Path | None] = None
@@ -118,6 +128,9 @@ def _arguments(settings: Any, within: str = "") -> Iterator[str]:
     defaults = {field.name: field.default for field in dataclasses.fields(settings)}
     for name in [*positional, *(each for each in told if each not in positional)]:
         value = told[name]
+        if name in ("quiet", "json"):
+            # How it is told is no part of the result.
+            continue
         if dataclasses.is_dataclass(value):
             yield from _arguments(value, f"{within}{name}.")
         elif value != defaults[name]:

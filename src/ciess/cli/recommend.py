@@ -1,5 +1,6 @@
 """`ciess recommend`."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -7,9 +8,11 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 
+from ciess.cli.options import Output
+
 
 @dataclass(frozen=True)
-class Recommend:
+class Recommend(Output):
     """Recommend items to users with a saved model."""
 
     model: tyro.conf.Positional[Path]
@@ -27,6 +30,10 @@ class Recommend:
 
         model = load(self.model)
         items, scores = model.recommend(list(self.users), self.k, exclude_seen=not self.include_seen)
+        if self.json:
+            ranked = zip(self.users, items.tolist(), scores.tolist(), strict=True)
+            print(json.dumps([{"user": user, "items": row, "scores": values} for user, row, values in ranked]))
+            return
         for user, known, row, values in zip(self.users, model.known(list(self.users)), items, scores, strict=True):
             found = [f"{item} ({score:.3f})" if known else str(item) for item, score in zip(row, values, strict=True)]
             told = ", ".join(entry for entry, item in zip(found, row, strict=True) if item is not None)

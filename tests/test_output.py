@@ -7,7 +7,7 @@ from ciess.cli import main
 from ciess.cli.options import command_line
 from ciess.cli.search import Search
 
-SEARCH = ["search", "--backbone", "mf", "--dim", "8", "--budgets", "60%", "--episodes", "1", "--l2", "0.01"]
+SEARCH = ["search", "--backbone", "als", "--dim", "8", "--budgets", "60%", "--episodes", "1"]
 
 
 @pytest.fixture
@@ -27,15 +27,21 @@ def test_json_is_one_document_and_quiet_is_silent(
     assert told == json.loads((out / "result.json").read_text())
     assert "--json" not in told["settings"]["command"], "how it was printed is no part of the result"
     assert "Measured on test" in printed.err
-    main(["recommend", str(out / "budget-60"), "--users", "3", "--json", "-k", "2"])
-    [ranked] = json.loads(capsys.readouterr().out)
-    assert ranked["user"] == "3"
-    assert len(ranked["items"]) == len(ranked["scores"]) == 2
     main(["data", "describe", data, "--json"])
     assert json.loads(capsys.readouterr().out)["users"]["count"] == 30
     main([*SEARCH, data, "--out", str(out), "--quiet"])
     printed = capsys.readouterr()
     assert printed.out == printed.err == ""
+
+
+def test_recommendations_are_valid_json(data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main([*SEARCH, data, "--out", str(tmp_path / "out"), "--quiet"])
+    main(["recommend", str(tmp_path / "out" / "budget-60"), "--users", "3", "no-one", "--json", "-k", "18"])
+    known, unknown = json.loads(capsys.readouterr().out, parse_constant=lambda name: pytest.fail(f"{name} in JSON"))
+    assert (known["user"], known["known"]) == ("3", True)
+    # Of 20 items the model has seen 4 in train and 2 in validation.
+    assert len(known["items"]) == len(known["scores"]) == 14
+    assert (unknown["user"], unknown["known"], len(unknown["items"]), unknown["scores"]) == ("no-one", False, 18, [])
 
 
 def test_a_command_is_spelled_without_how_it_prints() -> None:

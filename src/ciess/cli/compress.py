@@ -5,12 +5,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ciess.cli.options import Columns, Output, PrecisionName
+from ciess.cli.options import Columns, PrecisionName, Printed
 from ciess.cli.results import show
 
 
 @dataclass(frozen=True)
-class Compress(Output):
+class Compress(Printed):
     """Make tables small that you have trained elsewhere."""
 
     users: Path

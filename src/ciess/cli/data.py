@@ -10,7 +10,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from ciess.cli.options import Columns, Output
+from ciess.cli.options import AsJson, Columns
 from ciess.errors import InputError
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class Fetch:
 
 
 @dataclass(frozen=True)
-class Describe(Output):
+class Describe(AsJson):
     """Count users, items and interactions, tell how unequal they are, and what sizes could gain."""
 
     data: tyro.conf.Positional[Path]

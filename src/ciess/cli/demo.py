@@ -5,12 +5,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ciess.cli.options import Output
+from ciess.cli.options import Printed
 from ciess.cli.results import search_and_show
 
 
 @dataclass(frozen=True)
-class Demo(Output):
+class Demo(Printed):
     """The whole way on an embedded data set: search, table, saved model, recommendations."""
 
     out: Path = Path("runs/demo")

@@ -7,16 +7,15 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
+from ciess.cli.options import AsJson
+
 
 @dataclass(frozen=True)
-class Doctor:
+class Doctor(AsJson):
     """Check this installation: versions, threads, devices, extras, memory, and a search on tiny data.
 
     Ends with exit code 1 if the search fails.
     """
-
-    json: bool = False
-    """Print one JSON document."""
 
     def run(self, console: Console) -> None:
         """Print what was found."""

@@ -10,7 +10,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from ciess.cli.options import Columns
+from ciess.cli.options import AsJson, Columns
 from ciess.errors import InputError
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class EstimateCommand:
+class EstimateCommand(AsJson):
     """Tell what a search would take, before anything is trained: bytes, memory and time.
 
     Bytes of tables are exact. Memory is within a factor of two. Time is rough: a few steps are timed on small random
@@ -41,8 +41,6 @@ class EstimateCommand:
     """Limits on the bytes of both tables, such as 5% 32MB 6.4dims."""
     no_time: bool = False
     """Leave out time: the answer comes at once."""
-    json: bool = False
-    """Print one JSON document."""
     columns: Columns = field(default_factory=Columns)
 
     def run(self, console: Console) -> None:

@@ -42,17 +42,23 @@ class Columns:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Output:
-    """How much a command prints."""
+class AsJson:
+    """What programs that call a command need."""
+
+    json: bool = False
+    """Print one JSON document, and all else to the error output."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Printed(AsJson):
+    """What is printed by a command that writes files."""
 
     quiet: bool = False
     """Print nothing but errors."""
-    json: bool = False
-    """Print the result as one JSON document; progress goes to the error output."""
 
 
 @dataclass(frozen=True)
-class Shared(Output):
+class Shared(Printed):
     """What `search` and `compare` are both told: data, recommender, budgets."""
 
     data: tyro.conf.Positional[Path | None] = None
@@ -116,21 +122,23 @@ class Shared(Output):
 
 
 def command_line(command: Any) -> str:
-    """What one types to run a command again, such as `ciess search ratings.csv --seed 1`; defaults are left out."""
+    """What one types to run a command again, such as `ciess search ratings.csv --seed 1`.
+
+    Defaults are left out, and how the result is printed.
+    """
     return shlex.join(["ciess", type(command).__name__.lower(), *_arguments(command)])
 
 
 def _arguments(settings: Any, within: str = "") -> Iterator[str]:
     hints = get_type_hints(type(settings), include_extras=True)
-    told = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
+    printed = {field.name for field in dataclasses.fields(Printed)}
+    fields = [field for field in dataclasses.fields(settings) if field.name not in printed]
+    told = {field.name: getattr(settings, field.name) for field in fields}
     # Positional ones come first: an option of several values would swallow them.
     positional = [name for name in told if tyro.conf.Positional in getattr(hints[name], "__metadata__", ())]
-    defaults = {field.name: field.default for field in dataclasses.fields(settings)}
+    defaults = {field.name: field.default for field in fields}
     for name in [*positional, *(each for each in told if each not in positional)]:
         value = told[name]
-        if name in ("quiet", "json"):
-            # How it is told is no part of the result.
-            continue
         if dataclasses.is_dataclass(value):
             yield from _arguments(value, f"{within}{name}.")
         elif value != defaults[name]:

@@ -3,16 +3,16 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 from rich.console import Console
 
-from ciess.cli.options import Output
+from ciess.cli.options import AsJson
 
 
 @dataclass(frozen=True)
-class Recommend(Output):
+class Recommend(AsJson):
     """Recommend items to users with a saved model."""
 
     model: tyro.conf.Positional[Path]
@@ -30,12 +30,29 @@ class Recommend(Output):
 
         model = load(self.model)
         items, scores = model.recommend(list(self.users), self.k, exclude_seen=not self.include_seen)
+        rankings = [
+            {
+                "user": user,
+                "known": known,
+                "items": [item for item in row if item is not None],
+                # Users that are not known have no scores, and JSON no NaN.
+                "scores": [score for item, score in zip(row, values, strict=True) if known and item is not None],
+            }
+            for user, known, row, values in zip(
+                self.users, model.known(self.users).tolist(), items.tolist(), scores.tolist(), strict=True
+            )
+        ]
         if self.json:
-            ranked = zip(self.users, items.tolist(), scores.tolist(), strict=True)
-            print(json.dumps([{"user": user, "items": row, "scores": values} for user, row, values in ranked]))
+            print(json.dumps(rankings, indent=1))
             return
-        for user, known, row, values in zip(self.users, model.known(list(self.users)), items, scores, strict=True):
-            found = [f"{item} ({score:.3f})" if known else str(item) for item, score in zip(row, values, strict=True)]
-            told = ", ".join(entry for entry, item in zip(found, row, strict=True) if item is not None)
-            note = "" if known else " (unknown user: popular items)"
-            console.print(f"{user}{note}: {told}", highlight=False, soft_wrap=True, markup=False)
+        for ranking in rankings:
+            _show(ranking, console)
+
+
+def _show(ranking: dict[str, Any], console: Console) -> None:
+    told = ranking["items"]
+    if ranking["known"]:
+        told = [f"{item} ({score:.3f})" for item, score in zip(told, ranking["scores"], strict=True)]
+    note = "" if ranking["known"] else " (unknown user: popular items)"
+    line = f"{ranking['user']}{note}: {', '.join(map(str, told))}"
+    console.print(line, highlight=False, soft_wrap=True, markup=False)

@@ -1,6 +1,5 @@
 """The one fit loop: steps of Adam down a loss, or of a solver; early stopping on validation."""
 
-import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from ciess.backbones.base import Backbone, Solver, Training
 from ciess.evaluation import Evaluator
 from ciess.losses import Loss
 from ciess.progress import Progress, silent
-from ciess.tables.mask import prefix_mask
+from ciess.tables.mask import prefix_mask, random_prefix_mask
 from ciess.tables.packed import rounded, row_scales
 from ciess.tables.plan import SizePlan
 from ciess.tables.precision import Precision
@@ -130,7 +129,7 @@ def _descent(
     def advance(step: int) -> None:
         users, items = tables.seen(step)
         if training.nested and step % 2:
-            vectors = backbone.represent(*(table * _random_prefixes(table, generator) for table in (users, items)))
+            vectors = backbone.represent(*(table * random_prefix_mask(table, generator) for table in (users, items)))
         else:
             vectors = backbone.represent(users, items)
         descent(step, loss(vectors, users, items))
@@ -154,14 +153,6 @@ def _sweeps(solver: Solver, tables: "_Tables") -> Callable[[int], None]:
         tables.items.copy_(items)
 
     return advance
-
-
-def _random_prefixes(table: Tensor, generator: torch.Generator) -> Tensor:
-    """A mask that cuts every row to a size drawn log-uniformly from 1..width."""
-    rows, width = table.shape
-    drawn = torch.exp(torch.rand(rows, generator=generator) * math.log(width + 1)).int()
-    # Rounding can lift the largest draw to width + 1.
-    return prefix_mask(drawn.clamp(max=width), width, table.device)
 
 
 class _Tables:

@@ -14,6 +14,7 @@ from ciess.fidelity import Truncate
 from ciess.methods.bet import BET
 from ciess.methods.cross_entropy import CrossEntropy
 from ciess.methods.magnitude import Magnitude
+from ciess.methods.optembed import OptEmbed
 from ciess.methods.pep import PEP
 from ciess.methods.problem import Method, Problem, SearchResult
 from ciess.tables.budget import Budget
@@ -32,6 +33,8 @@ METHODS: dict[str, Method] = {
     "bet": BET(rounds=2, candidates=6),
     "magnitude": Magnitude(),
     "pep": PEP(steps=20),
+    "optembed": OptEmbed(steps=20, generations=2, mutations=4, crossovers=4),
+    "optembed-published": OptEmbed(steps=20, generations=2, mutations=4, crossovers=4, aimed=False),
 }
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ciess.methods.joint import Learner, Start
-from ciess.methods.problem import Candidate, Problem, SearchResult
+from ciess.methods.problem import Problem, SearchResult
 from ciess.methods.pruning import most_important, root_mean_square
 from ciess.tables.budget import Budget
 
@@ -54,11 +54,8 @@ class PEP:
     def search(self, problem: Problem) -> SearchResult:
         """Train once; measure the plan of each budget."""
         result = SearchResult(best={})
-        for budget, margins in self._margins(problem, result.trace).items():
-            plan = most_important(problem, margins, budget)
-            quality = problem.measure(plan).quality
-            result.best[budget] = [Candidate(plan, quality)]
-            result.trace.append({"kind": "plan", "budget": str(budget), "quality": quality})
+        margins = self._margins(problem, result.trace)
+        result.measure(problem, {budget: most_important(problem, each, budget) for budget, each in margins.items()})
         return result
 
     def _margins(self, problem: Problem, trace: list[dict[str, float | str]]) -> dict[Budget, Tensor]:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ciess.backbones.base import Backbone, BackboneConfig
 from ciess.data import Interactions
-from ciess.evaluation import Evaluator, evaluate
+from ciess.evaluation import Evaluator
 from ciess.fidelity import Fidelity
 from ciess.progress import Progress, silent
 from ciess.tables.budget import Budget, project
@@ -56,6 +56,19 @@ class SearchResult:
 
     best: dict[Budget, list[Candidate]]
     trace: list[dict[str, float | str]] = field(default_factory=list)
+
+    def measure(self, problem: "Problem", plans: Mapping[Budget, SizePlan]) -> None:
+        """Measure one plan for each budget, the only candidate for it."""
+        for budget, plan in plans.items():
+            quality = problem.measure(plan).quality
+            self.best[budget] = [Candidate(plan, quality)]
+            self.trace.append({"kind": "plan", "budget": str(budget), "quality": quality})
+
+    def measure_scaled(self, problem: "Problem", plan: SizePlan) -> None:
+        """Measure the plan of a method that cannot be told a budget, as published, and scaled onto each budget."""
+        quality = problem.measure(plan).quality
+        self.trace.append({"kind": "published", "sparsity": plan.sparsity, "quality": quality})
+        self.measure(problem, {budget: problem.project(plan.sizes, budget) for budget in problem.budgets})
 
 
 class Method(Protocol):
@@ -137,9 +150,10 @@ class Problem:
         """What users have on validation: for searches that learn from it themselves."""
         return Interactions(self._valid.truth, self.train.user_ids, self.train.item_ids)
 
-    def quality(self, model: Backbone) -> float:
-        """Mean quality on validation of a model that a search trained itself."""
-        return float(evaluate(model, self._valid).quality.mean())
+    def quality(self, model: Backbone, user_table: Tensor | None = None, item_table: Tensor | None = None) -> float:
+        """Mean quality on validation of a model that a search trained itself, or of that with other tables."""
+        vectors = model.vectors(user_table, item_table)
+        return float(self._valid(lambda users: model.score_all(vectors, users)).quality.mean())
 
     def equal(self, budget: Budget) -> SizePlan:
         """The largest equal sizes that fit the budget."""
@@ -149,7 +163,7 @@ class Problem:
 
         return self.filled(sized, budget)
 
-    def project(self, desired: Tensor | NDArray[np.float64], budget: Budget) -> SizePlan:
+    def project(self, desired: Tensor | NDArray[np.floating | np.integer], budget: Budget) -> SizePlan:
         """Scale desired sizes, (n_users + n_items,), to a plan that fills the budget and never exceeds it."""
 
         def scaled(numbers: int) -> SizePlan:

@@ -1,5 +1,6 @@
 """Masks that cut rows to prefixes."""
 
+import math
 from typing import Any
 
 import torch
@@ -11,3 +12,11 @@ def prefix_mask(sizes: NDArray[Any] | Tensor, width: int, device: torch.device |
     """(n, width) float mask: 1 in the first `sizes[n]` columns of row n, 0 after."""
     kept = torch.as_tensor(sizes, device=device)[:, None]
     return (torch.arange(width, device=device) < kept).float()
+
+
+def random_prefix_mask(table: Tensor, generator: torch.Generator) -> Tensor:
+    """(n, width) mask that cuts every row of a table to a size drawn log-uniformly from 1..width."""
+    rows, width = table.shape
+    drawn = torch.exp(torch.rand(rows, generator=generator) * math.log(width + 1)).int()
+    # Rounding can lift the largest draw to width + 1.
+    return prefix_mask(drawn.clamp(max=width), width, table.device)

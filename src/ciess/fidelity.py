@@ -1,7 +1,7 @@
 """How faithfully a search measures a plan: from a mere cut of the full model to a training of its own."""
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from ciess.backbones.base import Backbone, BackboneConfig, Training
 from ciess.data import Interactions
@@ -13,6 +13,9 @@ from ciess.training import fit
 
 class Fidelity(Protocol):
     """Makes the small model that a plan is measured by."""
+
+    trains: ClassVar[bool]
+    """Whether each plan gets a whole training of its own, and is counted as one."""
 
     def model(self, full: Backbone, config: BackboneConfig, plan: SizePlan, train: Interactions, seed: int) -> Backbone:
         """A model with the plan's sizes.
@@ -33,6 +36,8 @@ class Truncate:
     Attributes:
         refit_steps: steps of the least-squares refit after the cut.
     """
+
+    trains: ClassVar[bool] = False
 
     refit_steps: int = 0
 
@@ -57,6 +62,8 @@ class FineTune:
         recipe: as a plan is finished, only shorter.
     """
 
+    trains: ClassVar[bool] = False
+
     recipe: Finish = field(default_factory=_short)
 
     def model(self, full: Backbone, config: BackboneConfig, plan: SizePlan, train: Interactions, seed: int) -> Backbone:
@@ -71,6 +78,8 @@ class Scratch:
     Attributes:
         steps: of training; None for all of the backbone's own recipe.
     """
+
+    trains: ClassVar[bool] = True
 
     steps: int | None = None
 

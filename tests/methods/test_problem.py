@@ -4,7 +4,7 @@ import pytest
 from ciess.backbones import backbone_named
 from ciess.data import Split
 from ciess.evaluation import Evaluator
-from ciess.fidelity import Truncate
+from ciess.fidelity import Scratch, Truncate
 from ciess.methods.problem import Problem
 from ciess.tables.mask import prefix_mask
 from ciess.tables.plan import SizePlan
@@ -32,6 +32,10 @@ def test_plans_are_measured_once_and_counted(split: Split) -> None:
     problem = Problem(model, config, split.train, valid, [], Truncate())
     for size in (2, 3, 2):
         problem.measure(SizePlan.equal(problem.shape, size))
-    assert problem.measurements == 2
+    assert (problem.measurements, problem.trainings) == (2, 0)
+    problem.measure(SizePlan.equal(problem.shape, 2), Scratch(steps=1))
+    assert (problem.measurements, problem.trainings) == (3, 1), "what trains a model is counted as a training too"
     assert problem.quality(model) == pytest.approx(problem.full.quality)
+    cut = [table * 0.5 for table in (model.user_table, model.item_table)]
+    assert problem.quality(model, *cut) == pytest.approx(problem.full.quality), "half of every score ranks the same"
     assert (problem.valid_positives.matrix != split.valid.matrix).nnz == 0

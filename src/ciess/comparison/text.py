@@ -120,8 +120,8 @@ def markdown(comparison: "Comparison") -> str:
             "same budget, corrected for all pairs.",
         ],
         "Effort": [
-            "Of a search for all budgets, a mean over seeds: models that it trained by itself, plans that it measured,",
-            "and plans that were finished for it.",
+            "Of a search for all budgets, a mean over seeds: models that it trained, by itself or to measure a plan by;",
+            "plans that it measured; and plans that were finished for it.",
         ],
         "Failures": [],
     }

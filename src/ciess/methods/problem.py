@@ -102,7 +102,8 @@ class Problem:
         numbers: for each budget, how many numbers its plans may surely keep.
         popularity: train interactions of each user, (n_users,), and of each item, (n_items,).
         measurements: how many plans were measured so far.
-        trainings: how many models a search has trained by itself so far: it counts them here.
+        trainings: how many models were trained so far: for measurements that train, and by the search itself, which
+            counts them here.
     """
 
     def __init__(
@@ -208,6 +209,7 @@ class Problem:
             small = key[1].model(self.full_model, self.config, plan, self.train, self.seed)
             self._known[key] = self._measured(small, plan)
             self.measurements += 1
+            self.trainings += key[1].trains
         return self._known[key]
 
     @torch.no_grad()

@@ -33,7 +33,16 @@ from ciess.progress import ConsoleProgress
 
 PUBLISHED = Path(__file__).with_name("published.csv")
 RESULTS = Path(__file__).with_name("results")
-PUBLISHED_NAMES = {"equal": "ES", "mixed random": "MR", "ciess": "CIESS"}
+PUBLISHED_NAMES = {
+    "equal": "ES",
+    "mixed random": "MR",
+    "mixed-random": "MR",
+    "ciess": "CIESS",
+    "pep": "PEP",
+    "esapn": "ESAPN",
+    "optembed": "OptEmbed",
+    "bet": "BET",
+}
 """Our rows' names in the published tables: Qu et al., SIGIR 2023, Table 1; Qu et al., WSDM 2024 (BET)."""
 SHOWN = ("recall@20", "ndcg@20")
 RECIPES: dict[tuple[str, str], BackboneConfig] = {("gowalla", "als"): ciess.ALS(alpha=31, regularisation=1.5)}

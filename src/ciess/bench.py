@@ -106,7 +106,7 @@ class Searched:
     Attributes:
         best: for each budget the plan that was best on validation when finished.
         trace: everything measured.
-        trainings: models that the search trained, by itself or to measure a plan by.
+        trainings: models that the search trained, by itself or to measure a plan.
         measurements: plans that it measured.
         finishes: plans that were brought to their best.
         seconds: of the search alone.

@@ -48,7 +48,8 @@ def test_evolution_reaches_a_known_optimum() -> None:
 
     told: list[tuple[int, float]] = []
     settings = OptEmbed(generations=60)
-    found = evolve(settings, quality, 6, 32, np.random.default_rng(0), lambda *each: told.append(each))
+    first = 32 ** np.random.default_rng(1).random((20, 6))
+    found = evolve(settings, quality, first, 32, np.random.default_rng(0), lambda *each: told.append(each))
     assert quality(found) > -0.05
     assert [generation for generation, _ in told] == list(range(1, 61))
     best = [each for _, each in told]

@@ -38,7 +38,7 @@ class Cell:
         seed: of split, training and search.
         rows: one for each budget.
         quality: for each budget as written, (n_users,) float32 quality of every user, NaN for those not measured.
-        trainings: models that the search trained, by itself or to measure a plan by.
+        trainings: models that the search trained, by itself or to measure a plan.
         measurements: plans that it measured.
         finishes: plans that were brought to their best.
         seconds: of the search.

@@ -120,7 +120,7 @@ def markdown(comparison: "Comparison") -> str:
             "same budget, corrected for all pairs.",
         ],
         "Effort": [
-            "Of a search for all budgets, a mean over seeds: models that it trained, by itself or to measure a plan by;",
+            "Of a search for all budgets, a mean over seeds: models that it trained, by itself or to measure a plan;",
             "plans that it measured; and plans that were finished for it.",
         ],
         "Failures": [],

@@ -42,7 +42,8 @@ class OptEmbed:
     - A mask's gradient reaches the threshold alone. In the paper it reaches the row too; here rows would grow only to
       pass.
     - Norms count in the mean norm of their side, so that a threshold means the same for every backbone.
-    - Prefixes and sizes are drawn log-uniformly: at tight budgets hardly a uniform draw is short enough.
+    - Prefixes and sizes are drawn log-uniformly: at tight budgets hardly a uniform draw is short enough. Evolution starts
+      with one size a side.
     - Retraining (Sec. 3.4) is left to the common finish, which starts from the full model.
 
     Attributes:
@@ -67,7 +68,7 @@ class OptEmbed:
     crossovers: int = 10
     mutation_rate: float = 0.1
     parents: int = 15
-    groups: int = 8
+    groups: int = 4
     aimed: bool = True
     threshold_price: float = 1e-3
     threshold_rate: float = 0.1
@@ -120,36 +121,39 @@ class OptEmbed:
             problem.progress("optembed", done, total, f"{aim} best {quality:.4f}".lstrip())
 
         rng = np.random.default_rng([self.seed, number])
-        sizes = evolve(
-            self, lambda sizes: supernet.quality(plan_of(sizes)), 2 * self.groups, problem.shape.dim, rng, told
+        first = problem.shape.dim ** rng.random((self.mutations + self.crossovers, 2))
+        return plan_of(
+            evolve(
+                self,
+                lambda sizes: supernet.quality(plan_of(sizes)),
+                first.repeat(self.groups, axis=1),
+                problem.shape.dim,
+                rng,
+                told,
+            )
         )
-        return plan_of(sizes)
 
 
 def evolve(
     settings: OptEmbed,
     quality: Callable[[Sizes], float],
-    genes: int,
+    first: Sizes,
     dim: int,
     rng: np.random.Generator,
     told: Callable[[int, float], None],
 ) -> Sizes:
-    """The best (genes,) numbers in 1..dim that evolution finds (Lyu et al., Sec. 3.3).
+    """The best numbers in 1..dim that evolution finds (Lyu et al., Sec. 3.3).
 
     Args:
         settings: of evolution.
         quality: of numbers: to be large.
-        genes: how many numbers there are.
+        first: (n, genes) the numbers of the first generation.
         dim: the largest number.
         rng: draws.
         told: the generation, from 1, and the best quality so far.
     """
-
-    def drawn(count: int) -> Sizes:
-        return np.asarray(dim ** rng.random((count, genes)))
-
-    pool, qualities = np.empty((0, genes)), np.empty(0)
-    children = drawn(settings.mutations + settings.crossovers)
+    genes = first.shape[1]
+    pool, qualities, children = np.empty((0, genes)), np.empty(0), first
     for generation in range(1, settings.generations + 1):
         pool = np.concatenate([pool, children])
         qualities = np.concatenate([qualities, [quality(child) for child in children]])
@@ -160,7 +164,8 @@ def evolve(
         anew = rng.random(mutated.shape) < settings.mutation_rate
         mothers, fathers = pool[rng.integers(len(pool), size=(2, settings.crossovers))]
         early = np.arange(genes) < rng.integers(1, genes, size=(settings.crossovers, 1))
-        children = np.concatenate([np.where(anew, drawn(len(mutated)), mutated), np.where(early, mothers, fathers)])
+        drawn = dim ** rng.random(mutated.shape)
+        children = np.concatenate([np.where(anew, drawn, mutated), np.where(early, mothers, fathers)])
     return np.asarray(pool[0])
 
 

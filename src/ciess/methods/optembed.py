@@ -42,8 +42,8 @@ class OptEmbed:
     - A mask's gradient reaches the threshold alone. In the paper it reaches the row too; here rows would grow only to
       pass.
     - Norms count in the mean norm of their side, so that a threshold means the same for every backbone.
-    - Prefixes and sizes are drawn log-uniformly: at tight budgets hardly a uniform draw is short enough. Evolution starts
-      with one size a side.
+    - Prefixes and sizes are drawn log-uniformly: at tight budgets hardly a uniform draw is short enough.
+    - Evolution starts with one size a side: sizes of its own for each group seldom come as close to the best by chance.
     - Retraining (Sec. 3.4) is left to the common finish, which starts from the full model.
 
     Attributes:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ciess.evaluation import Evaluation
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class CompressedModel:
     """A small recommender. Made by `ciess.search` or `CompressedModel.pack`, read by `ciess.load`.
 
@@ -97,6 +97,10 @@ class CompressedModel:
             {name: weights.detach().cpu().numpy().copy() for name, weights in backbone.network.items()},
             config,
         )
+
+    def __repr__(self) -> str:
+        rows = f"{len(self.users):,} users, {len(self.items):,} items"
+        return f"CompressedModel({self.settings['name']}, {rows}, {self.table_bytes:,} bytes of {self.users.precision})"
 
     @property
     def plan(self) -> SizePlan:

@@ -79,7 +79,7 @@ class Row:
         )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Outcome:
     """What a search gives back.
 
@@ -109,6 +109,10 @@ class Outcome:
     def row(self, method: str, budget: str = "") -> Row:
         """The line of a method and a budget as written, such as `row("equal", "5%")`."""
         return next(row for row in self.rows if (row.method, row.budget) == (method, budget))
+
+    def __repr__(self) -> str:
+        kept = (self.row(self.method, str(budget)) for budget in self.plans)
+        return f"Outcome({', '.join(f'{row.kept:.1%} of the quality kept in {row.budget}' for row in kept)})"
 
     def table(self) -> pl.DataFrame:
         """The result table as a frame: a line for each row, its metrics as columns."""

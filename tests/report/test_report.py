@@ -177,6 +177,10 @@ def test_a_table_for_programs_and_one_for_notebooks(outcome: Outcome) -> None:
     assert summary(outcome).title in shown
     assert "<table>" in shown
     assert "<svg" not in shown
+    kept = outcome.row("ciess", "20%").kept
+    assert repr(outcome).endswith(f", {kept:.1%} of the quality kept in 20%)")
+    assert len(repr(outcome)) < 100
+    assert repr(next(iter(outcome.models.values()))).startswith("CompressedModel(mf, 150 users, 100 items, ")
 
 
 def test_reports_are_made_of_parts_that_other_comparisons_can_use() -> None:

@@ -6,9 +6,21 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
+import ciess
+
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
+@pytest.fixture
+def _own_kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel is this Python's, not one of the user's, and imports the package that is tested here."""
+    monkeypatch.delenv("JUPYTER_PATH", raising=False)
+    for name in ("JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR"):
+        monkeypatch.setenv(name, str(tmp_path / name.lower()))
+    monkeypatch.setenv("PYTHONPATH", str(Path(ciess.__file__).parents[1]))
+
+
+@pytest.mark.usefixtures("_own_kernel")
 @pytest.mark.parametrize("name", sorted(path.name for path in EXAMPLES.glob("*.ipynb")))
 def test_notebooks_run(name: str, tmp_path: Path) -> None:
     notebook = nbformat.read(EXAMPLES / name, as_version=4)

@@ -68,7 +68,7 @@ class OptEmbed:
     crossovers: int = 10
     mutation_rate: float = 0.1
     parents: int = 15
-    groups: int = 4
+    groups: int = 8
     aimed: bool = True
     threshold_price: float = 1e-3
     threshold_rate: float = 0.1

@@ -53,10 +53,15 @@ def bpr_loss(
 ) -> Tensor:
     """Mean softplus(negative − positive score) + l2/2 · mean squared norm of a triplet's three rows."""
     users, positives, negatives = triplets
-    scores = backbone.score(vectors, users, torch.stack([positives, negatives], dim=1))
     user_norms, item_norms = user_table.square().sum(1), item_table.square().sum(1)
     norms = user_norms[users] + item_norms[positives] + item_norms[negatives]
-    return softplus(scores[:, 1] - scores[:, 0]).mean() + l2 / 2 * norms.mean()
+    return triplet_losses(backbone, vectors, triplets).mean() + l2 / 2 * norms.mean()
+
+
+def triplet_losses(backbone: Backbone, vectors: Represented, triplets: Triplets) -> Tensor:
+    """(n,) softplus(negative − positive score) of each triplet."""
+    scores = backbone.score(vectors, triplets.users, torch.stack([triplets.positives, triplets.negatives], dim=1))
+    return softplus(scores[:, 1] - scores[:, 0])
 
 
 class Distillation:

@@ -53,3 +53,14 @@ def test_what_is_known_from_elsewhere_is_no_negative(split: Split) -> None:
     train, valid = (torch.from_numpy(part.matrix.toarray()).bool() for part in (split.train, split.valid))
     assert valid[users, positives].all()
     assert not (train | valid)[users, negatives].any()
+
+
+def test_a_stream_has_every_interaction_once_in_its_order(tiny: Interactions) -> None:
+    order = np.array([5, 0, 3, 1, 4, 2])
+    batches = [*TripletSampler(tiny).stream(order, 3)]
+    pairs = [sorted(zip(batch.users.tolist(), batch.positives.tolist(), strict=True)) for batch in batches]
+    assert pairs == [[(0, 0), (2, 3)], [(0, 1), (2, 0)], [(1, 1), (2, 2)]]
+    owned = tiny.matrix.toarray()
+    for batch in batches:
+        assert (batch.users.diff() >= 0).all()
+        assert not owned[batch.users, batch.negatives].any()

@@ -13,6 +13,7 @@ from ciess.evaluation import Evaluator
 from ciess.fidelity import Truncate
 from ciess.methods.bet import BET
 from ciess.methods.cross_entropy import CrossEntropy
+from ciess.methods.esapn import ESAPN
 from ciess.methods.magnitude import Magnitude
 from ciess.methods.optembed import OptEmbed
 from ciess.methods.pep import PEP
@@ -33,6 +34,7 @@ METHODS: dict[str, Method] = {
     "bet": BET(rounds=2, candidates=6),
     "magnitude": Magnitude(),
     "pep": PEP(steps=20),
+    "esapn": ESAPN(batches=20),
     "optembed": OptEmbed(steps=20, generations=2, mutations=4, crossovers=4),
     "optembed-published": OptEmbed(steps=20, generations=2, mutations=4, crossovers=4, aimed=False),
 }

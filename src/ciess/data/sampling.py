@@ -1,5 +1,6 @@
 """Triplets for BPR: a user, one of its items, and an item it does not have."""
 
+from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -56,6 +57,7 @@ class TripletSampler:
         self._first = torch.as_tensor(interactions.matrix.indptr[:-1].astype(np.int64), device=device)
         drawn = np.flatnonzero(eligible) if by == "user" else np.flatnonzero(np.repeat(eligible, counts))
         self._drawn = torch.as_tensor(drawn, device=device)
+        self._eligible = torch.as_tensor(eligible, device=device)
         self._by = by
         self._generator = torch.Generator(device).manual_seed(seed)
 
@@ -67,9 +69,20 @@ class TripletSampler:
             # A uniform number below 1 can round up to the count itself.
             place = (self._uniform(n) * counts).long().clamp(max=counts - 1)
             drawn = self._first[drawn] + place
-        keys = self._keys[drawn]
+        return self._with_negatives(self._keys[drawn])
+
+    def stream(self, order: NDArray[np.int64], batches: int) -> Iterator[Triplets]:
+        """Every interaction once, in an order of all of them, in so many batches; a batch is in the order of its users.
+
+        Interactions of users who have every item are left out.
+        """
+        keys = self._keys[torch.as_tensor(order, device=self._keys.device)]
+        for batch in keys[self._eligible[keys // self._n_items]].tensor_split(batches):
+            yield self._with_negatives(batch.sort().values)
+
+    def _with_negatives(self, keys: Tensor) -> Triplets:
         users, positives = keys // self._n_items, keys % self._n_items
-        negatives = self._integers(self._n_items, n)
+        negatives = self._integers(self._n_items, len(keys))
         wrong = self._owned(users, negatives).nonzero().squeeze(1)
         while len(wrong):
             negatives[wrong] = self._integers(self._n_items, len(wrong))

@@ -60,7 +60,7 @@ def test_what_grows_on_trial_teaches_its_map() -> None:
 
 
 def test_rewards_are_losses_below_the_mean_of_the_latest() -> None:
-    """The first remembers 4 and 2 (not 9), the second 1; they lose 1 and 2: rewards are 2 and −1, here about their mean."""
+    """The first remembers 4 and 2 (not 9), the second 1; they lose 1 and 2: rewards are 2 and −1, about their mean."""
     rewarded = side()
     rows, once = torch.tensor([0, 1]), torch.tensor([1, 1])
     rewarded.remember(torch.tensor([0]), torch.tensor([9.0]), torch.tensor([3]))

@@ -44,7 +44,7 @@ def test_search_prints_a_table_and_saves_models(searched: tuple[Path, str]) -> N
     assert {"torch", "ciess"} <= set(settings["versions"])
     assert settings["method"]["episodes"] > 0
     command = json.loads((out / "result.json").read_text())["settings"]["command"]
-    assert command.endswith(f"--backbone mf --dim 16 --budgets 50% 40% --episodes 2 --out {out}")
+    assert command.endswith(f"--backbone mf --budgets 50% 40% --dim 16 --episodes 2 --out {out}")
 
 
 def test_recommend_prints_a_line_for_each_user(searched: tuple[Path, str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -115,6 +115,8 @@ BAD = {
     "foreign column": (["search", "DATA", "--min-rating", "3"], "holds no ratings"),
     "unknown method in a comparison": (["compare", "DATA", "--methods", "equal", "magic"], "'magic' is not a method"),
     "a seed twice": (["compare", "DATA", "--methods", "equal", "--seeds", "1", "1"], "seeds must be given, each once"),
+    "columns that name none": (["search", "DATA", "--columns", "who"], "write user=NAME item=NAME"),
+    "a column of no role": (["search", "DATA", "--columns", "price=cost"], "write user=NAME item=NAME"),
     "no model": (["recommend", "nowhere", "--users", "1"], "nowhere holds no model.json"),
 }
 
@@ -144,9 +146,9 @@ def test_import_is_light() -> None:
 @pytest.mark.parametrize(
     "typed",
     [
-        "ciess search 'my ratings.csv' --backbone mf --budgets 10% 32MB --min-rating 4.0 --columns.user who",
+        "ciess search 'my ratings.csv' --backbone mf --budgets 10% 32MB --min-rating 4.0 --columns user=who time=when",
         "ciess search --train a.csv --valid b.csv --preset paper --out there",
-        "ciess compress --users U.npy --items V.npy --interactions data.npz --budget 1%",
+        "ciess compress --users U.npy --items V.npy --interactions data.npz --budgets 1%",
         "ciess demo",
     ],
 )

@@ -50,7 +50,7 @@ def test_the_command_reads_a_matrix_file(trained: tuple[Tables, csr_array], tmp_
     save_npz(tmp_path / "seen.npz", matrix)
     files = ["--users", str(tmp_path / "U.npy"), "--items", str(tmp_path / "V.npy")]
     seen = ["--interactions", str(tmp_path / "seen.npz")]
-    main(["compress", *files, *seen, "--budget", "60%", "--precision", "int4", "--out", str(tmp_path / "out")])
+    main(["compress", *files, *seen, "--budgets", "60%", "--precision", "int4", "--out", str(tmp_path / "out")])
     model = ciess.load(tmp_path / "out" / "budget-60")
     assert model.users.precision == "int4"
     assert (len(model.users), len(model.items)) == (81, 51)

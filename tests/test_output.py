@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from ciess.cli import main
-from ciess.cli.options import command_line
+from ciess.cli.options import Printing, command_line
 from ciess.cli.search import Search
 
 SEARCH = ["search", "--backbone", "als", "--dim", "8", "--budgets", "60%", "--episodes", "1"]
@@ -45,4 +45,7 @@ def test_recommendations_are_valid_json(data: str, tmp_path: Path, capsys: pytes
 
 
 def test_a_command_is_spelled_without_how_it_prints() -> None:
-    assert command_line(Search(data=Path("a.csv"), quiet=True, json=True, seed=1)) == "ciess search a.csv --seed 1"
+    assert (
+        command_line(Search(data=Path("a.csv"), printing=Printing(quiet=True, json=True), seed=1))
+        == "ciess search a.csv --seed 1"
+    )

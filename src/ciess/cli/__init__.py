@@ -13,9 +13,14 @@ from ciess.cli.demo import Demo
 from ciess.cli.doctor import Doctor
 from ciess.cli.estimate import EstimateCommand
 from ciess.cli.export import Export
+from ciess.cli.options import Printing
 from ciess.cli.recommend import Recommend
 from ciess.cli.search import Search
 from ciess.errors import InputError
+
+_ABOUT = """Small recommenders: an embedding size for every user and item, under a memory budget.
+
+See it work with `ciess demo`, then try `ciess search YOUR_FILE`. Options: `ciess search --help`."""
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -33,13 +38,13 @@ def main(args: Sequence[str] | None = None) -> None:
             "demo": Demo,
         },
         prog="ciess",
-        description="Small recommenders: an embedding size for every user and item, under a memory budget.",
-        args=args,
+        description=_ABOUT,
+        args=(sys.argv[1:] if args is None else args) or ["--help"],
         config=(tyro.conf.DisallowNone, tyro.conf.FlagCreatePairsOff, tyro.conf.PositionalMetavarFromFieldName),
     )
     try:
-        as_json, quiet = getattr(command, "json", False), getattr(command, "quiet", False)
-        command.run(Console(stderr=as_json, quiet=quiet))
+        printing = getattr(command, "printing", Printing())
+        command.run(Console(stderr=printing.json, quiet=printing.quiet))
     except InputError as error:
         print(f"ciess: {error}", file=sys.stderr)
         sys.exit(2)

@@ -3,13 +3,13 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ciess.cli.options import Shared, command_line
+from ciess.cli.options import Folder, Shared, command_line, option
 
 if TYPE_CHECKING:
     from ciess.comparison import Comparison
@@ -22,12 +22,12 @@ _STYLES = {1: "bold", 0: "", -1: "dim"}
 class Compare(Shared):
     """Compare methods under the same conditions, and say which differences are more than chance."""
 
-    methods: tuple[str, ...] = ()
-    """Names, with settings as bet:predicted=False, or files of your own as mine.py:Mine; all methods unless given."""
-    seeds: tuple[int, ...] = (0, 1, 2)
+    methods: Annotated[tuple[str, ...], option("NAME ...")] = ()
+    """Methods, all unless given; with settings as bet:predicted=False, your own as mine.py:Mine."""
+    seeds: Annotated[tuple[int, ...], option("N ...")] = (0, 1, 2)
     """Of splits, training and searches."""
-    out: Path = Path("runs/compare")
-    """Folder for the tables, and for what is done: the same command goes on where it was stopped."""
+    out: Folder = Path("runs/compare")
+    """For report and tables; the same command goes on where it was stopped."""
 
     def run(self, console: Console) -> None:
         """Compare, save, print the tables."""
@@ -54,7 +54,7 @@ class Compare(Shared):
             )
         comparison = replace(comparison, settings={"command": command_line(self), **comparison.settings})
         paths = comparison.save(self.out)
-        if self.json:
+        if self.printing.json:
             print((self.out / "comparison.json").read_text(), end="")
         console.print(_table(comparison))
         for failed in comparison.failures:

@@ -2,32 +2,33 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 from rich.console import Console
 
-from ciess.cli.options import Columns, PrecisionName, Printed
+from ciess.cli.options import Budgets, Columns, Count, Flat, Folder, Name, PrecisionName, Printing, option
 from ciess.cli.results import show
 
 
 @dataclass(frozen=True)
-class Compress(Printed):
+class Compress:
     """Make tables small that you have trained elsewhere."""
 
-    users: Path
-    """A .npy file with a row of numbers for each user; inner products with the items' rows are scores."""
-    items: Path
-    """The same for each item."""
-    interactions: Path
-    """Interactions of the same users and items: a file as `search` reads it, or a matrix of scipy.sparse.save_npz."""
-    budget: tuple[str, ...] = ("5%",)
-    """Limits on the bytes of both tables, such as 5% 32MB 6.4dims."""
-    precision: PrecisionName = "auto"
-    """How numbers are stored; auto takes what is best for each budget."""
-    seed: int = 0
+    users: Annotated[Path, option("FILE")]
+    """A .npy file with a row of numbers for each user."""
+    items: Annotated[Path, option("FILE")]
+    """The same for each item; inner products of the rows are scores."""
+    interactions: Annotated[Path, option("FILE")]
+    """Of the same users and items, as `search` reads them, or a .npz matrix."""
+    budgets: Budgets = ("5%",)
+    precision: Name[PrecisionName] = "auto"
+    """Numbers: float32, float16, int8, int4, int4-shared or auto."""
+    seed: Count[int] = 0
     """Of everything random."""
-    out: Path = Path("runs/compress")
-    """Folder for the models and result.json."""
-    columns: Columns = field(default_factory=Columns)
+    out: Folder = Path("runs/compress")
+    """For models and report."""
+    columns: Flat[Columns] = field(default_factory=Columns)
+    printing: Flat[Printing] = field(default_factory=Printing)
 
     def run(self, console: Console) -> None:
         """Compress, save, print the table."""
@@ -36,7 +37,7 @@ class Compress(Printed):
         from ciess.progress import ConsoleProgress
         from ciess.tables.budget import Budget
 
-        budgets = [Budget.parse(budget) for budget in self.budget]
+        budgets = [Budget.parse(budget) for budget in self.budgets]
         factors = Factors(users=self.users, items=self.items)
         data = self.columns.read(self.interactions)
         with ConsoleProgress(console) as progress:

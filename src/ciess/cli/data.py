@@ -10,7 +10,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from ciess.cli.options import AsJson, Columns
+from ciess.cli.options import AsJson, Filters, Flag, Flat
 from ciess.errors import InputError
 
 if TYPE_CHECKING:
@@ -37,17 +37,13 @@ class List:
 
 @dataclass(frozen=True)
 class Fetch:
-    """Download a data set from its publisher, once.
-
-    It is checked against the publisher's checksum, or, where there is none, against that of the first download. A
-    download that was cut goes on where it stopped. Proxies are those of https_proxy and no_proxy.
-    """
+    """Download a data set from its publisher, once; what was cut goes on where it stopped."""
 
     name: tyro.conf.Positional[str]
     """A name of `ciess data list`."""
-    accept_terms: bool = False
+    accept_terms: Flag = False
     """You have read the publisher's terms, and keep them; without it you are asked."""
-    offline: bool = False
+    offline: Flag = False
     """Do not download: fail if the set is not here."""
 
     def run(self, console: Console) -> None:
@@ -67,22 +63,19 @@ class Fetch:
 
 
 @dataclass(frozen=True)
-class Describe(AsJson):
+class Describe:
     """Count users, items and interactions, tell how unequal they are, and what sizes could gain."""
 
     data: tyro.conf.Positional[Path]
-    """File or folder of interactions, or a name of `ciess data list`."""
-    min_rating: float | None = None
-    """Keep interactions rated at least this."""
-    k_core: int = 1
-    """Keep users and items with at least this many interactions."""
-    columns: Columns = field(default_factory=Columns)
+    """Interactions: a file, a folder, or a name of `ciess data list`."""
+    json: AsJson = False
+    filters: Flat[Filters] = field(default_factory=Filters)
 
     def run(self, console: Console) -> None:
         """Print a small table and the hint."""
         from ciess.data.describe import describe
 
-        found = describe(self.columns.read(self.data, self.min_rating, self.k_core))
+        found = describe(self.filters.read(self.data))
         if self.json:
             print(json.dumps(asdict(found), indent=1))
             return
@@ -110,21 +103,17 @@ class Convert:
     """Write interactions in another format, each pair once."""
 
     data: tyro.conf.Positional[Path]
-    """File or folder of interactions, or a name of `ciess data list`."""
+    """Interactions: a file, a folder, or a name of `ciess data list`."""
     out: tyro.conf.Positional[Path]
     """File to write: .parquet, .csv, or .txt for LightGCN's lines."""
-    min_rating: float | None = None
-    """Keep interactions rated at least this."""
-    k_core: int = 1
-    """Keep users and items with at least this many interactions."""
-    columns: Columns = field(default_factory=Columns)
+    filters: Flat[Filters] = field(default_factory=Filters)
 
     def run(self, console: Console) -> None:
         """Read, write, print where."""
         from ciess.data.convert import convert
 
-        interactions = self.columns.read(self.data, self.min_rating, self.k_core)
-        console.print(f"wrote {convert(interactions, self.out)}", highlight=False, soft_wrap=True, markup=False)
+        written = convert(self.filters.read(self.data), self.out)
+        console.print(f"wrote {written}", highlight=False, soft_wrap=True, markup=False)
 
 
 @dataclass(frozen=True)

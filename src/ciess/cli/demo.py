@@ -1,22 +1,23 @@
 """`ciess demo`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich.console import Console
 
-from ciess.cli.options import Printed
+from ciess.cli.options import Count, Flat, Folder, Printing
 from ciess.cli.results import search_and_show
 
 
 @dataclass(frozen=True)
-class Demo(Printed):
-    """The whole way on an embedded data set: search, table, saved model, recommendations."""
+class Demo:
+    """Go the whole way on an embedded data set: search, report, recommend."""
 
-    out: Path = Path("runs/demo")
-    """Folder for the models and result.json."""
-    seed: int = 0
+    out: Folder = Path("runs/demo")
+    """For models and report."""
+    seed: Count[int] = 0
     """Of the data, of training and of the search."""
+    printing: Flat[Printing] = field(default_factory=Printing)
 
     def run(self, console: Console) -> None:
         """Search sizes for the synthetic set, then recommend with the smallest model."""

@@ -6,11 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import tyro
 from rich.console import Console
 from rich.table import Table
 
-from ciess.cli.options import AsJson, Columns
+from ciess.cli.options import AsJson, Budgets, Columns, Count, Flag, Flat, Name, Positional
 from ciess.errors import InputError
 
 if TYPE_CHECKING:
@@ -18,30 +17,26 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class EstimateCommand(AsJson):
-    """Tell what a search would take, before anything is trained: bytes, memory and time.
+class EstimateCommand:
+    """Tell bytes (exactly), memory and time (roughly) of a search, before anything is trained."""
 
-    Bytes of tables are exact. Memory is within a factor of two. Time is rough: a few steps are timed on small random
-    data, which takes some seconds.
-    """
-
-    data: tyro.conf.Positional[Path | None] = None
-    """File or folder of interactions, or a name of `ciess data list`, to be counted."""
-    users: float | None = None
+    data: Positional[Path | None] = None
+    """Interactions to be counted: a file, a folder, or a name of `ciess data list`."""
+    users: Count[float | None] = None
     """In place of DATA: how many users, such as 1e6."""
-    items: float | None = None
+    items: Count[float | None] = None
     """How many items."""
-    interactions: float | None = None
+    interactions: Count[float | None] = None
     """How many interactions."""
-    backbone: str = "lightgcn"
-    """The recommender: lightgcn, mf, ncf, ngcf or als."""
-    dim: int | None = None
-    """Numbers of a full row: 128, 256 with ncf."""
-    budgets: tuple[str, ...] = ("20%", "10%", "5%")
-    """Limits on the bytes of both tables, such as 5% 32MB 6.4dims."""
-    no_time: bool = False
+    backbone: Name[str] = "lightgcn"
+    """Recommender: lightgcn, mf, ncf, ngcf or als."""
+    dim: Count[int | None] = None
+    """Numbers of a full row: 128 unless given, 256 with ncf."""
+    budgets: Budgets = ("20%", "10%", "5%")
+    no_time: Flag = False
     """Leave out time: the answer comes at once."""
-    columns: Columns = field(default_factory=Columns)
+    json: AsJson = False
+    columns: Flat[Columns] = field(default_factory=Columns)
 
     def run(self, console: Console) -> None:
         """Print bytes, memory and time."""

@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_type_hints
 
 import tyro
 
@@ -17,79 +17,104 @@ if TYPE_CHECKING:
 
 PrecisionName = Literal["auto", "float32", "float16", "int8", "int4", "int4-shared"]
 
+T = TypeVar("T")
+
+
+def option(metavar: str | None = None, help: str | None = None) -> Any:
+    """How an option shows in the help: with a short word for its value, and with its default where it has one."""
+    return tyro.conf.arg(metavar=metavar, help=help, help_behavior_hint=_default)
+
+
+def _default(value: str) -> str:
+    return "" if value in ("", "None", "False") else f"(default: {value})"
+
+
+Flat = Annotated[T, tyro.conf.arg(name="")]
+"""Options of their own class: they come after the others, and without a prefix."""
+Positional = tyro.conf.Positional[Annotated[T, option()]]
+Count = Annotated[T, option("N")]
+Name = Annotated[T, option("NAME")]
+Flag = Annotated[bool, option()]
+File = Annotated[Path | None, option("FILE")]
+Folder = Annotated[Path, option("FOLDER")]
+Budgets = Annotated[
+    tuple[str, ...], option("BUDGET ...", "Limits on the bytes of both tables, such as 5% 32MB 6.4dims.")
+]
+AsJson = Annotated[bool, option(help="Print one JSON document.")]
+
 
 @dataclass(frozen=True)
 class Columns:
-    """Names of the data's columns, where they are not the usual ones."""
+    """Which columns of the data are meant."""
 
-    user: str | None = None
-    """Ids of users."""
-    item: str | None = None
-    """Ids of items."""
-    rating: str | None = None
-    """Ratings."""
-    time: str | None = None
-    """Timestamps."""
+    columns: Annotated[tuple[str, ...], option("user=NAME ...")] = ()
+    """Columns whose names are not the usual ones: user= item= rating= time="""
 
     def read(self, path: Path, min_rating: float | None = None, k_core: int = 1) -> "Interactions":
         """Read interactions from a file, a folder or a named set, and filter them."""
         from ciess.data import read
 
-        interactions = read(
-            path, user=self.user, item=self.item, rating=self.rating, time=self.time, min_rating=min_rating
-        )
+        named = dict(each.partition("=")[::2] for each in self.columns)
+        if not all(named.values()) or named.keys() - {"user", "item", "rating", "time"}:
+            raise InputError(f"--columns {shlex.join(self.columns)} names no columns: write user=NAME item=NAME")
+        interactions = read(path, **named, min_rating=min_rating)
         return interactions.k_core(k_core) if k_core > 1 else interactions
 
 
-@dataclass(frozen=True, kw_only=True)
-class AsJson:
-    """What programs that call a command need."""
+@dataclass(frozen=True)
+class Filters:
+    """Which interactions of the data are kept."""
 
-    json: bool = False
+    min_rating: Annotated[float | None, option("RATING")] = None
+    """Keep interactions rated at least this."""
+    k_core: Count[int] = 1
+    """Keep users and items with at least this many interactions."""
+    columns: Flat[Columns] = field(default_factory=Columns)
+
+    def read(self, path: Path) -> "Interactions":
+        """Read interactions from a file, a folder or a named set, and filter them."""
+        return self.columns.read(path, self.min_rating, self.k_core)
+
+
+@dataclass(frozen=True)
+class Printing:
+    """What a command that writes files prints."""
+
+    json: Flag = False
     """Print one JSON document, and all else to the error output."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Printed(AsJson):
-    """What is printed by a command that writes files."""
-
-    quiet: bool = False
+    quiet: Flag = False
     """Print nothing but errors."""
 
 
 @dataclass(frozen=True)
-class Shared(Printed):
+class Shared:
     """What `search` and `compare` are both told: data, recommender, budgets."""
 
-    data: tyro.conf.Positional[Path | None] = None
-    """File or folder of interactions, or a name of `ciess data list`; split 50/25/25 for each user at random."""
-    train: Path | None = None
+    data: Positional[Path | None] = None
+    """Interactions: a file, a folder, or a name of `ciess data list`; split 50/25/25 for each user."""
+    backbone: Name[str] = "lightgcn"
+    """Recommender: lightgcn, mf, ncf, ngcf, als or factors."""
+    budgets: Budgets = ("20%", "10%", "5%")
+    precision: Name[PrecisionName] = "float32"
+    """Numbers: float32, float16, int8, int4, int4-shared or auto."""
+    target: Name[Literal["input", "output"]] = "input"
+    """What is packed: rows as learned (input), or as scored (output), which need no graph."""
+    dim: Count[int | None] = None
+    """Numbers of a full row: 128 unless given, 256 with ncf."""
+    l2: Annotated[float | None, option("WEIGHT")] = None
+    """Weight of the rows' norms in training: more where interactions are few."""
+    user_factors: File = None
+    """With --backbone factors: .npy, a row for each user, ids rising."""
+    item_factors: File = None
+    """The same for each item."""
+    train: File = None
     """In place of DATA: interactions to learn."""
-    valid: Path | None = None
-    """With --train: interactions that choices are made on."""
-    test: Path | None = None
-    """With --train: what the table shows; without it, the table shows validation."""
-    backbone: str = "lightgcn"
-    """The recommender: lightgcn, mf, ncf, ngcf, als, or factors for tables that you have trained elsewhere."""
-    user_factors: Path | None = None
-    """With --backbone factors: a .npy file with a row of numbers for each user, ids in rising order."""
-    item_factors: Path | None = None
-    """With --backbone factors: the same for each item."""
-    dim: int | None = None
-    """Numbers of a full row: 128, 256 with ncf, which has two tables in one; factors have as many as their files."""
-    l2: float | None = None
-    """Weight of the rows' norms in training: more where there are few interactions. Not for als and factors."""
-    budgets: tuple[str, ...] = ("20%", "10%", "5%")
-    """Limits on the bytes of both tables, such as 5% 32MB 6.4dims."""
-    precision: PrecisionName = "float32"
-    """How numbers are stored: floats, or whole numbers with a scale a row, or one for all rows of a size."""
-    target: Literal["input", "output"] = "input"
-    """What is packed: the tables that are learned, or the rows that are scored, which need no graph any more."""
-    min_rating: float | None = None
-    """Keep interactions rated at least this."""
-    k_core: int = 1
-    """Keep users and items with at least this many interactions."""
-    columns: Columns = field(default_factory=Columns)
+    valid: File = None
+    """With --train: what choices are made on."""
+    test: File = None
+    """With --train: what the table shows; else it shows validation."""
+    filters: Flat[Filters] = field(default_factory=Filters)
+    printing: Flat[Printing] = field(default_factory=Printing)
 
     def config(self) -> "BackboneConfig":
         """Settings of the recommender."""
@@ -111,14 +136,11 @@ class Shared(Printed):
         if self.data is not None:
             if self.train or self.valid or self.test:
                 raise InputError("DATA and --train are both given: name one of them")
-            return self._read(self.data)
+            return self.filters.read(self.data)
         if self.train is None or self.valid is None:
             raise InputError("no interactions are given: name DATA, or both --train and --valid")
-        test = self._read(self.test) if self.test else None
-        return split_given(self._read(self.train), self._read(self.valid), test)
-
-    def _read(self, path: Path) -> "Interactions":
-        return self.columns.read(path, self.min_rating, self.k_core)
+        test = self.filters.read(self.test) if self.test else None
+        return split_given(self.filters.read(self.train), self.filters.read(self.valid), test)
 
 
 def command_line(command: Any) -> str:
@@ -129,19 +151,17 @@ def command_line(command: Any) -> str:
     return shlex.join(["ciess", type(command).__name__.lower(), *_arguments(command)])
 
 
-def _arguments(settings: Any, within: str = "") -> Iterator[str]:
+def _arguments(settings: Any) -> Iterator[str]:
     hints = get_type_hints(type(settings), include_extras=True)
-    printed = {field.name for field in dataclasses.fields(Printed)}
-    fields = [field for field in dataclasses.fields(settings) if field.name not in printed]
-    told = {field.name: getattr(settings, field.name) for field in fields}
+    fields = {field.name: field for field in dataclasses.fields(settings)}
     # Positional ones come first: an option of several values would swallow them.
-    positional = [name for name in told if tyro.conf.Positional in getattr(hints[name], "__metadata__", ())]
-    defaults = {field.name: field.default for field in fields}
-    for name in [*positional, *(each for each in told if each not in positional)]:
-        value = told[name]
+    positional = [name for name in fields if tyro.conf.Positional in getattr(hints[name], "__metadata__", ())]
+    for name in [*positional, *(each for each in fields if each not in positional)]:
+        value = getattr(settings, name)
+        if isinstance(value, Printing):
+            continue
         if dataclasses.is_dataclass(value):
-            yield from _arguments(value, f"{within}{name}.")
-        elif value != defaults[name]:
-            option = f"--{within}{name}".replace("_", "-")
+            yield from _arguments(value)
+        elif value != fields[name].default:
             values = [str(each) for each in value] if isinstance(value, tuple) else [str(value)]
-            yield from values if name in positional else [option, *values]
+            yield from values if name in positional else [f"--{name}".replace("_", "-"), *values]

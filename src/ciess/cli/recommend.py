@@ -8,21 +8,22 @@ from typing import Annotated, Any
 import tyro
 from rich.console import Console
 
-from ciess.cli.options import AsJson
+from ciess.cli.options import AsJson, Flag, option
 
 
 @dataclass(frozen=True)
-class Recommend(AsJson):
+class Recommend:
     """Recommend items to users with a saved model."""
 
     model: tyro.conf.Positional[Path]
     """A folder that `ciess search` saved, such as runs/search/budget-5."""
-    users: tuple[str, ...]
+    users: Annotated[tuple[str, ...], option("ID ...")]
     """Ids of users."""
-    k: Annotated[int, tyro.conf.arg(aliases=["-k"])] = 10
+    k: Annotated[int, tyro.conf.arg(metavar="N", aliases=["-k"])] = 10
     """How many items for each."""
-    include_seen: bool = False
+    include_seen: Flag = False
     """Recommend items that the user has already, too."""
+    json: AsJson = False
 
     def run(self, console: Console) -> None:
         """Print a line for each user."""

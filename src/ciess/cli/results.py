@@ -35,7 +35,7 @@ def show(command: Any, outcome: "Outcome", console: Console) -> list[Path]:
     """Save the models and the report, print the table and where they are; `command` as in `search_and_show`."""
     told = dataclasses.replace(outcome, settings={"command": command_line(command), **outcome.settings})
     saved = told.save(command.out)
-    if command.json:
+    if command.printing.json:
         print((command.out / "result.json").read_text(), end="")
     console.print(_table(outcome))
     for budget, folder in saved.items():

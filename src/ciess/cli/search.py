@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from rich.console import Console
 
-from ciess.cli.options import Shared
+from ciess.cli.options import Count, Folder, Name, Shared
 from ciess.cli.results import search_and_show
 from ciess.errors import InputError
 
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
 class Search(Shared):
     """Find small models for your interactions, one for each budget."""
 
-    seed: int = 0
+    method: Name[str] = "ciess"
+    """What finds the sizes: a name, your own as mine.py:Mine, or auto for the best of several."""
+    preset: Name[Literal["default", "paper", "program"]] = "default"
+    """CIESS as it measured best here (default), as in its paper, or as in its authors' program."""
+    episodes: Count[int | None] = None
+    """Length of the search by CIESS: less is faster."""
+    seed: Count[int] = 0
     """Of the split, of training and of the search."""
-    method: str = "ciess"
-    """What finds the sizes: a method's name, a file of your own as mine.py:Mine, or auto for the best of several."""
-    preset: Literal["default", "paper", "program"] = "default"
-    """CIESS as it measured best here, as its paper says (a training for each plan), or as its authors' program does."""
-    episodes: int | None = None
-    """Episodes of the search: fewer are faster."""
-    out: Path = Path("runs/search")
-    """Folder for the models and result.json."""
+    out: Folder = Path("runs/search")
+    """For models and report."""
 
     def run(self, console: Console) -> None:
         """Search, save, print the table."""

@@ -295,7 +295,10 @@ def _column(table: pl.DataFrame, role: str, named: str | None) -> Any:
         return named
     usual = [column for column in table.columns if column.lower() in _USUAL_NAMES[role]]
     if not usual and role in ("user", "item"):
-        raise InputError(f"no column of {role}s is known among {', '.join(table.columns)}: name it")
+        raise InputError(
+            f"no column of {role}s is known among {', '.join(table.columns)}: name it, "
+            f"as {role}='NAME' in Python, or --columns {role}=NAME"
+        )
     return usual[0] if usual else None
 
 

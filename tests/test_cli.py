@@ -64,7 +64,8 @@ def test_compare_prints_a_table_and_writes_files(
     for words in ("Measured on test", r"full +[01]\.", r"equal +60% +[01]\.\d+ ± [01]", r"mixed-random +60% .*[-+]\d+"):
         assert re.search(words, printed), printed
     assert all(len(line) <= 80 for line in printed.splitlines() if not line.startswith("wrote"))
-    assert {path.name for path in out.iterdir()} == {f"comparison.{end}" for end in ("json", "md", "tex")} | {"cells"}
+    written = {"comparison.json", "comparison.tex", "report.html", "report.md", "figures", "cells"}
+    assert {path.name for path in out.iterdir()} == written
     settings = json.loads((out / "comparison.json").read_text())["settings"]
     assert settings["command"].startswith(f"ciess compare {data} --backbone als")
     assert "methods=('mixed-random',)" in settings["call"]

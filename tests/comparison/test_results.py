@@ -12,6 +12,7 @@ from ciess.evaluation import QUALITY_METRICS
 from ciess.outcome import Row
 
 SETTINGS = {
+    "call": "ciess.compare(data)",
     "seeds": [0, 1],
     "budgets": ["10%"],
     "backbone": {"name": "mf"},
@@ -135,7 +136,7 @@ def test_latex_has_as_many_columns_as_it_says_and_no_bare_signs() -> None:
 
 def test_files_hold_everything(tmp_path: Path) -> None:
     paths = FOUND.save(tmp_path / "new")
-    assert [path.name for path in paths] == ["comparison.json", "comparison.md", "comparison.tex"]
+    assert [path.name for path in paths] == ["comparison.json", "comparison.tex", "report.html"]
     told = json.loads(paths[0].read_text())
     assert told["settings"]["seeds"] == [0, 1]
     assert told["cells"][4]["rows"][0]["metrics"]["recall@20"] == pytest.approx(0.32)

@@ -4,6 +4,7 @@ import pytest
 
 import ciess
 from ciess.backbones import Training
+from ciess.comparison import Comparison
 from ciess.data import Split
 from ciess.methods.mixed import MixedRandom
 from ciess.methods.popularity import Popularity
@@ -27,6 +28,19 @@ def outcome(split: Split) -> Outcome:
 def report(outcome: Outcome) -> Report:
     """What it says."""
     return searched(outcome)
+
+
+@pytest.fixture(scope="session")
+def comparison(split: Split) -> Comparison:
+    """Quick methods side by side."""
+    methods = {"mixed <random>|": MixedRandom(), "popularity": Popularity(rounds=1), "ciess": MixedRandom(draws=2)}
+    return ciess.compare(split, methods=methods, backbone=ciess.ALS(dim=16), budgets=["40%", "20%"], seeds=[0, 1])
+
+
+@pytest.fixture(scope="session")
+def compared_folder(comparison: Comparison, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where its report is."""
+    return comparison.report(tmp_path_factory.mktemp("compared")).parent
 
 
 @pytest.fixture(scope="session")

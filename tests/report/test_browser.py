@@ -41,7 +41,24 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
 
 @pytest.fixture
 def page(browser: Chrome, folder: Path) -> Chrome:
-    """The report as a wide light screen shows it."""
+    """The report of a search as a wide light screen shows it."""
+    return shown(browser, folder)
+
+
+@pytest.fixture(params=["folder", "compared_folder"])
+def any_folder(request: pytest.FixtureRequest) -> Path:
+    """Where a report is: that of a search, and that of a comparison."""
+    found: Path = request.getfixturevalue(request.param)
+    return found
+
+
+@pytest.fixture
+def any_page(browser: Chrome, any_folder: Path) -> Chrome:
+    """Each of them as a wide light screen shows it."""
+    return shown(browser, any_folder)
+
+
+def shown(browser: Chrome, folder: Path) -> Chrome:
     look(browser, 1200, "light")
     # What the browser did before is no matter.
     browser.get("about:blank")
@@ -69,19 +86,19 @@ def computed(browser: Chrome, selector: str, property: str) -> Any:
     return browser.execute_script(script, selector, property)  # type: ignore[no-untyped-call]
 
 
-def test_the_page_asks_the_net_for_nothing_and_complains_of_nothing(page: Chrome, folder: Path) -> None:
+def test_the_page_asks_the_net_for_nothing_and_complains_of_nothing(any_page: Chrome, any_folder: Path) -> None:
     asked = [
         message["params"]["request"]["url"]
-        for message in (json.loads(entry["message"])["message"] for entry in page.get_log("performance"))
+        for message in (json.loads(entry["message"])["message"] for entry in any_page.get_log("performance"))
         if message["method"] == "Network.requestWillBeSent"
     ]
-    assert {*asked} - {"data:,"} == {(folder / "report.html").as_uri()}
-    assert page.get_log("browser") == []
+    assert {*asked} - {"data:,"} == {(any_folder / "report.html").as_uri()}
+    assert any_page.get_log("browser") == []
 
 
-def test_figures_are_seen_and_told(page: Chrome) -> None:
-    drawings = page.find_elements(By.CSS_SELECTOR, "figure [role=img]")
-    assert len(drawings) == 8
+def test_figures_are_seen_and_told(any_page: Chrome, any_folder: Path) -> None:
+    drawings = any_page.find_elements(By.CSS_SELECTOR, "figure [role=img]")
+    assert len(drawings) == len([*(any_folder / "figures").iterdir()]) >= 2
     for drawing in drawings:
         assert len(drawing.accessible_name) > 40
         size = drawing.find_element(By.TAG_NAME, "svg").size
@@ -114,12 +131,13 @@ def test_tables_are_sorted_by_the_keyboard_and_what_has_no_value_comes_last(page
     assert column(table, 1) == sorted(column(table, 1), key=str.lower)
 
 
-def test_a_telephone_scrolls_down_only(page: Chrome) -> None:
-    look(page, 375, "light")
-    for folded in page.find_elements(By.TAG_NAME, "summary"):
+def test_a_telephone_scrolls_down_only(any_page: Chrome) -> None:
+    look(any_page, 375, "light")
+    for folded in any_page.find_elements(By.TAG_NAME, "summary"):
         folded.click()
-    assert page.execute_script("return document.documentElement.scrollWidth") == 375  # type: ignore[no-untyped-call]
-    smallest = page.execute_script(  # type: ignore[no-untyped-call]
+    width = any_page.execute_script("return document.documentElement.scrollWidth")  # type: ignore[no-untyped-call]
+    assert width == 375
+    smallest = any_page.execute_script(  # type: ignore[no-untyped-call]
         "return Math.min(...[...document.querySelectorAll('svg text')].map("
         "t => parseFloat(getComputedStyle(t).fontSize) * t.closest('svg').clientWidth / 400))"
     )

@@ -29,6 +29,9 @@ class Spread(NamedTuple):
     mean: float
     deviation: float | None
 
+    def __float__(self) -> float:
+        return self.mean
+
     @classmethod
     def of(cls, values: Iterable[float]) -> "Spread":
         """Of one value or more."""
@@ -191,21 +194,36 @@ class Comparison:
         """The table of quality as LaTeX, for the package booktabs."""
         return latex(self)
 
-    def save(self, folder: str | Path) -> list[Path]:
-        """Write `comparison.json`, `comparison.md` and `comparison.tex`.
+    def report(self, folder: str | Path) -> Path:
+        """Write `report.html`, and `report.md` with its figures, for people; the path of the page.
 
         Raises:
             InputError: the folder cannot be written.
         """
+        from ciess.report import compared, write
+
+        return write(compared(self), Path(folder))
+
+    def save(self, folder: str | Path) -> list[Path]:
+        """Write `comparison.json`, `comparison.tex` and the report; the paths of these and of the page.
+
+        Raises:
+            InputError: the folder cannot be written.
+        """
+        folder = Path(folder)
         written = {
-            "json": json.dumps(self.to_dict(), indent=1, default=str) + "\n",
-            "md": self.to_markdown(),
-            "tex": self.to_latex(),
+            folder / "comparison.json": json.dumps(self.to_dict(), indent=1, default=str) + "\n",
+            folder / "comparison.tex": self.to_latex(),
         }
-        paths = [Path(folder) / f"comparison.{ending}" for ending in written]
-        for path, content in zip(paths, written.values(), strict=True):
+        for path, content in written.items():
             write_whole(path, content)
-        return paths
+        return [*written, self.report(folder)]
+
+    def _repr_html_(self) -> str:
+        """What notebooks show: the answers and the table of quality."""
+        from ciess.report import as_fragment, overview
+
+        return as_fragment(overview(self))
 
     def _tested(self, pairs: list[tuple[str, str]]) -> list[Gain]:
         found = {

@@ -1,5 +1,6 @@
 """Results for people: a page of HTML and Markdown with tables and figures."""
 
+from ciess.report.compared import compared, overview
 from ciess.report.parts import Bar, Card, Column, Figure, Report, Section, Table
 from ciess.report.rendering import as_fragment, as_html, as_markdown, write
 from ciess.report.searched import searched, summary
@@ -15,6 +16,8 @@ __all__ = [
     "as_fragment",
     "as_html",
     "as_markdown",
+    "compared",
+    "overview",
     "searched",
     "summary",
     "write",

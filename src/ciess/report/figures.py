@@ -12,7 +12,12 @@ from ciess.report.forms import in_bytes, percent, points, tenths, whole
 from ciess.report.measures import GROUPS, Share, SizesByPopularity
 from ciess.report.palette import LIGHT, MARKERS
 from ciess.report.parts import Figure
-from ciess.report.svg import drawn
+from ciess.report.svg import HEIGHT, drawn
+
+_FEW = 4
+"""Lines whose legend has room inside a figure."""
+_LEGEND_ROW, _GAIN_ROW = 14, 9
+"""Heights in pixels, of a row of a legend and of one interval."""
 
 
 @dataclass(frozen=True)
@@ -24,13 +29,15 @@ class Line:
     marker: str
 
 
-def frontier(lines: Mapping[Line, Sequence[tuple[int, Share]]], full_bytes: int) -> Figure:
+def frontier(lines: Mapping[Line, Sequence[tuple[int, Share]]], full_bytes: int, whiskers: str) -> Figure:
     """Quality kept against bytes, a line for each method; the full model at the right end.
 
     Args:
         lines: bytes and share of the full model's quality, for each budget.
         full_bytes: of the full tables.
+        whiskers: what the ends of the shares are.
     """
+    many = len(lines) > _FEW
 
     def paint(axes: Axes) -> None:
         axes.axhline(1, color=LIGHT["full"], linewidth=1, linestyle=(0, (4, 3)))
@@ -55,7 +62,10 @@ def frontier(lines: Mapping[Line, Sequence[tuple[int, Share]]], full_bytes: int)
         _in_percent(axes)
         axes.set_xlabel("bytes of both tables")
         axes.set_ylabel("quality kept")
-        axes.legend(loc="lower right")
+        if many:
+            _legend_above(axes)
+        else:
+            axes.legend(loc="lower right")
 
     told = "; ".join(
         f"{line.label} " + ", ".join(f"{percent(kept.value)} in {in_bytes(size)}" for size, kept in places)
@@ -63,19 +73,21 @@ def frontier(lines: Mapping[Line, Sequence[tuple[int, Share]]], full_bytes: int)
     )
     return Figure(
         "frontier",
-        "Quality kept against bytes. Up is better, left is smaller; whiskers are 95% intervals over users.",
+        f"Quality kept against bytes. Up is better, left is smaller; whiskers are {whiskers}.",
         f"Share of the full model's quality by bytes: {told}. The full model has {in_bytes(full_bytes)}.",
-        drawn("frontier", paint),
+        drawn("frontier", paint, HEIGHT + (_LEGEND_ROW * (len(lines) // 2 + 1) if many else 0)),
     )
 
 
-def gains(lines: Mapping[Line, Sequence[tuple[str, Share]]]) -> Figure:
-    """What each method gains over equal sizes, with its interval.
+def gains(lines: Mapping[Line, Sequence[tuple[str, Share]]], rows: str, unit: str) -> Figure:
+    """What is gained over equal sizes, with its interval.
 
     Args:
-        lines: budget, and the gain as a share of the full model's quality.
+        lines: name of a row, and the gain there.
+        rows: what the rows are.
+        unit: what a gain of 0.01 is one of.
     """
-    budgets = list(dict.fromkeys(budget for places in lines.values() for budget, _ in places))
+    names = list(dict.fromkeys(name for places in lines.values() for name, _ in places))
     apart = 0.7 / len(lines)
 
     def paint(axes: Axes) -> None:
@@ -84,7 +96,7 @@ def gains(lines: Mapping[Line, Sequence[tuple[str, Share]]]) -> Figure:
             shift = (number - (len(lines) - 1) / 2) * apart
             axes.errorbar(
                 [gain.value for _, gain in places],
-                [budgets.index(budget) + shift for budget, _ in places],
+                [names.index(name) + shift for name, _ in places],
                 xerr=[[gain.value - gain.low for _, gain in places], [gain.high - gain.value for _, gain in places]],
                 color=LIGHT[line.role],
                 marker=line.marker,
@@ -92,27 +104,28 @@ def gains(lines: Mapping[Line, Sequence[tuple[str, Share]]]) -> Figure:
                 capsize=3,
                 label=line.label,
             )
-        axes.set_yticks(range(len(budgets)), budgets)
-        axes.set_ylim(len(budgets) - 0.5, -0.5)
+        axes.set_yticks(range(len(names)), names)
+        axes.set_ylim(len(names) - 0.5, -0.5)
         axes.grid(axis="y", visible=False)
         axes.xaxis.set_major_locator(MaxNLocator(6))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda gain, _: points(gain)))
-        axes.set_xlabel("percentage points of quality kept, against equal sizes")
-        axes.set_ylabel("budget")
+        axes.set_xlabel(f"{unit}, against equal sizes")
+        if rows == "budget":
+            axes.set_ylabel(rows)
         if len(lines) > 1:
-            axes.legend(loc="best")
+            _legend_above(axes)
 
     told = "; ".join(
-        f"{line.label} "
-        + ", ".join(f"{points(gain.value)} ({points(gain.low)} to {points(gain.high)}) at {each}" for each, gain in at)
+        f"{line.label}: "
+        + ", ".join(f"{name} {points(gain.value)} ({points(gain.low)} to {points(gain.high)})" for name, gain in at)
         for line, at in lines.items()
     )
     return Figure(
         "gains",
-        "What the search adds to equal sizes of the same bytes. Right of the dashed line is better; where the interval "
+        "What is gained over equal sizes of the same bytes. Right of the dashed line is better; where the interval "
         "crosses the line, chance explains the difference.",
-        f"Differences from equal sizes in percentage points of quality kept, with 95% intervals: {told}.",
-        drawn("gains", paint),
+        f"Differences from equal sizes in {unit}, with 95% intervals: {told}.",
+        drawn("gains", paint, max(HEIGHT, _GAIN_ROW * len(names) * len(lines) + HEIGHT // 3)),
     )
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, SupportsFloat
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """Values under headings; numbers are sorted as numbers, however they are shown.
+    """Values under headings; what has a number, such as a mean and its deviation, is sorted by it, however it is shown.
 
     Attributes:
         caption: what the table says.
@@ -36,10 +36,10 @@ class Table:
 
     @property
     def cells(self) -> list[list[tuple[Any, str]]]:
-        """Each value and what is shown for it."""
+        """What each value is sorted by, and what is shown for it."""
         return [
             [
-                (value, "–" if value is None else column.form(value))
+                (_key(value), "–" if value is None else column.form(value))
                 for value, column in zip(row, self.columns, strict=True)
             ]
             for row in self.rows
@@ -49,9 +49,13 @@ class Table:
     def numeric(self) -> list[bool]:
         """Of each column, whether all its values are numbers."""
         return [
-            all(value is None or isinstance(value, int | float) for value in values)
+            all(value is None or isinstance(value, SupportsFloat) for value in values)
             for values in zip(*self.rows, strict=True)
         ]
+
+
+def _key(value: Any) -> Any:
+    return float(value) if isinstance(value, SupportsFloat) and not isinstance(value, int) else value
 
 
 @dataclass(frozen=True)

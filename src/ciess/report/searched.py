@@ -1,7 +1,6 @@
 """The report of a search."""
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +13,9 @@ from ciess.report.forms import in_bytes, metric, percent, points, tenths, times,
 from ciess.report.measures import Share, deciles, kept_by_group, share_of, sizes_by_popularity
 from ciess.report.palette import marker, method_roles, step_roles
 from ciess.report.parts import Bar, Card, Column, Figure, Report, Section, Table
+from ciess.report.wording import again, facts, label
 from ciess.tables.budget import Budget
 
-_LABELS = {"full": "full model", "equal": "equal sizes", "ciess": "CIESS", "auto": "best of all"}
 _KINDS = {"popularity": "popularity rule", "explore": "policy, exploring", "act": "policy"}
 _FIDELITIES = {
     "Truncate": "the full model cut to it",
@@ -43,7 +42,7 @@ class _Searched:
         self.full, self.kept = outcome.row("full"), outcome.method
         methods = [method for method in dict.fromkeys(row.method for row in outcome.rows) if method != "full"]
         self.lines = {
-            method: Line(_label(method), role, marker(number))
+            method: Line(label(method), role, marker(number))
             for number, (method, role) in enumerate(method_roles(methods, self.kept).items())
             if method in methods
         }
@@ -52,7 +51,7 @@ class _Searched:
         self.steps = dict(zip(self.budgets, steps, strict=True))
 
     def report(self) -> Report:
-        sections = [self._results(), self._memory(), self._payers(), *self._search(), self._again()]
+        sections = [self._results(), self._memory(), self._payers(), *self._search(), again(self.settings, "models")]
         return Report(self._title(), self._facts(), self._cards(), sections)
 
     def summary(self) -> Report:
@@ -67,14 +66,7 @@ class _Searched:
         return f"{memory} of the memory keeps {percent(smallest.kept)} of the quality"
 
     def _facts(self) -> list[str]:
-        data = self.settings["data"]
-        return [
-            f"backbone {self.settings['backbone']['name']}",
-            f"{whole(data['users'])} users, {whole(data['items'])} items",
-            f"{whole(data['train'] + data['valid'] + data['test'])} interactions",
-            f"measured on {self.outcome.shown}",
-            f"seed {self.settings['seed']}",
-        ]
+        return facts(self.settings, self.outcome.shown, f"seed {self.settings['seed']}")
 
     def _cards(self) -> list[Card]:
         return [self._card(budget) for budget in self.budgets]
@@ -90,7 +82,7 @@ class _Searched:
             value=percent(row.kept),
             label="of the full model's quality",
             bars=[
-                Bar(_label(each.method), percent(each.kept), each.kept / longest, self._role(each.method))
+                Bar(label(each.method), percent(each.kept), each.kept / longest, self._role(each.method))
                 for each in compared
             ],
             notes=[
@@ -123,7 +115,10 @@ class _Searched:
                 "Quality is the mean of Recall and NDCG at 5, 10 and 20, and kept is its share of the full model's. "
                 "Bytes are those of both tables as stored, index and scales included."
             ],
-            [figures.frontier(kept, self.full.table_bytes), *([figures.gains(gains)] if gains else [])],
+            [
+                figures.frontier(kept, self.full.table_bytes, "95% intervals over users"),
+                *([figures.gains(gains, "budget", "percentage points of quality kept")] if gains else []),
+            ],
             [self._table()],
         )
 
@@ -144,7 +139,7 @@ class _Searched:
         ]
         rows = [
             (
-                _label(row.method) + ("" if row.found_by == row.method else f" ({_label(row.found_by)})"),
+                label(row.method) + ("" if row.found_by == row.method else f" ({label(row.found_by)})"),
                 row.budget,
                 row.metrics["recall@20"],
                 row.metrics["ndcg@20"],
@@ -258,7 +253,7 @@ class _Searched:
 
     def _payer_lines(self) -> Iterator[tuple[Line, str, str]]:
         for budget, (role, shape) in self.steps.items():
-            yield Line(f"{_label(self.kept)} {budget}", role, shape), self.kept, str(budget)
+            yield Line(f"{label(self.kept)} {budget}", role, shape), self.kept, str(budget)
             if not self._is_equal(str(budget)):
                 yield Line(f"equal sizes {budget}", "equal", shape), "equal", str(budget)
 
@@ -293,13 +288,6 @@ class _Searched:
         table = Table("What was tried, and the best of it.", columns, rows)
         return [Section("search", "What the search tried", [text], drawn, [table])]
 
-    def _again(self) -> Section:
-        flat = list(_flat({name: value for name, value in self.settings.items() if name not in ("call", "command")}))
-        table = Table("All settings and versions", [Column("Setting"), Column("Value")], flat, folded=True)
-        text = "The same seed, versions and threads on the same data give the same models."
-        code = self.settings.get("command") or self.settings["call"]
-        return Section("again", "Repeat this run", [text], tables=[table], code=code)
-
     def _share(self, row: Row) -> Share:
         evaluations = self.outcome.evaluations
         small, full = evaluations[row.method, row.budget], evaluations["full", ""]
@@ -319,15 +307,3 @@ class _Searched:
 
     def _role(self, method: str) -> str:
         return self.lines[method].role if method in self.lines else "full"
-
-
-def _label(method: str) -> str:
-    return _LABELS.get(method, method)
-
-
-def _flat(settings: dict[str, Any], within: str = "") -> Iterator[tuple[str, str]]:
-    for name, value in settings.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{within}{name}.")
-        else:
-            yield f"{within}{name}", ", ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -38,7 +38,7 @@ _STYLE: Any = {
 }
 
 
-def drawn(name: str, paint: Callable[[Axes], None]) -> str:
+def drawn(name: str, paint: Callable[[Axes], None], height: int = HEIGHT) -> str:
     """An SVG of what is painted into empty axes, whatever the user's own settings are.
 
     The same name and painting give the same text.
@@ -48,7 +48,7 @@ def drawn(name: str, paint: Callable[[Axes], None]) -> str:
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(_STYLE | {"svg.hashsalt": name})
         # No window system takes part, and nothing is left behind.
-        figure = Figure(figsize=(WIDTH / 72, HEIGHT / 72), layout="constrained")
+        figure = Figure(figsize=(WIDTH / 72, height / 72), layout="constrained")
         paint(figure.add_subplot())
         figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
     return text.getvalue()

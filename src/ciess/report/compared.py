@@ -1,0 +1,282 @@
+"""The report of a comparison."""
+
+from statistics import mean
+
+from ciess.comparison.results import EQUAL, FULL, Comparison, Gain, Spread
+from ciess.comparison.results import Line as Result
+from ciess.comparison.text import spelled_spread
+from ciess.report import figures
+from ciess.report.figures import Line
+from ciess.report.forms import percent, points, tenths, times, whole
+from ciess.report.measures import Share
+from ciess.report.palette import marker, method_roles, step_roles
+from ciess.report.parts import Bar, Card, Column, Figure, Report, Section, Table
+from ciess.report.wording import again, facts, label, listed
+
+_FEW = 3
+"""Methods that a card shows beside equal sizes and the full model, and that a sentence names."""
+
+
+def compared(comparison: Comparison) -> Report:
+    """What methods came to side by side, for people."""
+    return _Compared(comparison).report()
+
+
+def overview(comparison: Comparison) -> Report:
+    """The answers and the table of quality, without figures."""
+    return _Compared(comparison).overview()
+
+
+class _Compared:
+    """A comparison, and how its methods and budgets are drawn."""
+
+    def __init__(self, comparison: Comparison) -> None:
+        self.comparison, self.settings = comparison, comparison.settings
+        self.results = [line for line in comparison.lines if line.method != FULL]
+        self.full = next((line for line in comparison.lines if line.method == FULL), None)
+        self.methods = [*dict.fromkeys(line.method for line in self.results)]
+        self.budgets = [budget for budget in comparison.budgets if any(line.budget == budget for line in self.results)]
+        self.best = {budget: self._ranked(budget)[0].method for budget in self.budgets}
+        first = next((name for name in ("ciess", *self.methods) if name in self.methods and name != EQUAL), EQUAL)
+        roles = method_roles(self.methods, first)
+        self.lines = {
+            method: Line(label(method), roles[method], marker(number)) for number, method in enumerate(self.methods)
+        }
+
+    def report(self) -> Report:
+        failures = [self._failures()] if self.comparison.failures else []
+        sections = [self._quality(), *self._pairs(), self._effort(), *failures, again(self.settings, "tables")]
+        return Report(self._title(), self._facts(), self._cards(), sections)
+
+    def overview(self) -> Report:
+        return Report(
+            self._title(), self._facts(), self._cards(), [Section("quality", "Quality", tables=[self._table()])]
+        )
+
+    def _title(self) -> str:
+        won = {
+            method: [budget for budget, best in self.best.items() if best == method]
+            for method in dict.fromkeys(self.best.values())
+        }
+        told = ", ".join(f"{label(method)} at {listed(budgets)}" for method, budgets in won.items())
+        return f"Most quality is kept by {told}" if told else "No method came to a result"
+
+    def _facts(self) -> list[str]:
+        seeds = self.settings["seeds"]
+        return facts(
+            self.settings,
+            self.comparison.shown,
+            f"{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}",
+        )
+
+    def _cards(self) -> list[Card]:
+        return [self._card(budget) for budget in self.budgets]
+
+    def _card(self, budget: str) -> Card:
+        ranked = self._ranked(budget)
+        best = ranked[0]
+        told = ranked[:_FEW] + [line for line in ranked[_FEW:] if line.method == EQUAL]
+        told += [self.full] if self.full else []
+        longest = max(line.kept.mean for line in told)
+        smaller = f"{times(self.full.table_bytes.mean / best.table_bytes.mean)} smaller. " if self.full else ""
+        return Card(
+            heading=f"Budget {budget}",
+            value=percent(best.kept.mean),
+            label=f"of the full model's quality, by {label(best.method)}",
+            bars=[
+                Bar(label(line.method), percent(line.kept.mean), line.kept.mean / longest, self._role(line.method))
+                for line in told
+            ],
+            notes=[smaller + self._over_equal(budget, best.method), self._verdict(budget, best.method)],
+        )
+
+    def _over_equal(self, budget: str, best: str) -> str:
+        gain = self.comparison.gain(best, budget)
+        if gain is None:
+            return ""
+        return f"{points(gain.gain)}% over equal sizes (95% interval {_interval(gain)})."
+
+    def _verdict(self, budget: str, best: str) -> str:
+        beaten = self.comparison.beaten(best, budget)
+        others = [line.method for line in self._ranked(budget) if line.method != best]
+        left = [label(method) for method in others if method not in beaten]
+        if not left:
+            return "Significantly better than all others." if others else "There is no other method."
+        told = listed(left) if len(left) <= _FEW else f"{len(left)} others"
+        if not beaten:
+            return f"Not clearly better than {told}."
+        return f"Significantly better than {listed([label(method) for method in beaten])}; not clearly than {told}."
+
+    def _quality(self) -> Section:
+        text = [
+            "Every method had the same split, full model, fidelity and finish. Quality is the mean of Recall and NDCG "
+            "at 5, 10 and 20, and kept is its share of the full model's. Bytes are those of both tables as stored, "
+            "index and scales included.",
+            "A gain is significant where a bootstrap over users, each of whose gains is a mean over seeds, leaves "
+            "chance less than 5% after Holm's correction for all methods and budgets.",
+        ]
+        return Section(
+            "quality", "Who keeps most in which memory", text, self._figures(), [self._table(), self._details()]
+        )
+
+    def _figures(self) -> list[Figure]:
+        if not self.results or self.full is None:
+            return []
+        kept = {
+            line: [
+                (round(result.table_bytes.mean), _spread_share(result.kept))
+                for result in self.results
+                if result.method == method
+            ]
+            for method, line in self.lines.items()
+        }
+        whiskers = "standard deviations over seeds"
+        drawn = [figures.frontier(kept, round(self.full.table_bytes.mean), whiskers)]
+        steps = zip(self.budgets, step_roles(len(self.budgets)), strict=True)
+        gains = {
+            Line(budget, role, marker(number)): [
+                (label(gain.method), Share(gain.gain, gain.low, gain.high))
+                for gain in self.comparison.gains
+                if gain.budget == budget
+            ]
+            for number, (budget, role) in enumerate(steps)
+        }
+        if self.comparison.gains:
+            drawn.append(figures.gains(gains, "method", "% of quality"))
+        return drawn
+
+    def _table(self) -> Table:
+        columns = [
+            Column("Method"),
+            Column("Budget"),
+            Column("Recall@20", _metric),
+            Column("NDCG@20", _metric),
+            Column("Kept", _kept),
+            Column("Gain, %", points),
+            Column("95% interval"),
+            Column("p", "{:.4f}".format),
+            Column("Significant"),
+            Column("Bytes", whole),
+        ]
+        rows = [
+            (
+                label(line.method),
+                line.budget,
+                line.metrics["recall@20"],
+                line.metrics["ndcg@20"],
+                line.kept,
+                *_gained(self.comparison.gain(line.method, line.budget)),
+                line.table_bytes.mean,
+            )
+            for line in self.comparison.lines
+        ]
+        seeds = "mean ± standard deviation over seeds" if len(self.settings["seeds"]) > 1 else "one seed"
+        caption = f"Measured on {self.comparison.shown}, {seeds}. Gains are over equal sizes, in % of their quality"
+        return Table(caption, columns, rows)
+
+    def _details(self) -> Table:
+        columns = [
+            Column("Method"),
+            Column("Budget"),
+            Column("Users better", percent),
+            Column("Same", percent),
+            Column("Worse", percent),
+            Column("Stored"),
+            Column("Users' size", tenths),
+            Column("Items' size", tenths),
+            Column("On the frontier"),
+        ]
+        rows = [
+            (
+                label(line.method),
+                line.budget,
+                *_users(self.comparison.gain(line.method, line.budget)),
+                ", ".join(line.precision),
+                line.user_size.mean,
+                line.item_size.mean,
+                "yes" if line.on_frontier else None,
+            )
+            for line in self.comparison.lines
+        ]
+        caption = (
+            "Users who fare better, the same and worse than with equal sizes, those of all seeds together; mean sizes, "
+            "in numbers; and what no other line beats with as many bytes or fewer"
+        )
+        return Table(caption, columns, rows, folded=True)
+
+    def _pairs(self) -> list[Section]:
+        """Who is better than whom; nothing where there is one method."""
+        if len(self.methods) < 2:
+            return []
+        rows = []
+        for budget in self.budgets:
+            there = [line.method for line in self._ranked(budget)]
+            beaten = {method: self.comparison.beaten(method, budget) for method in there}
+            for method in there:
+                wins = [label(other) for other in beaten[method]]
+                losses = [label(other) for other in there if method in beaten[other]]
+                ties = len(there) - 1 - len(wins) - len(losses)
+                who = (", ".join(names) or None for names in (wins, losses))
+                rows.append((label(method), budget, len(wins), ties, len(losses), *who))
+        columns = [Column("Method"), Column("Budget"), Column("Wins"), Column("Ties"), Column("Losses")]
+        columns += [Column("Better than"), Column("Worse than")]
+        text = "A win is a significant difference at the same budget, corrected for all pairs; a tie is none."
+        table = Table("Wins, ties and losses of each method against the others", columns, rows)
+        return [Section("pairs", "Who beats whom", [text], tables=[table])]
+
+    def _effort(self) -> Section:
+        rows = []
+        for method in self.methods:
+            cells = [cell for cell in self.comparison.cells if cell.method == method and cell.rows]
+            counts = ("trainings", "measurements", "finishes", "seconds")
+            rows.append((label(method), *(mean(getattr(cell, count) for cell in cells) for count in counts)))
+        headings = ("Models trained", "Plans measured", "Plans finished", "Seconds")
+        table = Table(
+            "Of each search, for all budgets together; means over seeds",
+            [Column("Method"), *(Column(heading, whole) for heading in headings)],
+            rows,
+        )
+        return Section("effort", "What it took", tables=[table])
+
+    def _failures(self) -> Section:
+        rows = [(label(cell.method), cell.seed, cell.error) for cell in self.comparison.failures]
+        columns = [Column("Method"), Column("Seed"), Column("What went wrong")]
+        return Section("failures", "What failed", tables=[Table("The same command tries these again", columns, rows)])
+
+    def _ranked(self, budget: str) -> list[Result]:
+        """Of a budget, the best first."""
+        return sorted((line for line in self.results if line.budget == budget), key=lambda line: -line.quality.mean)
+
+    def _role(self, method: str) -> str:
+        return self.lines[method].role if method in self.lines else "full"
+
+
+def _metric(spread: Spread) -> str:
+    return spelled_spread(spread, "{:.4f}")
+
+
+def _kept(spread: Spread) -> str:
+    return spelled_spread(spread, "{:.1%}")
+
+
+def _spread_share(spread: Spread) -> Share:
+    deviation = spread.deviation or 0.0
+    return Share(spread.mean, spread.mean - deviation, spread.mean + deviation)
+
+
+def _gained(gain: Gain | None) -> tuple[float | str | None, ...]:
+    if gain is None:
+        return (None,) * 4
+    verdict = {1: "better", 0: "no", -1: "worse"}[gain.verdict]
+    return gain.gain, _interval(gain), gain.p_value, verdict
+
+
+def _interval(gain: Gain) -> str:
+    return f"{points(gain.low)} to {points(gain.high)}".replace(" ", "\N{NO-BREAK SPACE}")
+
+
+def _users(gain: Gain | None) -> tuple[float | None, ...]:
+    if gain is None:
+        return (None,) * 3
+    users = gain.better + gain.same + gain.worse
+    return gain.better / users, gain.same / users, gain.worse / users

@@ -1,17 +1,39 @@
-"""Every Python block of the documentation runs as it stands, after those before it in its file."""
+"""Python blocks of the documentation run as they stand, one after the other; its commands are understood."""
 
 import importlib.util
 import json
 import re
+import shlex
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ciess.cli import main
+from ciess.cli import (
+    Compare,
+    Compress,
+    Data,
+    Demo,
+    Doctor,
+    EstimateCommand,
+    Export,
+    Recommend,
+    Search,
+    main,
+)
 
-DOCS = Path(__file__).parent.parent / "docs"
-BLOCKS = {path.stem: re.findall(r"```python\n(.*?)```", path.read_text(), re.DOTALL) for path in DOCS.glob("*.md")}
+ROOT = Path(__file__).parent.parent
+TEXTS = {path.stem: path.read_text() for path in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]}
+BLOCKS = {name: re.findall(r"```python\n(.*?)```", text, re.DOTALL) for name, text in TEXTS.items()}
+COMMANDS = [
+    line.removeprefix(".venv/bin/")
+    for text in TEXTS.values()
+    for block in re.findall(r"```\n(.*?)```", text, re.DOTALL)
+    for line in block.splitlines()
+    if re.match(r"(\.venv/bin/)?ciess ", line)
+]
+RATINGS = "user,item\n" + "".join(f"{u},{(7 * u + 3 * n) % 40}\n" for u in range(60) for n in range(12))
 NOT_EVERYWHERE = [name for name in ("torchrec",) if importlib.util.find_spec(name) is None]
 """Libraries that a block may need and the set-up does not install."""
 
@@ -19,21 +41,31 @@ NOT_EVERYWHERE = [name for name in ("torchrec",) if importlib.util.find_spec(nam
 @pytest.mark.parametrize("document", sorted(name for name, blocks in BLOCKS.items() if blocks))
 def test_blocks_run(document: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    Path("ratings.csv").write_text(RATINGS)
     names: dict[str, Any] = {"__name__": "docs"}
     for block in BLOCKS[document]:
         if not any(f"from {name} import" in block for name in NOT_EVERYWHERE):
             exec(compile(block, document, "exec"), names)
         if outcome := names.get("outcome"):
-            assert outcome.row("ciess", "50%").table_bytes <= outcome.row("full").table_bytes // 2
+            small = [row for row in outcome.rows if row.method == outcome.method]
+            assert all(row.table_bytes < outcome.row("full").table_bytes for row in small)
+
+
+@pytest.mark.parametrize("typed", COMMANDS)
+def test_commands_are_understood(typed: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    run: list[str] = []
+    for kind in (Search, Compare, Compress, Recommend, Export, Data, EstimateCommand, Doctor, Demo):
+        told: Callable[..., None] = lambda command, _: run.append(type(command).__name__)  # noqa: E731
+        monkeypatch.setattr(kind, "run", told)
+    main(shlex.split(typed, comments=True)[1:])
+    assert len(run) == 1
 
 
 def test_the_method_of_the_docs_takes_part_as_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("mine.py").write_text(BLOCKS["own-method"][0])
-    Path("ratings.txt").write_text(
-        "\n".join(f"{u} " + " ".join(str((7 * u + 3 * n) % 40) for n in range(12)) for u in range(60))
-    )
-    command = ["compare", "ratings.txt", "--backbone", "als", "--dim", "8", "--budgets", "60%", "--seeds", "0"]
+    Path("ratings.csv").write_text(RATINGS)
+    command = ["compare", "ratings.csv", "--backbone", "als", "--dim", "8", "--budgets", "60%", "--seeds", "0"]
     main([*command, "--methods", "mine.py:ByLength", "--out", "out"])
     lines = json.loads(Path("out/comparison.json").read_text())["lines"]
     assert [line["method"] for line in lines] == ["full", "equal", "by-length"]
@@ -41,3 +73,4 @@ def test_the_method_of_the_docs_takes_part_as_a_file(tmp_path: Path, monkeypatch
 
 def test_there_are_blocks() -> None:
     assert sum(map(len, BLOCKS.values())) >= 8
+    assert len(COMMANDS) >= 10

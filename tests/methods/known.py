@@ -1,11 +1,12 @@
-"""A problem whose best plan is known."""
+"""Problems on a small split: one with any backbone, untrained, and one whose best plan is known."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ciess.backbones import BackboneConfig
 from ciess.backbones.mf import MF
 from ciess.data import Split
 from ciess.evaluation import Evaluator
@@ -15,6 +16,13 @@ from ciess.tables.budget import Budget
 from ciess.tables.plan import SizePlan
 
 BUDGETS = ("25%",)
+
+
+def problem_of(config: BackboneConfig, split: Split, budgets: Sequence[str] = ("60%", "40%")) -> Problem:
+    """Of an untrained model, whose plans are measured by a cut."""
+    valid = Evaluator(split.train.matrix, split.valid.matrix)
+    wanted = [Budget.parse(each) for each in budgets]
+    return Problem(config.build(split.train), config, split.train, valid, wanted, Truncate())
 
 
 class Planted(Problem):

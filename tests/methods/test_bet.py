@@ -3,28 +3,22 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from known import Planted
+from known import Planted, problem_of
 from scipy import stats
 
 from ciess.backbones.mf import MF
 from ciess.data import Split
-from ciess.evaluation import Evaluator
-from ciess.fidelity import Truncate
 from ciess.methods import bet
 from ciess.methods.bet import BET, draw
 from ciess.methods.fitness import FitnessPredictor
 from ciess.methods.problem import Problem
-from ciess.tables.budget import Budget
 from ciess.tables.packed import stored_bytes
 from ciess.tables.plan import SizePlan
 
 
 @pytest.fixture
 def problem(split: Split) -> Problem:
-    config = MF(dim=16)
-    valid = Evaluator(split.train.matrix, split.valid.matrix)
-    budgets = [Budget.parse("40%"), Budget.parse("25%")]
-    return Problem(config.build(split.train), config, split.train, valid, budgets, Truncate())
+    return problem_of(MF(dim=16), split, ("40%", "25%"))
 
 
 @pytest.mark.parametrize("distribution", bet.DISTRIBUTIONS, ids=lambda each: each.__name__)

@@ -3,16 +3,14 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from known import problem_of
 from torch import nn
 
 from ciess.backbones import Training
 from ciess.backbones.mf import MF
 from ciess.data import Split
-from ciess.evaluation import Evaluator
-from ciess.fidelity import Truncate
 from ciess.methods.esapn import ESAPN, Policy, Side
 from ciess.methods.problem import Problem
-from ciess.tables.budget import Budget
 
 
 def side(rows: int = 3, sizes: tuple[int, ...] = (1, 2, 4)) -> Side:
@@ -99,10 +97,7 @@ def test_rewards_that_are_next_to_none_move_no_policy() -> None:
 
 @pytest.fixture
 def problem(split: Split) -> Problem:
-    config = MF(dim=16, training=Training(steps=40, batch_size=500))
-    valid = Evaluator(split.train.matrix, split.valid.matrix)
-    budgets = [Budget.parse("60%"), Budget.parse("40%")]
-    return Problem(config.build(split.train), config, split.train, valid, budgets, Truncate())
+    return problem_of(MF(dim=16, training=Training(steps=40, batch_size=500)), split)
 
 
 def test_sizes_only_grow_and_are_scaled_onto_each_budget(problem: Problem) -> None:

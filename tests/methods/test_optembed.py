@@ -1,24 +1,18 @@
 import numpy as np
 import pytest
 import torch
-from known import Planted
+from known import Planted, problem_of
 
 from ciess.backbones import Training
 from ciess.backbones.mf import MF
 from ciess.data import Split
-from ciess.evaluation import Evaluator
-from ciess.fidelity import Truncate
 from ciess.methods.optembed import OptEmbed, Supernet, evolve, row_mask
 from ciess.methods.problem import Problem
-from ciess.tables.budget import Budget
 
 
 @pytest.fixture
 def problem(split: Split) -> Problem:
-    config = MF(dim=16, training=Training(steps=40, batch_size=500))
-    valid = Evaluator(split.train.matrix, split.valid.matrix)
-    budgets = [Budget.parse("60%"), Budget.parse("40%")]
-    return Problem(config.build(split.train), config, split.train, valid, budgets, Truncate())
+    return problem_of(MF(dim=16, training=Training(steps=40, batch_size=500)), split)
 
 
 def test_rows_below_the_threshold_are_masked_and_the_gradient_moves_the_threshold_alone() -> None:

@@ -5,20 +5,18 @@ import dataclasses
 
 import numpy as np
 import pytest
+from known import problem_of
 
 import ciess
 from ciess.backbones import BackboneConfig, Training
 from ciess.data import Split
-from ciess.evaluation import Evaluator
-from ciess.fidelity import Truncate
 from ciess.methods.bet import BET
 from ciess.methods.cross_entropy import CrossEntropy
 from ciess.methods.esapn import ESAPN
 from ciess.methods.magnitude import Magnitude
 from ciess.methods.optembed import OptEmbed
 from ciess.methods.pep import PEP
-from ciess.methods.problem import Method, Problem, SearchResult
-from ciess.tables.budget import Budget
+from ciess.methods.problem import Method, SearchResult
 from ciess.tables.packed import stored_bytes
 
 RECIPE = Training(steps=30, batch_size=500)
@@ -38,12 +36,6 @@ METHODS: dict[str, Method] = {
     "optembed": OptEmbed(steps=20, generations=2, mutations=4, crossovers=4),
     "optembed-published": OptEmbed(steps=20, generations=2, mutations=4, crossovers=4, aimed=False),
 }
-
-
-def problem_of(config: BackboneConfig, split: Split) -> Problem:
-    valid = Evaluator(split.train.matrix, split.valid.matrix)
-    budgets = [Budget.parse("60%"), Budget.parse("40%")]
-    return Problem(config.build(split.train), config, split.train, valid, budgets, Truncate())
 
 
 def found(result: SearchResult) -> list[tuple[bytes, float]]:

@@ -127,3 +127,6 @@ def test_notebooks_show_the_answers_and_the_table(comparison: Comparison, report
     assert report.title in shown
     assert "<table>" in shown
     assert "<svg" not in shown
+    assert repr(comparison) == (
+        "Comparison(equal, mixed <random>|, popularity, ciess; budgets 40%, 20%; measured on test)"
+    )

@@ -107,7 +107,7 @@ class Line:
     on_frontier: bool
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Comparison:
     """What methods came to, side by side.
 
@@ -120,6 +120,9 @@ class Comparison:
     cells: list[Cell]
     shown: str
     settings: dict[str, Any]
+
+    def __repr__(self) -> str:
+        return f"Comparison({', '.join(self.methods)}; budgets {', '.join(self.budgets)}; measured on {self.shown})"
 
     @property
     def methods(self) -> list[str]:

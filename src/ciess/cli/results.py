@@ -33,6 +33,8 @@ def search_and_show(command: Any, data: "Interactions | Split", console: Console
 
 def show(command: Any, outcome: "Outcome", console: Console) -> list[Path]:
     """Save the models and the report, print the table and where they are; `command` as in `search_and_show`."""
+    from ciess.report.forms import in_bytes
+
     told = dataclasses.replace(outcome, settings={"command": command_line(command), **outcome.settings})
     saved = told.save(command.out)
     if command.printing.json:
@@ -41,7 +43,9 @@ def show(command: Any, outcome: "Outcome", console: Console) -> list[Path]:
     for budget, folder in saved.items():
         found_by = outcome.row(outcome.method, str(budget)).found_by
         note = "" if found_by == outcome.method else f" (sizes by {found_by})"
-        console.print(f"saved {folder}{note}", highlight=False, soft_wrap=True)
+        # A graph or a network is needed too, though no budget counts it.
+        whole = in_bytes(sum(path.stat().st_size for path in folder.iterdir()))
+        console.print(f"saved {folder}{note}: {whole} with ids, interactions and all", highlight=False, soft_wrap=True)
     console.print(f"saved {command.out / 'report.html'}", highlight=False, soft_wrap=True)
     return list(saved.values())
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ciess.backbones import Backbone, BackboneConfig, InnerProduct, Training, backbone_named, backbone_settings
 from ciess.backbones.factors import Factors, FactorsModel
+from ciess.backbones.row_order import check_row_order
 from ciess.checkpoint import fitted_once
 from ciess.data import Interactions, Split
 from ciess.errors import InputError
@@ -237,6 +238,8 @@ class Bench:
         fitted = self._fit(
             self._trained, self.split.train, self.recipe.config.training, "full model", "train", self.valid
         )
+        if not self._trained.rows_stand_alone:
+            check_row_order(self._trained, self.recipe.config, self.split.train)
         return self._packed(self._trained), fitted
 
     @cached_property

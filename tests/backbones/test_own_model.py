@@ -68,3 +68,27 @@ def test_without_its_settings_it_is_refused_with_a_sentence(outcome: ciess.Outco
         ciess.load(folder)
     with pytest.raises(InputError, match="backbone 'biased', not 'mf'"):
         ciess.load(folder, backbone=ciess.MF())
+
+
+@dataclass(frozen=True)
+class Apart(BackboneConfig):
+    def build(self, train: Interactions, seed: int = 0) -> Backbone:
+        return ApartModel(train.n_users, train.n_items, self.dim, seed)
+
+
+class ApartModel(BiasedModel):
+    """A bias of every item beside the tables, where packing does not find it."""
+
+    def __init__(self, n_users: int, n_items: int, dim: int, seed: int) -> None:
+        super().__init__(n_users, n_items, dim, seed)
+        self.biases = torch.nn.Parameter(torch.zeros(n_items))
+
+    def represent(self, user_table: Tensor, item_table: Tensor) -> Represented:
+        users, items = super().represent(user_table, item_table)
+        return Represented(users, items + torch.nn.functional.pad(self.biases[:, None], (0, items.shape[1] - 1)))
+
+
+def test_what_packing_would_mix_up_is_refused(split: Split) -> None:
+    backbone = Apart(dim=8, training=TRAINING)
+    with pytest.raises(InputError, match="ApartModel scores rows by where they lie"):
+        ciess.search(split, backbone=backbone, budgets=["60%"], method=QUICK, finishing=FINISH)

@@ -94,6 +94,6 @@ class Scratch:
 def suiting(backbone: Backbone) -> Truncate | FineTune:
     """The cheapest fidelity that ranks a backbone's plans well (benchmarks/fidelity.py).
 
-    A cut does, but for linear graphs: there a row's neighbours make up for nearly all that it loses.
+    A cut does, but for graphs: there a row's neighbours make up for nearly all that it loses, once they are trained to.
     """
-    return FineTune() if backbone.separable and not backbone.rows_stand_alone else Truncate()
+    return FineTune() if backbone.through_graph else Truncate()

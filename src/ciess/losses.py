@@ -1,7 +1,7 @@
 """What training lowers: BPR on interactions, and distillation from a full model."""
 
 from functools import cached_property
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -17,7 +17,13 @@ nearly flat, as of ALS' scores in 0 to 1, nor nearly one item's."""
 
 
 class Loss(Protocol):
-    """Draws what the next step learns from, and says how far the vectors are from it."""
+    """Draws what the next step learns from, and says how far the vectors are from it.
+
+    Attributes:
+        dropout: whether a backbone that has dropout should drop while it learns this.
+    """
+
+    dropout: ClassVar[bool]
 
     def __call__(self, vectors: Represented, user_table: Tensor, item_table: Tensor) -> Tensor:
         """The loss of a model as it stands, a scalar."""
@@ -33,6 +39,8 @@ class BPR:
             those of what is learned beside the tables.
         seed: of the triplets.
     """
+
+    dropout = True
 
     def __init__(self, backbone: Backbone, train: Interactions, training: Training, seed: int) -> None:
         self._backbone, self._training = backbone, training
@@ -80,6 +88,9 @@ class Distillation:
     Attributes:
         share: of the users and of the items drawn for each step.
     """
+
+    dropout = False
+    """The full model's scores, of which there are as many as one likes, leave nothing to overfit."""
 
     def __init__(self, backbone: Backbone, teacher: Backbone, training: Training, seed: int) -> None:
         self._backbone, self._teacher = backbone, teacher

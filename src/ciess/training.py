@@ -64,7 +64,8 @@ def fit(
             measured and what comes out; where rows share scales, losses see them rounded too, and gradients pass as if
             they were not (Bengio et al., 2013, arXiv 1308.3432).
         relative_to: learning rates count in root mean squares of this model's parameters, each its own, so that
-            tables of any scale learn alike (as in Shazeer and Stern, Adafactor, ICML 2018, Sec. 8).
+            tables of any scale learn alike (as in Shazeer and Stern, Adafactor, ICML 2018, Sec. 8), times its
+            `distillation_rate`.
         seed: of the sizes that rows are cut to where `training.nested`.
         phase: what progress is told.
         progress: told every step.
@@ -79,7 +80,7 @@ def fit(
     best = _Best(backbone, tables, valid)
     if plan is not None:
         best.measure(0)
-    backbone.train()
+    backbone.train(not isinstance(lesson, Solver) and lesson.dropout)
     for step in range(1, training.steps + 1):
         advance(step)
         tables.cut()
@@ -138,9 +139,11 @@ def _descent(
 
 
 def _scales(backbone: Backbone) -> list[float]:
-    """Root mean squares of the user table, the item table and the network's parameters; at least _SMALLEST_SCALE."""
+    """Root mean squares of the user table, the item table and the network's parameters, at least _SMALLEST_SCALE, times
+    the backbone's rate."""
     parameters = [backbone.user_table, backbone.item_table, *backbone.network.values()]
-    return [max(_SMALLEST_SCALE, float(p.detach().square().mean().sqrt())) for p in parameters]
+    scales = [max(_SMALLEST_SCALE, float(p.detach().square().mean().sqrt())) for p in parameters]
+    return [backbone.distillation_rate * scale for scale in scales]
 
 
 def _sweeps(solver: Solver, tables: "_Tables") -> Callable[[int], None]:

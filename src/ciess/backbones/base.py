@@ -45,6 +45,10 @@ class Backbone(nn.Module, ABC):
     """Whether vectors are linear in the tables and each column of the tables only reaches the same column of them."""
     rows_stand_alone: ClassVar[bool] = False
     """Whether the tables are the vectors: no graph or network makes up for what a row loses when it is cut short."""
+    through_graph: ClassVar[bool] = False
+    """Whether a vector is mixed from the rows of its neighbours, which make up for what its own loses."""
+    distillation_rate: ClassVar[float] = 1.0
+    """What the learning rates of distillation are multiplied by: less where a network serves all rows at once."""
 
     def represent(self, user_table: Tensor, item_table: Tensor) -> Represented:
         """From tables (n, width) to the vectors that are scored. Default: the tables themselves."""

@@ -28,6 +28,8 @@ class LightGCN(BackboneConfig):
 class LightGCNModel(Rotatable):
     """Vectors are the mean of a row and its `layers` neighbourhood sums (He et al., eq. 3 and 4)."""
 
+    through_graph = True
+
     adjacency: Tensor
 
     def __init__(self, train: Interactions, dim: int, layers: int, seed: int) -> None:

@@ -41,6 +41,9 @@ class NGCFModel(InnerProduct):
     first: as trained it is the identity, and does nothing.
     """
 
+    through_graph = True
+    distillation_rate = 1 / 6
+
     adjacency: Tensor
     transposed: Tensor
     mirror: Tensor

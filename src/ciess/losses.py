@@ -40,7 +40,7 @@ class BPR:
         seed: of the triplets.
     """
 
-    dropout = True
+    dropout: ClassVar[bool] = True
 
     def __init__(self, backbone: Backbone, train: Interactions, training: Training, seed: int) -> None:
         self._backbone, self._training = backbone, training
@@ -89,7 +89,7 @@ class Distillation:
         share: of the users and of the items drawn for each step.
     """
 
-    dropout = False
+    dropout: ClassVar[bool] = False
     """The full model's scores, of which there are as many as one likes, leave nothing to overfit."""
 
     def __init__(self, backbone: Backbone, teacher: Backbone, training: Training, seed: int) -> None:

@@ -10,8 +10,10 @@ from known import problem_of
 import ciess
 from ciess.backbones import BackboneConfig, Training
 from ciess.data import Split
+from ciess.methods.autoemb import AutoEmb
 from ciess.methods.bet import BET
 from ciess.methods.cross_entropy import CrossEntropy
+from ciess.methods.dnis import DNIS
 from ciess.methods.esapn import ESAPN
 from ciess.methods.magnitude import Magnitude
 from ciess.methods.optembed import OptEmbed
@@ -32,6 +34,8 @@ METHODS: dict[str, Method] = {
     "bet": BET(rounds=2, candidates=6),
     "magnitude": Magnitude(),
     "pep": PEP(steps=20),
+    "dnis": DNIS(steps=10),
+    "autoemb": AutoEmb(candidates=(2, 4, 8), steps=10),
     "esapn": ESAPN(batches=20),
     "optembed": OptEmbed(steps=20, generations=2, mutations=4, crossovers=4),
     "optembed-published": OptEmbed(steps=20, generations=2, mutations=4, crossovers=4, aimed=False),

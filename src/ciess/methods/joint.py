@@ -9,15 +9,16 @@ from torch import Tensor, nn
 
 from ciess.backbones.base import Backbone
 from ciess.backbones.mf import MF
-from ciess.losses import BPR
+from ciess.data.sampling import TripletSampler
+from ciess.losses import BPR, bpr_loss
 from ciess.methods.problem import Problem
 from ciess.methods.pruning import root_mean_square
 from ciess.training import Descent
 
 Start = Literal["new", "full"]
 """Where tables start: new and random, as papers do, or the full model's."""
-_USUAL_SCALE = 0.1
-"""Of new tables; recipes' learning rates are meant for it."""
+USUAL_SCALE = 0.1
+"""Root mean square of new tables; recipes' learning rates are meant for it."""
 
 
 class Learner:
@@ -39,6 +40,7 @@ class Learner:
     """
 
     def __init__(self, problem: Problem, start: Start, seed: int, steps: int | None = None) -> None:
+        self._problem, self._seed = problem, seed
         new = problem.config.build(problem.train, seed)
         alike = type(new) is type(problem.full_model) and new.solver(problem.train) is None
         descends = alike and problem.config.training.steps > 0
@@ -47,13 +49,26 @@ class Learner:
         self.backbone = new if descends and start == "new" else _copied(problem.full_model)
         self.tables = (self.backbone.user_table, self.backbone.item_table)
         self._bpr = BPR(self.backbone, problem.train, self.training, seed)
-        self._rates = {table: root_mean_square(table) / _USUAL_SCALE for table in self.tables}
+        self._rates = {table: root_mean_square(table) / USUAL_SCALE for table in self.tables}
         self.join(self.backbone.network.values())
         problem.trainings += 1
 
+    @cached_property
+    def _unseen(self) -> TripletSampler:
+        """Triplets of validation."""
+        positives, device = self._problem.valid_positives, self.tables[0].device
+        return TripletSampler(positives, seed=self._seed, device=device, known=self._problem.train)
+
     def loss(self, users: Tensor, items: Tensor) -> Tensor:
         """What tables, (n, dim), as the search leaves them, lose on triplets of train."""
+        self.backbone.train()
         return self._bpr(self.backbone.represent(users, items), users, items)
+
+    def valid_loss(self, users: Tensor, items: Tensor) -> Tensor:
+        """The same on triplets of validation, without weight decay."""
+        self.backbone.eval()
+        triplets = self._unseen.sample(self.training.batch_size)
+        return bpr_loss(self.backbone, self.backbone.represent(users, items), users, items, triplets, l2=0.0)
 
     def join(self, parameters: Iterable[nn.Parameter], rate: float = 1.0) -> None:
         """Let more parameters learn with the tables, at so many times the recipe's rate; before the first step."""

@@ -32,7 +32,7 @@ def selective(seed: int = 0) -> Problem:
     halves = [ranked[user, :count][rng.permutation(count)].reshape(2, -1) for user, count in enumerate(counts)]
     train, valid = (interactions([half[which] for half in halves], 80) for which in (0, 1))
     config = MF(dim=8, training=STILL)
-    return problem_of(config, train, valid, users, items)
+    return _problem(config, train, valid, users, items)
 
 
 def interactions(items_of: list[NDArray[np.int64]], n_items: int) -> Interactions:
@@ -42,13 +42,12 @@ def interactions(items_of: list[NDArray[np.int64]], n_items: int) -> Interaction
     return Interactions.from_pairs(users, np.concatenate(items_of), *ids)
 
 
-def problem_of(
+def _problem(
     config: BackboneConfig,
     train: Interactions,
     valid: Interactions,
     users: NDArray[np.float64] | None = None,
     items: NDArray[np.float64] | None = None,
-    budgets: tuple[str, ...] = ("70%", "50%"),
 ) -> Problem:
     """With these tables as the full model's, or random ones."""
     model = config.build(train)
@@ -56,7 +55,7 @@ def problem_of(
         for table, given in ((model.user_table, users), (model.item_table, items)):
             if given is not None:
                 table.copy_(torch.from_numpy(given))
-    wanted = [Budget.parse(budget) for budget in budgets]
+    wanted = [Budget.parse(budget) for budget in ("70%", "50%")]
     return Problem(model, config, train, Evaluator(train.matrix, valid.matrix), wanted, Truncate())
 
 
@@ -73,4 +72,4 @@ def contrasting(seed: int = 0) -> Problem:
         learned.append(drawn[:2])
         held_out.append(drawn[2:4])
     config = MF(dim=16, training=Training(lr=0.03, l2=1e-3, batch_size=2_000))
-    return problem_of(config, *(interactions(each, clusters * size) for each in (learned, held_out)))
+    return _problem(config, *(interactions(each, clusters * size) for each in (learned, held_out)))

@@ -3,7 +3,7 @@ import copy
 import numpy as np
 import pytest
 import torch
-from planted import problem_of
+from known import problem_of
 
 import ciess
 from ciess.backbones import BackboneConfig, Training
@@ -20,7 +20,7 @@ def arrays(split: Split) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_new_tables_follow_the_backbones_recipe_and_full_ones_start_where_they_are(split: Split) -> None:
-    problem = problem_of(MF(dim=8, training=OWN), split.train, split.valid)
+    problem = problem_of(MF(dim=8, training=OWN), split)
     new, full = Learner(problem, "new", seed=5), Learner(problem, "full", seed=5)
     assert new.training == full.training == OWN
     assert (full.tables[0] == problem.full_model.user_table).all()
@@ -32,7 +32,7 @@ def test_new_tables_follow_the_backbones_recipe_and_full_ones_start_where_they_a
 @pytest.mark.parametrize("kind", ["als", "factors"])
 def test_what_gradients_do_not_train_starts_full_and_learns_as_matrix_factorisation(kind: str, split: Split) -> None:
     configs: dict[str, BackboneConfig] = {"als": ciess.ALS(dim=8), "factors": ciess.Factors.from_arrays(*arrays(split))}
-    problem = problem_of(configs[kind], split.train, split.valid)
+    problem = problem_of(configs[kind], split)
     before = copy.deepcopy(problem.full_model.state_dict())
     learner = Learner(problem, "new", seed=0)
     assert learner.training == MF().training
@@ -48,7 +48,7 @@ def test_what_gradients_do_not_train_starts_full_and_learns_as_matrix_factorisat
 
 
 def test_what_is_changed_on_the_way_learns_too_and_validation_moves_nothing(split: Split) -> None:
-    problem = problem_of(ciess.NCF(dim=8, training=OWN), split.train, split.valid)
+    problem = problem_of(ciess.NCF(dim=8, training=OWN), split)
     learner, factor = Learner(problem, "new", seed=0), torch.nn.Parameter(torch.ones(1))
     learner.join([factor])
     before = [each.detach().clone() for each in (*learner.tables, *learner.backbone.network.values())]

@@ -1,4 +1,5 @@
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from torch import nn
 from ciess.backbones import Training
 from ciess.backbones.mf import MF
 from ciess.data import Split
+from ciess.errors import InputError
 from ciess.methods.esapn import ESAPN, Policy, Side
 from ciess.methods.problem import Problem
 
@@ -132,3 +134,9 @@ def test_the_stream_is_in_order_of_time(problem: Problem) -> None:
         found.append([row["loss"] for row in ESAPN(batches=6).search(problem).trace if row["kind"] == "batch"])
     assert found[0] == found[1]
     assert found[0] != found[2]
+
+
+@pytest.mark.parametrize("settings", [{"sizes": (4, 2)}, {"sizes": (0, 2)}, {"first_chance": 0.0}, {"first_chance": 1}])
+def test_impossible_settings_are_refused(settings: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="smallest first|between 0 and 1"):
+        ESAPN(**settings)

@@ -16,6 +16,7 @@ from torch.nn.functional import logsigmoid, one_hot, pad
 
 from ciess.data import Interactions
 from ciess.data.sampling import Triplets, TripletSampler
+from ciess.errors import InputError
 from ciess.losses import bpr_loss, triplet_losses
 from ciess.methods.joint import Learner, Start
 from ciess.methods.problem import Problem, SearchResult
@@ -62,6 +63,9 @@ class ESAPN:
         map_rate: how fast maps learn, in times the tables' rate.
         start: where tables start; `new` as in the paper.
         seed: of everything random.
+
+    Raises:
+        InputError: sizes do not rise from 1 or more, or the first chance is not between 0 and 1.
     """
 
     name: ClassVar[str] = "esapn"
@@ -74,6 +78,12 @@ class ESAPN:
     map_rate: float = 0.3
     start: Start = "new"
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if any(larger <= size for size, larger in pairwise((0, *self.sizes))):
+            raise InputError(f"sizes are {self.sizes}: name whole numbers above 0, the smallest first")
+        if not 0 < self.first_chance < 1:
+            raise InputError(f"first_chance is {self.first_chance}: it must lie between 0 and 1")
 
     def search(self, problem: Problem) -> SearchResult:
         """Let the model learn the stream once; scale the sizes that it ends with onto every budget."""

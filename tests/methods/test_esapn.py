@@ -138,5 +138,5 @@ def test_the_stream_is_in_order_of_time(problem: Problem) -> None:
 
 @pytest.mark.parametrize("settings", [{"sizes": (4, 2)}, {"sizes": (0, 2)}, {"first_chance": 0.0}, {"first_chance": 1}])
 def test_impossible_settings_are_refused(settings: dict[str, Any]) -> None:
-    with pytest.raises(InputError, match="smallest first|between 0 and 1"):
+    with pytest.raises(InputError, match=r"smallest first|between 0 and 1"):
         ESAPN(**settings)

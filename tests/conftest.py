@@ -1,6 +1,9 @@
 import os
 from pathlib import Path
 
+# As the command line sets it, and before PyTorch is imported: threads that spin crawl on a busy machine.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 import numpy as np
 import polars as pl
 import pytest

@@ -50,7 +50,7 @@ class LineProgress:
             self._phase, self._started = phase, now
         elif now - self._said >= self._between:
             left = (now - self._started) / done * (total - done)
-            self._say(f"{phase}: {done}/{total}, at most {left:.0f} s left, {note}")
+            self._say(f"{phase}: {done}/{total}, at most {left:.0f} s left" + (f", {note}" if note else ""))
             self._said = now
 
 

@@ -66,8 +66,9 @@ def test_ratings_below_the_least_are_left_out_and_the_latest_time_counts() -> No
     assert interactions.times.tolist() == [30, 5]
 
 
-def test_dates_become_seconds() -> None:
-    frame = pl.DataFrame({"user": [1], "item": [1], "date": [datetime(1970, 1, 2)]})
+@pytest.mark.parametrize("date", [datetime(1970, 1, 2), "1970-01-02", "1970-01-02 00:00:00", "86400"])
+def test_dates_become_seconds(date: datetime | str) -> None:
+    frame = pl.DataFrame({"user": [1], "item": [1], "date": [date]})
     times = Interactions.from_frame(frame).times
     assert times is not None
     assert times.tolist() == [86_400]
@@ -82,6 +83,7 @@ def test_dates_become_seconds() -> None:
         ({"user": [1, 2], "item": [1, 2], "rating": [float("nan"), 1.0]}, "no rating of 0 or more in row 1"),
         ({"user": [1, 2], "item": [1, 2], "rating": ["4", "good"]}, "no rating of 0 or more in row 2"),
         ({"user": [1], "item": [1], "time": ["noon"]}, "holds no time in row 1"),
+        ({"user": [1, 1], "item": [1, 2], "time": ["2024-01-31", "noon"]}, "holds no time in row 2"),
         ({"who": [1], "item": [1]}, "no column of users is known among who, item"),
         ({"user": [], "item": []}, "no interactions"),
     ],

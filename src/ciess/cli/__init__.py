@@ -1,5 +1,6 @@
 """The command `ciess`: the same verbs as in Python, one file for each."""
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -25,6 +26,8 @@ See it work with `ciess demo`, then try `ciess search YOUR_FILE`. Options: `cies
 
 def main(args: Sequence[str] | None = None) -> None:
     """Run the command line. Bad input ends with exit code 2 and one sentence."""
+    # PyTorch's threads would spin while they wait for each other: beside other programs that takes ten times as long.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     command = tyro.extras.subcommand_cli_from_dict(
         {
             "search": Search,

@@ -1,5 +1,6 @@
 """`Interactions`: implicit feedback of users with items, and the ids of both sides."""
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -127,7 +128,7 @@ class Interactions:
             user: column of user ids; None looks for a usual name, as for the other columns.
             item: column of item ids.
             rating: column of ratings, none below 0.
-            time: column of times, numbers or dates.
+            time: column of times: numbers, dates, or text such as 2024-01-31 or 2024-01-31 12:00:00.
             min_rating: leave out rows rated below this.
 
         Raises:
@@ -152,8 +153,7 @@ class Interactions:
             raise InputError("there are no interactions: check the data and the rating threshold")
         times = None
         if names["time"] is not None:
-            column = table[names["time"]]
-            seconds = column.dt.epoch("s") if column.dtype.is_temporal() else _numbers(column)
+            seconds = _seconds(table[names["time"]])
             _refuse_rows(seconds.is_null(), f"column '{names['time']}' holds no time")
             times = seconds.cast(pl.Int64).to_numpy()
         (users, user_ids), (items, item_ids) = (_encode(table[names[role]]) for role in ("user", "item"))
@@ -313,6 +313,15 @@ def _missing(column: pl.Series) -> pl.Series:
 
 def _numbers(column: pl.Series) -> pl.Series:
     return column.cast(pl.Float64, strict=False)
+
+
+def _seconds(column: pl.Series) -> pl.Series:
+    """Times as numbers, null where there is none."""
+    if column.dtype == pl.String and _numbers(column).is_null().all():
+        # Text that is no date either stays what it is.
+        with contextlib.suppress(pl.exceptions.ComputeError):
+            column = column.str.to_datetime(strict=False)
+    return column.dt.epoch("s") if column.dtype.is_temporal() else _numbers(column)
 
 
 def _encode(column: pl.Series) -> tuple[NDArray[np.int64], pl.Series]:

@@ -5,6 +5,7 @@ Zhao et al., AutoEmb: Automated Embedding Dimensionality Search in Streaming Rec
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -48,6 +49,8 @@ class AutoEmb:
         steps: of training; None for all of the backbone's own recipe.
         seed: of everything random.
     """
+
+    name: ClassVar[str] = "autoemb"
 
     candidates: tuple[int, ...] = (2, 16, 128)
     hidden: int = 32

@@ -139,19 +139,8 @@ def sizes(side: str, lines: Mapping[Line, SizesByPopularity], dim: int) -> Figur
     """
 
     def paint(axes: Axes) -> None:
-        for line, found in lines.items():
-            popular = np.maximum(found.popularity, 1)
-            axes.fill_between(popular, found.low, found.high, color=LIGHT[line.role], alpha=0.14, linewidth=0)
-            axes.plot(popular, found.mean, color=LIGHT[line.role], marker=line.marker, markersize=4, label=line.label)
-        axes.set_xscale("log")
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=8))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda count, _: whole(count)))
-        axes.xaxis.set_minor_formatter(NullFormatter())
-        axes.set_yscale("log", base=2)
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda size, _: whole(size)))
-        axes.set_ylim(0.9, dim * 1.1)
+        paint_sizes(axes, lines, dim)
         axes.set_xlabel(f"interactions of the {side[:-1]}")
-        axes.set_ylabel("size (numbers kept)")
         axes.legend(loc="best", title="budget")
 
     told = "; ".join(
@@ -164,6 +153,22 @@ def sizes(side: str, lines: Mapping[Line, SizesByPopularity], dim: int) -> Figur
         f"Mean sizes of {side}, {told}; a full row has {dim} numbers.",
         drawn(f"sizes-{side}", paint),
     )
+
+
+def paint_sizes(axes: Axes, lines: Mapping[Line, SizesByPopularity], dim: int) -> None:
+    """Sizes against popularity into empty axes, both on scales of doublings or tens; see `sizes`."""
+    for line, found in lines.items():
+        popular = np.maximum(found.popularity, 1)
+        axes.fill_between(popular, found.low, found.high, color=LIGHT[line.role], alpha=0.14, linewidth=0)
+        axes.plot(popular, found.mean, color=LIGHT[line.role], marker=line.marker, markersize=4, label=line.label)
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=8))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda count, _: whole(count)))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set_yscale("log", base=2)
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda size, _: whole(size)))
+    axes.set_ylim(0.9, dim * 1.1)
+    axes.set_ylabel("size (numbers kept)")
 
 
 def by_decile(side: str, lines: Mapping[Line, NDArray[np.float64]]) -> Figure:

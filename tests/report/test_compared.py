@@ -107,6 +107,7 @@ def test_failures_are_told_and_one_seed_has_no_deviation(comparison: Comparison)
     [table] = next(section for section in report.sections if section.name == "failures").tables
     assert table.rows == [("bet", 0, "RuntimeError: no luck")]
     assert "±" not in as_html(report)
+    assert "whiskers" not in report.sections[0].figures[0].caption
 
 
 def test_a_comparison_in_which_all_failed_is_still_reported(comparison: Comparison) -> None:

@@ -130,7 +130,7 @@ class _Compared:
             ]
             for method, line in self.lines.items()
         }
-        whiskers = "standard deviations over seeds"
+        whiskers = "standard deviations over seeds" if len(self.settings["seeds"]) > 1 else ""
         drawn = [figures.frontier(kept, round(self.full.table_bytes.mean), whiskers)]
         steps = zip(self.budgets, step_roles(len(self.budgets)), strict=True)
         gains = {

@@ -35,7 +35,7 @@ def frontier(lines: Mapping[Line, Sequence[tuple[int, Share]]], full_bytes: int,
     Args:
         lines: bytes and share of the full model's quality, for each budget.
         full_bytes: of the full tables.
-        whiskers: what the ends of the shares are.
+        whiskers: what the ends of the shares are; empty where they are the shares themselves.
     """
     many = len(lines) > _FEW
 
@@ -73,7 +73,8 @@ def frontier(lines: Mapping[Line, Sequence[tuple[int, Share]]], full_bytes: int,
     )
     return Figure(
         "frontier",
-        f"Quality kept against bytes. Up is better, left is smaller; whiskers are {whiskers}.",
+        "Quality kept against bytes. Up is better, left is smaller"
+        + (f"; whiskers are {whiskers}." if whiskers else "."),
         f"Share of the full model's quality by bytes: {told}. The full model has {in_bytes(full_bytes)}.",
         drawn("frontier", paint, HEIGHT + (_LEGEND_ROW * (len(lines) // 2 + 1) if many else 0)),
     )

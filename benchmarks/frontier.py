@@ -72,16 +72,16 @@ def main() -> None:
     """Run the cells that are missing; make the table and the figure."""
     settings = tyro.cli(Frontier, description="Quality at equal bytes.")
     torch.set_num_threads(settings.threads)
-    console, folder = Console(width=120), settings.out / settings.name
+    console, folder = Console(width=120), settings.out / settings.name / "frontier"
     for seed in settings.seeds:
-        path = folder / f"frontier-{settings.backbone}-{seed}.json"
+        path = folder / f"{settings.backbone}-{seed}.json"
         if not path.exists():
             console.rule(f"{settings.backbone}, seed {seed}")
             write_whole(path, json.dumps(cell(settings, seed, console), indent=1) + "\n")
-    cells = [json.loads(path.read_text()) for path in sorted(folder.glob(f"frontier-{settings.backbone}-*.json"))]
+    cells = [json.loads(path.read_text()) for path in sorted(folder.glob(f"{settings.backbone}-[0-9]*.json"))]
     text = report(settings, cells)
-    (folder / f"frontier-{settings.backbone}.md").write_text(text)
-    figure(cells).savefig(folder / f"frontier-{settings.backbone}.svg")
+    (folder / f"{settings.backbone}.md").write_text(text)
+    figure(cells).savefig(folder / f"{settings.backbone}.svg")
     console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -198,7 +198,7 @@ def report(settings: Frontier, cells: list[dict[str, Any]]) -> str:
         "CIESS better or worse: seeds in which it is so with p < 0.05 (t-test, paired by user). Settings are seed",
         f"{cells[0]['seed']}'s: of ours the precision and the mean sizes of users and items.",
         "",
-        f"![quality against bytes](frontier-{settings.backbone}.svg)",
+        f"![quality against bytes]({settings.backbone}.svg)",
         "",
         "| budget | method | settings | bytes | Recall@20 | NDCG@20 | kept | CIESS better | worse |",
         "|---|---|---|---|---|---|---|---|---|",

@@ -4,8 +4,9 @@
     python benchmarks/serving.py --interactions ml-1m/
 
 prints what opening takes, the peak memory while 1,000 users are served (mapped files are a part of it: what was read of
-them, and its surroundings), and the time of int8 over that of dense rows, and keeps them in
-`benchmarks/results/serving.json`. Every measurement of the large model is a process of its own.
+them, and the 64 kB around that lie in the system's cache), how much is the process' own in the end, and the time of
+int8 over that of dense rows, and keeps them in `benchmarks/results/serving.json`. Every measurement of the large model
+is a process of its own.
 """
 
 import json
@@ -44,8 +45,9 @@ items, scores = model.recommend(users, k=10)
 served = time.perf_counter() - began
 assert numpy.isfinite(scores).all()
 # Not getrusage: its maximum takes in what the process was forked from.
-peak = int(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1]) / 1024
-print(json.dumps({"open ms": opened * 1e3, "serve s": served, "peak MiB": peak}))
+status = dict(line.split(":") for line in open("/proc/self/status"))
+peak, private = (int(status[name].split()[0]) / 1024 for name in ("VmHWM", "RssAnon"))
+print(json.dumps({"open ms": opened * 1e3, "serve s": served, "peak MiB": peak, "private MiB": private}))
 """
 
 

@@ -39,6 +39,21 @@ def test_every_refusal_fits_on_one_screen(case: str, capsys: pytest.CaptureFixtu
     assert max(map(len, lines)) <= 100
 
 
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["search", "x", "--dim", "big"], "--dim: 'big' is not a whole number"),
+        (["demo", "--seed", "1.5"], "--seed: '1.5' is not a whole number"),
+        (["search", "x", "--min-rating", "good"], "--min-rating: 'good' is not a number"),
+    ],
+)
+def test_what_is_no_number_is_refused_in_words(args: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(args)
+    assert end.value.code == 2
+    assert said in capsys.readouterr().err
+
+
 def test_without_a_command_help_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         main([])

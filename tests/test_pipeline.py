@@ -107,6 +107,10 @@ def test_impossible_requests_are_refused_before_training(split: Split) -> None:
             ciess.search(split, backbone=BACKBONE, budgets=budgets, progress=never)
     with pytest.raises(InputError, match="not a backbone"):
         ciess.search(split, backbone="gpt", progress=never)
+    # Whether the split is made here or given.
+    for data in (split.train, split):
+        with pytest.raises(InputError, match="seed is -1"):
+            ciess.search(data, backbone=BACKBONE, seed=-1, progress=never)
 
 
 def test_methods_beside_ciess_are_measured_by_the_same_rules(split: Split) -> None:

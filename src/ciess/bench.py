@@ -16,6 +16,7 @@ from ciess.backbones.factors import Factors, FactorsModel
 from ciess.backbones.row_order import check_row_order
 from ciess.checkpoint import fitted_once
 from ciess.data import Interactions, Split
+from ciess.data.split import check_seed
 from ciess.errors import InputError
 from ciess.evaluation import Evaluation, Evaluator, evaluate
 from ciess.fidelity import Fidelity, Truncate, suiting
@@ -136,12 +137,13 @@ class Bench:
         valid: measures on validation.
 
     Raises:
-        InputError: outputs are to be packed that are not scored by inner products.
+        InputError: a seed below 0, or outputs are to be packed that are not scored by inner products.
     """
 
     def __init__(
         self, split: Split, recipe: Recipe, seed: int, progress: Progress = silent, kept: Path | None = None
     ) -> None:
+        check_seed(seed)
         self.split, self.recipe, self.seed, self.progress, self._kept = split, recipe, seed, progress, kept
         self.valid = Evaluator(split.train.matrix, split.valid.matrix, users=_sample(split.valid, seed))
         # Made before training: what cannot be done is refused at once, not after minutes.

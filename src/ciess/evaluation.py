@@ -60,8 +60,7 @@ def rank(score: Score, users: Tensor, n_items: int, k: int, seen: csr_array | No
         seen: (all users, n_items) items to leave out; None leaves out none.
 
     Raises:
-        InputError: k is not in 1..n_items, or scores or `seen` are of another shape.
-        ValueError: a score is not a number.
+        InputError: k is not in 1..n_items, scores or `seen` are of another shape, or a score is not a number.
     """
     return _rank(score, users, n_items, k, None if seen is None else _Seen.of(seen, users, n_items))
 
@@ -88,7 +87,7 @@ def _rank(score: Score, users: Tensor, n_items: int, k: int, seen: "_Seen | None
             all_users[start : start + size] = these
     # What is not a number comes first, here as in topk.
     if ranking.scores[:, 0].isnan().any():
-        raise ValueError("scores are not numbers: the model has diverged")
+        raise InputError("scores are not numbers: the model has diverged, lower its learning rate or its norms' weight")
     return ranking
 
 

@@ -65,8 +65,8 @@ def search(
         progress: told every step.
 
     Raises:
-        InputError: a budget that cannot be met, no or equal budgets, an unknown backbone, method or precision, or
-            outputs that are not scored by inner products.
+        InputError: a budget that cannot be met, no or equal budgets, a seed below 0, an unknown backbone, method or
+            precision, or outputs that are not scored by inner products.
     """
     wanted = parsed_budgets(budgets)
     recipe = Recipe.of(backbone, finishing, precision, target)

@@ -7,6 +7,7 @@ from ciess.backbones import (
     BackboneConfig,
     Represented,
     Rotatable,
+    Training,
     backbone_from_settings,
     backbone_named,
     backbone_settings,
@@ -256,3 +257,12 @@ def test_unknown_names_and_settings_are_refused() -> None:
         backbone_named("gpt")
     with pytest.raises(InputError, match="it has dim, training, layers"):
         backbone_named("LightGCN", hops=2)
+
+
+def test_settings_that_no_model_has_are_refused() -> None:
+    for config in (MF, ALS):
+        with pytest.raises(InputError, match="dim is 0: a full row needs a number or more"):
+            config(dim=0)
+    for name, value in (("l2", float("nan")), ("network_l2", -0.1), ("lr", float("inf"))):
+        with pytest.raises(InputError, match=f"{name} is {value:g}: give a number of 0 or more"):
+            Training(**{name: value})

@@ -235,6 +235,7 @@ def test_impossible_requests_are_refused_before_training(data: Interactions, tmp
         ({"budgets": []}, "each once"),
         ({"seeds": [1, 1]}, "seeds must be given, each once"),
         ({"seeds": []}, "seeds must be given, each once"),
+        ({"seeds": [0, -1]}, "seed is -1"),
         ({"methods": ["magic"]}, "'magic' is not a method"),
         ({"methods": [MixedRandom(), "mixed-random"]}, "methods are mixed-random, mixed-random: give each a name"),
         ({"methods": {"full": MixedRandom()}}, "none 'full'"),

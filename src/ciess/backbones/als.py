@@ -32,7 +32,7 @@ class ALS(BackboneConfig):
             user has and an item has. What weight is best grows with them.
 
     Raises:
-        InputError: alpha is below 0 or regularisation not above it.
+        InputError: dim is below 1, alpha below 0 or regularisation not above it.
     """
 
     training: Training = field(default_factory=lambda: Training(steps=15, eval_every=1, patience=3))
@@ -40,6 +40,7 @@ class ALS(BackboneConfig):
     regularisation: float = 1.3
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not (self.alpha >= 0 and self.regularisation > 0):
             raise InputError(
                 f"alpha is {self.alpha:g} and regularisation {self.regularisation:g}: "

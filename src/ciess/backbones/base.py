@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ciess.data import Interactions
+from ciess.errors import InputError
 from ciess.tables.order import importance_rotation
 from ciess.tables.plan import SizePlan
 
@@ -152,6 +153,9 @@ class Training:
         patience: measurements without a better one after which training stops.
         nested: in every other step, cut each row to a random size: the first numbers of a row learn to do without
             the others (Kusupati et al., NeurIPS 2022; Rippel et al., ICML 2014).
+
+    Raises:
+        InputError: a weight or rate that is no number of 0 or more.
     """
 
     steps: int = 750
@@ -165,6 +169,12 @@ class Training:
     eval_every: int = 50
     patience: int = 3
     nested: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("lr", "l2", "network_l2"):
+            value = getattr(self, name)
+            if not 0 <= value < float("inf"):
+                raise InputError(f"{name} is {value:g}: give a number of 0 or more")
 
     def rate(self, step: int) -> float:
         """The learning rate of a step, counted from 1."""
@@ -191,10 +201,17 @@ class BackboneConfig(ABC):
     Attributes:
         dim: numbers of a full row (d_max).
         training: how it is trained.
+
+    Raises:
+        InputError: dim is below 1.
     """
 
     dim: int = 128
     training: Training = field(default_factory=Training)
+
+    def __post_init__(self) -> None:
+        if self.dim < 1:
+            raise InputError(f"dim is {self.dim}: a full row needs a number or more")
 
     @abstractmethod
     def build(self, train: Interactions, seed: int = 0) -> Backbone:

@@ -46,6 +46,7 @@ class Factors(BackboneConfig):
         # With a width, as in the settings of a saved model, the files are read when they are needed, if ever.
         if self.dim == 0:
             object.__setattr__(self, "dim", self.tables[0].shape[1])
+        super().__post_init__()
 
     @classmethod
     def from_arrays(cls, users: ArrayLike, items: ArrayLike) -> "Factors":

@@ -14,6 +14,7 @@ from ciess.cli.demo import Demo
 from ciess.cli.doctor import Doctor
 from ciess.cli.estimate import EstimateCommand
 from ciess.cli.export import Export
+from ciess.cli.numbers import numbers
 from ciess.cli.options import Printing
 from ciess.cli.recommend import Recommend
 from ciess.cli.search import Search
@@ -44,6 +45,7 @@ def main(args: Sequence[str] | None = None) -> None:
         description=_ABOUT,
         args=(sys.argv[1:] if args is None else args) or ["--help"],
         config=(tyro.conf.DisallowNone, tyro.conf.FlagCreatePairsOff, tyro.conf.PositionalMetavarFromFieldName),
+        registry=numbers(),
     )
     try:
         printing = getattr(command, "printing", Printing())

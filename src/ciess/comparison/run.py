@@ -13,6 +13,7 @@ from ciess.bench import Bench, Finished, Recipe, Target
 from ciess.comparison.cells import Cell, Cells
 from ciess.comparison.results import EQUAL, FULL, Comparison
 from ciess.data import Interactions, Split, split_random
+from ciess.data.split import check_seed
 from ciess.errors import InputError
 from ciess.evaluation import Evaluation
 from ciess.finishing import Finish
@@ -67,14 +68,16 @@ def compare(
         progress: told every step.
 
     Raises:
-        InputError: a budget that cannot be met, no or equal budgets or seeds, an unknown method, backbone or precision,
-            two methods of one name, or a folder that cannot be written. What goes wrong in a method is told in the
-            result, and the others go on.
+        InputError: a budget that cannot be met, no or equal budgets or seeds, a seed below 0, an unknown method,
+            backbone or precision, two methods of one name, or a folder that cannot be written. What goes wrong in a
+            method is told in the result, and the others go on.
     """
     wanted, recipe = parsed_budgets(budgets), Recipe.of(backbone, finishing, precision, target)
     chosen = methods_by_name(methods)
     if not seeds or len({*seeds}) < len(seeds):
         raise InputError("seeds must be given, each once: for example 0 1 2")
+    for seed in seeds:
+        check_seed(seed)
     call = spelled_call(
         compare,
         "data",

@@ -32,6 +32,16 @@ class Split:
         return self.train.union(self.valid)
 
 
+def check_seed(seed: int) -> None:
+    """Refuse what NumPy takes for no seed.
+
+    Raises:
+        InputError: it is below 0.
+    """
+    if seed < 0:
+        raise InputError(f"seed is {seed}: give a whole number of 0 or more")
+
+
 def split_random(interactions: Interactions, ratios: Sequence[float] = (0.5, 0.25, 0.25), seed: int = 0) -> Split:
     """Split each user's interactions at random; 50/25/25 is the papers' protocol.
 
@@ -44,8 +54,9 @@ def split_random(interactions: Interactions, ratios: Sequence[float] = (0.5, 0.2
         seed: of the order of each user's interactions.
 
     Raises:
-        InputError: ratios that do not sum to 1 or leave train or validation empty.
+        InputError: ratios that do not sum to 1 or leave train or validation empty, or a seed below 0.
     """
+    check_seed(seed)
     bounds = _bounds(ratios)
     order = np.lexsort((np.random.default_rng(seed).random(len(interactions)), interactions.users))
     return _cut(interactions, order, bounds)

@@ -7,6 +7,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from ciess.data.interactions import Interactions
+from ciess.data.split import check_seed
 
 _BLOCK = 2048
 
@@ -43,7 +44,11 @@ def synthetic(users: int = 1000, items: int = 600, mean_count: int = 60, dim: in
         mean_count: mean interactions of a user, at most a quarter of the items.
         dim: the largest intrinsic dimension.
         seed: of everything.
+
+    Raises:
+        InputError: a seed below 0.
     """
+    check_seed(seed)
     rng = np.random.default_rng(seed)
     activity = _power_law(users, 0.5, rng)
     popularity = _power_law(items, 0.7, rng)

@@ -18,6 +18,16 @@ def test_lines_come_now_and_then_and_tell_the_time_left(monkeypatch: pytest.Monk
     assert said == ["training: 7/40, at most 42 s left, best 7", "training: 14/40, at most 36 s left, best 14"]
 
 
+def test_a_phase_that_starts_again_has_all_its_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter((0.0, 1.0, 5.0, 7.0, 9.0, 11.0, 13.0))
+    monkeypatch.setattr("ciess.progress.time.monotonic", lambda: next(times))
+    said: list[str] = []
+    progress = LineProgress(said.append, seconds_between_lines=10)
+    for step in (1, 20, 1, 2, 3, 4):
+        progress("finish", step, 20)
+    assert said == ["finish: 3/20, at most 23 s left"]
+
+
 def test_progress_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     progress = LoggingProgress(seconds_between_lines=0)

@@ -31,6 +31,19 @@ def silent(phase: str, done: int, total: int, note: str = "") -> None:
     """Say nothing."""
 
 
+class _Phases:
+    """Tells where a phase begins: at another name, and where one of the same name counts from the start again."""
+
+    def __init__(self) -> None:
+        self._phase, self._done = "", 0
+
+    def begins(self, phase: str, done: int) -> bool:
+        """Whether this step is the first one told of its phase."""
+        begins = phase != self._phase or done <= self._done
+        self._phase, self._done = phase, done
+        return begins
+
+
 class LineProgress:
     """A plain line now and then, with the time left.
 
@@ -41,13 +54,13 @@ class LineProgress:
 
     def __init__(self, say: Callable[[str], None], seconds_between_lines: float = 10.0) -> None:
         self._say, self._between = say, seconds_between_lines
-        self._phase, self._started, self._said = "", 0.0, time.monotonic()
+        self._phases, self._started, self._said = _Phases(), 0.0, time.monotonic()
 
     def __call__(self, phase: str, done: int, total: int, note: str = "") -> None:
         """See `Progress`."""
         now = time.monotonic()
-        if phase != self._phase:
-            self._phase, self._started = phase, now
+        if self._phases.begins(phase, done):
+            self._started = now
         elif now - self._said >= self._between:
             left = (now - self._started) / done * (total - done)
             self._say(f"{phase}: {done}/{total}, at most {left:.0f} s left" + (f", {note}" if note else ""))
@@ -89,7 +102,7 @@ class ConsoleProgress:
             TextColumn("{task.fields[note]}"),
             console=console,
         )
-        self._phase, self._task = "", TaskID(0)
+        self._phases, self._task = _Phases(), TaskID(0)
 
     def __enter__(self) -> "ConsoleProgress":
         if self._console.is_terminal:
@@ -107,8 +120,7 @@ class ConsoleProgress:
         if not self._console.is_terminal:
             self._lines(phase, done, total, note)
             return
-        if phase != self._phase:
-            self._phase = phase
+        if self._phases.begins(phase, done):
             for task in self._bars.task_ids:
                 self._bars.remove_task(task)
             self._task = self._bars.add_task(phase, total=total, note="")

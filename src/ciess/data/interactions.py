@@ -82,8 +82,8 @@ class Interactions:
         if isinstance(data, pl.DataFrame) or type(data).__module__.partition(".")[0] == "pandas":
             return cls.from_frame(data)
         raise InputError(
-            f"interactions cannot be of type {type(data).__name__}: give Interactions, a polars or pandas frame, or a "
-            "scipy sparse matrix"
+            f"interactions cannot be of type {type(data).__name__}: give Interactions, such as ciess.read gives, "
+            "a polars or pandas frame, or a scipy sparse matrix"
         )
 
     @classmethod

@@ -44,6 +44,7 @@ def test_every_refusal_fits_on_one_screen(case: str, capsys: pytest.CaptureFixtu
     [
         (["search", "x", "--dim", "big"], "--dim: 'big' is not a whole number"),
         (["demo", "--seed", "1.5"], "--seed: '1.5' is not a whole number"),
+        (["compare", "x", "--seeds", "0", "one"], "--seeds: 'one' is not a whole number"),
         (["search", "x", "--min-rating", "good"], "--min-rating: 'good' is not a number"),
     ],
 )

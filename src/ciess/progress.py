@@ -39,7 +39,7 @@ class _Phases:
 
     def begins(self, phase: str, done: int) -> bool:
         """Whether this step is the first one told of its phase."""
-        begins = phase != self._phase or done <= self._done
+        begins = phase != self._phase or done < self._done
         self._phase, self._done = phase, done
         return begins
 

@@ -93,7 +93,7 @@ def study(settings: FidelityStudy, name: str, console: Console) -> dict[str, obj
             "truncate": Truncate(),
             "truncate and refit": Truncate(refit_steps=3),
             "finetune": FineTune(),
-            "finish": FineTune(Finish()),
+            "finish": FineTune(Finish.suiting(config)),
         }
         if name in settings.retrained:
             fidelities[f"scratch, {config.training.steps // 5} steps"] = Scratch(config.training.steps // 5)

@@ -20,18 +20,18 @@ import torch
 import tyro
 from matplotlib.figure import Figure
 from peers import Peer, Table, coded_at_most
-from reproduce import FINISHES, RECIPES, RESULTS, SHOWN, spread
+from recipes import recipe_of
+from reproduce import RESULTS, SHOWN, spread
 from rich.console import Console
 from scipy.stats import ttest_1samp
 
 import ciess
-from ciess.backbones import Backbone, backbone_named
+from ciess.backbones import Backbone
 from ciess.bench import Bench, Recipe
 from ciess.data import Split, split_random
 from ciess.errors import InputError
 from ciess.evaluation import Evaluation, Evaluator, evaluate
 from ciess.files import write_whole
-from ciess.finishing import Finish
 from ciess.methods.ciess import Ciess
 from ciess.methods.equal import EqualSizes
 from ciess.methods.problem import Method
@@ -87,9 +87,7 @@ def main() -> None:
 
 def cell(settings: Frontier, seed: int, console: Console) -> dict[str, Any]:
     """What every method comes to at every budget."""
-    key = settings.name, settings.backbone
-    config = RECIPES.get(key) or backbone_named(settings.backbone)
-    finishing = Finish(training=FINISHES[key]) if key in FINISHES else None
+    config, finishing = recipe_of(settings.name, settings.backbone)
     split = split_random(ciess.read(settings.data), seed=seed)
     budgets = [Budget.parse(budget) for budget in settings.budgets]
     rows: list[dict[str, Any]] = []
@@ -126,7 +124,8 @@ def ours(
         found = model.evaluate(split.test)
         plan = chosen.plan
         detail = f"{plan.precision}, {plan.user_sizes.mean():.1f} and {plan.item_sizes.mean():.1f}"
-        yield budget, _row(name, detail, budget, model.table_bytes, found), found
+        row = _row(name, detail, budget, model.table_bytes, found)
+        yield budget, {**row, "valid_quality": chosen.quality}, found
 
 
 def theirs(

@@ -18,11 +18,12 @@ from typing import Any
 
 import torch
 import tyro
+from recipes import recipe_of
 from rich.console import Console
 from scipy.stats import ttest_1samp
 
 import ciess
-from ciess.backbones import BackboneConfig, Training, backbone_named
+from ciess.backbones import BackboneConfig
 from ciess.files import write_whole
 from ciess.finishing import Finish
 from ciess.methods.mixed import MixedRandom
@@ -45,19 +46,6 @@ PUBLISHED_NAMES = {
 }
 """Our rows' names in the published tables: Qu et al., SIGIR 2023, Table 1; Qu et al., WSDM 2024 (BET)."""
 SHOWN = ("recall@20", "ndcg@20")
-RECIPES: dict[tuple[str, str], BackboneConfig] = {
-    ("gowalla", "als"): ciess.ALS(alpha=31, regularisation=1.5),
-    ("gowalla", "lightgcn"): ciess.LightGCN(training=Training(steps=600, batch_size=300_000, lr_every=75, l2=5e-5)),
-}
-"""What differs from a backbone's own settings on a data set, found on validation."""
-FINISHES = {
-    ("ml-1m", "ncf"): Training(steps=120, batch_size=1_000_000, lr=0.1, lr_every=10, eval_every=40, patience=2),
-    ("ml-1m", "ngcf"): Training(steps=150, batch_size=2_000_000, lr=0.3, lr_every=12, eval_every=50, patience=2),
-    ("gowalla", "lightgcn"): Training(steps=240, batch_size=12_000_000, lr=0.2, lr_every=12, eval_every=60, patience=2),
-    ("gowalla", "als"): Training(steps=120, batch_size=5_000_000, lr=0.3, lr_every=5, eval_every=30, patience=2),
-}
-"""What differs from the usual finish, found on validation: rates that fall later, and larger steps where there are many
-rows."""
 
 
 @dataclass(frozen=True)
@@ -96,9 +84,7 @@ def main() -> None:
             if not path.exists():
                 beside = beside_ciess(seed, settings.ablation and backbone == settings.backbones[0])
                 console.rule(f"{backbone}, seed {seed}")
-                key = settings.name, backbone
-                config = RECIPES.get(key) or backbone_named(backbone)
-                finishing = Finish(training=FINISHES[key]) if key in FINISHES else Finish()
+                config, finishing = recipe_of(settings.name, backbone)
                 cell = run(settings.data, config, finishing, settings.budgets, seed, beside, console)
                 write_whole(path, json.dumps({"backbone": backbone, **cell}, indent=1) + "\n")
     text = report(settings.name, [json.loads(path.read_text()) for path in sorted(folder.glob("*-[0-9]*.json"))])

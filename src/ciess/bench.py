@@ -65,7 +65,7 @@ class Recipe:
         """
         config = backbone_named(backbone) if isinstance(backbone, str) else backbone
         stored = None if precision == "auto" else Precision.parse(precision)
-        return cls(config, finishing or Finish(), stored, target)
+        return cls(config, finishing or Finish.suiting(config), stored, target)
 
     def described(self) -> dict[str, Any]:
         """As JSON keeps it."""

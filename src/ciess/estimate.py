@@ -201,7 +201,7 @@ def _seconds(shape: TableShape, interactions: int, config: BackboneConfig, budge
     """Times of single steps on two small sets, drawn on to the wanted size, times how many there are."""
     scale = max(1.0, shape.rows / _ROWS_PROBED, interactions / _INTERACTIONS_PROBED)
     near, far = (_Probe(shape, interactions, config, scale * by, seed) for by in (1.0, 2.0))
-    model, recipe = near.model, Finish()
+    model, recipe = near.model, Finish.suiting(config)
 
     def at_full_size(small: float, smaller: float) -> float:
         # A part of a step is the same for any size, the other grows with it.
@@ -248,7 +248,8 @@ class _Probe:
         self.training_step = clock.fastest
         plan = SizePlan.equal(TableShape(n_users, n_items, config.dim), max(1, config.dim // 10))
         clock = _Clock()
-        finish(self.model, plan, dataclasses.replace(Finish().lasting(3), refit_steps=1), seed=seed, progress=clock)
+        short = dataclasses.replace(Finish.suiting(config).lasting(3), refit_steps=1)
+        finish(self.model, plan, short, seed=seed, progress=clock)
         self.finish_step = clock.fastest
         users = np.arange(min(n_users, 500))
         evaluator = Evaluator(data.matrix, data.matrix, users=users)

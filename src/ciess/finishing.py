@@ -2,12 +2,12 @@
 
 import copy
 import dataclasses
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch.nn.functional import pad
 
-from ciess.backbones.base import Backbone, Rotatable, Training
+from ciess.backbones.base import Backbone, BackboneConfig, Rotatable, Training
 from ciess.evaluation import Evaluator
 from ciess.losses import Distillation
 from ciess.progress import Progress, silent
@@ -22,17 +22,19 @@ class Finish:
 
     Attributes:
         refit_steps: steps of the least-squares refit before training.
-        training: distillation from the full model; its batch size counts scores, its learning rate root mean squares of
-            the full model's parameters.
+        training: distillation from the full model, see `BackboneConfig.distillation`.
         share: of the users and items that the steps are meant for. Where rows stand alone and a step draws fewer, since
             there are many, steps grow in proportion, so that each row is drawn as often.
     """
 
     refit_steps: int = 3
-    training: Training = field(
-        default_factory=lambda: Training(steps=120, batch_size=2_000_000, lr=0.3, lr_every=5, eval_every=30, patience=2)
-    )
+    training: Training = BackboneConfig.distillation
     share: float = 0.3
+
+    @classmethod
+    def suiting(cls, config: BackboneConfig) -> "Finish":
+        """What measured best for the small models of a backbone."""
+        return cls(training=config.distillation)
 
     def lasting(self, steps: int) -> "Finish":
         """The same recipe with a given number of steps."""

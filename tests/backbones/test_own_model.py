@@ -16,6 +16,7 @@ from ciess.data import Interactions, Split
 from ciess.errors import InputError
 from ciess.finishing import Finish
 from ciess.methods.td3 import TD3Settings
+from ciess.settings import described
 
 QUICK = ciess.Ciess(episodes=2, steps=2, updates=1, td3=TD3Settings(discount=0.9, batch_size=64, hidden=16))
 FINISH = Finish(training=Training(steps=10, batch_size=64, lr=0.05, eval_every=5))
@@ -24,6 +25,8 @@ TRAINING = Training(steps=60, batch_size=1_000, lr=0.03, eval_every=20)
 
 @dataclass(frozen=True)
 class Biased(BackboneConfig):
+    distillation = FINISH.training
+
     def build(self, train: Interactions, seed: int = 0) -> Backbone:
         return BiasedModel(train.n_users, train.n_items, self.dim, seed)
 
@@ -43,7 +46,11 @@ class BiasedModel(InnerProduct):
 @pytest.fixture(scope="module")
 def outcome(split: Split) -> ciess.Outcome:
     backbone = Biased(dim=8, training=TRAINING)
-    return ciess.search(split, backbone=backbone, budgets=["60%"], method=QUICK, finishing=FINISH)
+    return ciess.search(split, backbone=backbone, budgets=["60%"], method=QUICK)
+
+
+def test_its_plans_are_finished_as_it_says(outcome: ciess.Outcome) -> None:
+    assert outcome.settings["finishing"] == described(FINISH)
 
 
 def test_its_small_model_keeps_most_of_its_quality(outcome: ciess.Outcome) -> None:

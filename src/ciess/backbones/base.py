@@ -206,6 +206,12 @@ class BackboneConfig(ABC):
         InputError: dim is below 1.
     """
 
+    distillation: ClassVar[Training] = Training(
+        steps=120, batch_size=2_000_000, lr=0.3, lr_every=5, eval_every=30, patience=2
+    )
+    """How its small models learn from the full one. The batch size counts scores, the learning rate counts root mean
+    squares of the full model's parameters."""
+
     dim: int = 128
     training: Training = field(default_factory=Training)
 

@@ -28,6 +28,8 @@ class NCF(BackboneConfig):
         dim: numbers of a full row, both branches together.
     """
 
+    distillation = Training(steps=120, batch_size=1_000_000, lr=0.1, lr_every=10, eval_every=40, patience=2)
+
     dim: int = 256
     training: Training = field(default_factory=lambda: Training(steps=600, lr=0.01, l2=5e-3, network_l2=2e-3))
 

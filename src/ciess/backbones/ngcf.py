@@ -22,6 +22,8 @@ class NGCF(BackboneConfig):
         edge_dropout: share of the graph's edges dropped in training, anew in each step.
     """
 
+    distillation = Training(steps=150, batch_size=2_000_000, lr=0.3, lr_every=12, eval_every=50, patience=2)
+
     training: Training = field(default_factory=lambda: Training(steps=400, lr=0.02, l2=2e-2))
     layers: int = 3
     message_dropout: float = 0.1

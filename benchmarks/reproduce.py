@@ -16,11 +16,12 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+import numpy as np
 import torch
 import tyro
 from recipes import recipe_of
 from rich.console import Console
-from scipy.stats import ttest_1samp
+from scipy.stats import combine_pvalues, ttest_1samp
 
 import ciess
 from ciess.backbones import BackboneConfig
@@ -159,8 +160,9 @@ def report(name: str, cells: list[dict[str, Any]]) -> str:
         "",
         f"`python benchmarks/reproduce.py {name.upper()} --name {name}`. Mean ± standard deviation, on test.",
         "Better: seeds in which the users' quality differs from equal sizes of the same recipe for the better with",
-        "p < 0.05 (t-test, paired by user). Kept: share of the full model's quality. Published: the",
-        "papers' Recall@20 and NDCG@20 at the same share, float32.",
+        "p < 0.05 (t-test, paired by user). Together: these tests as one (Stouffer's method), too.",
+        "Kept: share of the full model's quality. Published: the papers' Recall@20 and NDCG@20 at the same share,",
+        "float32.",
         "",
     ]
     for backbone in dict.fromkeys(cell["backbone"] for cell in cells):
@@ -175,17 +177,14 @@ def table(
 ) -> list[str]:
     """A line for each method and budget, over the seeds that have it."""
     lines = [
-        "| budget | method | Recall@20 | NDCG@20 | kept | better | users' size | items' size | published |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| budget | method | Recall@20 | NDCG@20 | kept | better | together | users' size | items' size | published |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     by_seed = [{(row["method"], row["budget"]): row for row in cell["rows"]} for cell in cells]
     for method, budget in max(by_seed, key=len):
         having = [rows for rows in by_seed if (method, budget) in rows]
         rows = [each[method, budget] for each in having]
-        better = sum(
-            row["p_against_equal"] < 0.05 and row["kept"] > each.get(("equal", budget), row)["kept"]
-            for row, each in zip(rows, having, strict=True)
-        )
+        chances = [chance(row, each.get(("equal", budget), row)) for row, each in zip(rows, having, strict=True)]
         sparsity = f"{100 - float(budget.rstrip('%')):g}" if budget.endswith("%") else ""
         known = shown.get((backbone, PUBLISHED_NAMES.get(method, ""), sparsity))
         entries = [
@@ -193,13 +192,30 @@ def table(
             method,
             *(spread([row["metrics"][metric] for row in rows], 4) for metric in SHOWN),
             f"{mean(row['kept'] for row in rows):.1%}",
-            f"{better}/{len(rows)}" if budget and method != "equal" else "",
+            *(
+                [f"{sum(p < 0.025 for p in chances)}/{len(rows)}", together(chances)]
+                if budget and method != "equal"
+                else ["", ""]
+            ),
             f"{mean(row['user_size'] for row in rows):.1f}",
             f"{mean(row['item_size'] for row in rows):.1f}",
             " / ".join(f"{known[metric]:.4f}" for metric in SHOWN) if known else "",
         ]
         lines.append(f"| {' | '.join(entries)} |")
     return lines
+
+
+def chance(row: dict[str, Any], equal: dict[str, Any]) -> float:
+    """One-sided p-value of the hypothesis that a row is no better than equal sizes."""
+    half = row["p_against_equal"] / 2
+    return float(half if row["kept"] > equal["kept"] else 1 - half)
+
+
+def together(chances: list[float]) -> str:
+    """What the one-sided p-values of all seeds say as one."""
+    # A p-value of 0 or 1 would outvote all others.
+    one_sided = float(combine_pvalues(np.clip(chances, 1e-12, 1 - 1e-12), method="stouffer").pvalue)
+    return "better" if one_sided < 0.025 else "worse" if one_sided > 0.975 else "no different"
 
 
 def spread(values: list[float], digits: int) -> str:

@@ -14,8 +14,6 @@ from ciess.report.palette import LIGHT, MARKERS
 from ciess.report.parts import Figure
 from ciess.report.svg import HEIGHT, drawn
 
-_FEW = 4
-"""Lines whose legend has room inside a figure."""
 _LEGEND_ROW, _GAIN_ROW = 14, 9
 """Heights in pixels, of a row of a legend and of one interval."""
 
@@ -37,7 +35,6 @@ def frontier(lines: Mapping[Line, Sequence[tuple[int, Share]]], full_bytes: int,
         full_bytes: of the full tables.
         whiskers: what the ends of the shares are; empty where they are the shares themselves.
     """
-    many = len(lines) > _FEW
 
     def paint(axes: Axes) -> None:
         axes.axhline(1, color=LIGHT["full"], linewidth=1, linestyle=(0, (4, 3)))
@@ -62,10 +59,8 @@ def frontier(lines: Mapping[Line, Sequence[tuple[int, Share]]], full_bytes: int,
         _in_percent(axes)
         axes.set_xlabel("bytes of both tables")
         axes.set_ylabel("quality kept")
-        if many:
-            _legend_above(axes)
-        else:
-            axes.legend(loc="lower right")
+        # Beside the lines no corner is always free: a small model can be better than the full one.
+        _legend_above(axes)
 
     told = "; ".join(
         f"{line.label} " + ", ".join(f"{percent(kept.value)} in {in_bytes(size)}" for size, kept in places)
@@ -76,7 +71,7 @@ def frontier(lines: Mapping[Line, Sequence[tuple[int, Share]]], full_bytes: int,
         "Quality kept against bytes. Up is better, left is smaller"
         + (f"; whiskers are {whiskers}." if whiskers else "."),
         f"Share of the full model's quality by bytes: {told}. The full model has {in_bytes(full_bytes)}.",
-        drawn("frontier", paint, HEIGHT + (_LEGEND_ROW * (len(lines) // 2 + 1) if many else 0)),
+        drawn("frontier", paint, HEIGHT + _LEGEND_ROW * (len(lines) // 2 + 1)),
     )
 
 

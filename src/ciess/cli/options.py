@@ -102,7 +102,7 @@ class Shared:
     dim: Count[int | None] = None
     """Numbers of a full row: 128 unless given, 256 with ncf."""
     l2: Annotated[float | None, option("WEIGHT")] = None
-    """Weight of the rows' norms in training; what suits depends on the data: try a few."""
+    """Weight of the rows' norms in training: try a few."""
     user_factors: File = None
     """With --backbone factors: .npy, a row for each user, ids rising."""
     item_factors: File = None

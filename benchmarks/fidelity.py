@@ -2,7 +2,7 @@
 
 30 plans of one budget, equal sizes, mixed random ones and popularity rules drawn at random, are measured on validation
 by every fidelity. The table gives Spearman's rank correlation with a whole finish, and with new models of the same
-sizes trained to the end (as selective retraining does) for backbones named by `--retrained`.
+sizes trained to the end (as selective retraining does) for as many of the plans as `--retrained` says.
 """
 
 import json
@@ -33,7 +33,7 @@ from ciess.tables.plan import SizePlan
 from ciess.training import fit
 
 RESULTS = Path(__file__).with_name("results")
-RETRAINED = "retrained"
+FINISH, RETRAINED = "finish", "retrained"
 
 
 @dataclass(frozen=True)
@@ -46,10 +46,10 @@ class FidelityStudy:
     """Name of the folder of results."""
     backbones: tuple[str, ...] = ("lightgcn", "ngcf", "ncf", "mf", "als")
     """Recommenders."""
-    retrained: tuple[str, ...] = ("mf", "als")
-    """Recommenders whose plans are also retrained to the end, which takes a full training for each plan."""
     plans: int = 30
     """How many."""
+    retrained: int = 30
+    """How many of them, equally far apart, are also retrained to the end: a full training each."""
     budget: str = "10%"
     """Of all plans."""
     seed: int = 0
@@ -89,24 +89,25 @@ def study(settings: FidelityStudy, name: str, console: Console) -> dict[str, obj
         full.order_dimensions()
         problem = Problem(full, config, split.train, valid, [budget], Truncate(), settings.seed)
         plans = varied(problem, budget, settings.plans, settings.seed)
-        fidelities: dict[str, Fidelity] = {
-            "truncate": Truncate(),
-            "truncate and refit": Truncate(refit_steps=3),
-            "finetune": FineTune(),
-            "finish": FineTune(Finish.suiting(config)),
+        everything = range(len(plans))
+        some = everything[:: len(plans) // settings.retrained]
+        fidelities: dict[str, tuple[Fidelity, range]] = {
+            "truncate": (Truncate(), everything),
+            "truncate and refit": (Truncate(refit_steps=3), everything),
+            "finetune": (FineTune(), everything),
+            FINISH: (FineTune(Finish.suiting(config)), everything),
+            f"scratch, {config.training.steps // 5} steps": (Scratch(config.training.steps // 5), some),
+            RETRAINED: (Scratch(), some),
         }
-        if name in settings.retrained:
-            fidelities[f"scratch, {config.training.steps // 5} steps"] = Scratch(config.training.steps // 5)
-            fidelities[RETRAINED] = Scratch()
-        quality: dict[str, list[float]] = {}
+        quality: dict[str, dict[int, float]] = {}
         seconds = {}
-        for label, fidelity in fidelities.items():
+        for label, (fidelity, chosen) in fidelities.items():
             start = time.perf_counter()
-            quality[label] = []
-            for number, plan in enumerate(plans, 1):
-                quality[label].append(problem.measure(plan, fidelity).quality)
-                progress(label, number, len(plans))
-            seconds[label] = (time.perf_counter() - start) / len(plans)
+            quality[label] = {}
+            for count, number in enumerate(chosen, 1):
+                quality[label][number] = problem.measure(plans[number], fidelity).quality
+                progress(label, count, len(chosen))
+            seconds[label] = (time.perf_counter() - start) / len(chosen)
     return {"backbone": name, "budget": settings.budget, "quality": quality, "seconds": seconds}
 
 
@@ -121,33 +122,40 @@ def varied(problem: Problem, budget: Budget, count: int, seed: int) -> list[Size
     return plans
 
 
-def report(settings: FidelityStudy, studies: list[dict[str, dict[str, list[float]]]]) -> str:
+def report(settings: FidelityStudy, studies: list[dict[str, dict[str, dict[str, float]]]]) -> str:
     """The table of all studies as Markdown."""
     lines = [
         f"# Fidelities on {settings.name}",
         "",
         f"`python benchmarks/fidelity.py {settings.name.upper()} --name {settings.name}`: {settings.plans} plans of",
         f"{settings.budget} of the bytes, seed {settings.seed}. Spearman's correlation of qualities on validation,",
-        "with a finish and with retraining; loss: how far the plan that the fidelity likes best falls behind the best",
-        "one, by a whole finish.",
+        "with a finish and with retraining, over the plans that both measured; loss: how far the plan that the fidelity",
+        "likes best falls behind the best of those that it measured, by a whole finish.",
         "",
-        "| backbone | fidelity | seconds a plan | with a finish | with retraining | loss |",
-        "|---|---|---|---|---|---|",
+        "| backbone | fidelity | plans | seconds a plan | with a finish | with retraining | loss |",
+        "|---|---|---|---|---|---|---|",
     ]
     for found in studies:
         quality, seconds = found["quality"], found["seconds"]
-        finish = np.array(quality["finish"])
         for label, values in quality.items():
-            retrained = f"{correlation(values, quality[RETRAINED]):.2f}" if RETRAINED in quality else ""
-            loss = 1 - finish[int(np.argmax(values))] / finish.max()
-            entries = [found["backbone"], label, f"{seconds[label]:.2f}", f"{correlation(values, finish):.2f}"]
-            lines.append(f"| {' | '.join(map(str, entries))} | {retrained} | {loss:.1%} |")
+            finish = {plan: quality[FINISH][plan] for plan in values}
+            loss = 1 - finish[max(values, key=lambda plan: values[plan])] / max(finish.values())
+            entries = [
+                str(found["backbone"]),
+                label,
+                str(len(values)),
+                f"{seconds[label]:.2f}",
+                *(f"{correlation(values, quality[other]):.2f}" for other in (FINISH, RETRAINED)),
+                f"{loss:.1%}",
+            ]
+            lines.append(f"| {' | '.join(entries)} |")
     return "\n".join([*lines, ""])
 
 
-def correlation(left: list[float], right: list[float]) -> float:
-    """Spearman's."""
-    return float(spearmanr(left, right).statistic)
+def correlation(left: dict[str, float], right: dict[str, float]) -> float:
+    """Spearman's, over the plans that have both."""
+    plans = left.keys() & right.keys()
+    return float(spearmanr([left[plan] for plan in plans], [right[plan] for plan in plans]).statistic)
 
 
 if __name__ == "__main__":

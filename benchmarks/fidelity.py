@@ -9,6 +9,7 @@ import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import mean
 
 import numpy as np
 import torch
@@ -17,23 +18,29 @@ from rich.console import Console
 from scipy.stats import spearmanr
 
 import ciess
-from ciess.backbones import backbone_named
+from ciess.backbones import BackboneConfig, backbone_named
 from ciess.data import split_random
 from ciess.evaluation import Evaluator
 from ciess.fidelity import Fidelity, FineTune, Scratch, Truncate
+from ciess.files import write_whole
 from ciess.finishing import Finish
 from ciess.losses import BPR
 from ciess.methods.equal import EqualSizes
 from ciess.methods.mixed import MixedRandom
 from ciess.methods.popularity import Rule, desired_sizes
 from ciess.methods.problem import Problem
-from ciess.progress import ConsoleProgress
+from ciess.progress import ConsoleProgress, Progress
 from ciess.tables.budget import Budget
 from ciess.tables.plan import SizePlan
 from ciess.training import fit
 
 RESULTS = Path(__file__).with_name("results")
-FINISH, RETRAINED = "finish", "retrained"
+FINISH, SHORT, RETRAINED = "finish", "scratch, a fifth of the steps", "retrained"
+
+Measured = dict[str, tuple[float, float]]
+"""Of plans, by their numbers: quality on validation, and seconds."""
+Study = dict[str, Measured]
+"""Of all fidelities."""
 
 
 @dataclass(frozen=True)
@@ -61,59 +68,70 @@ class FidelityStudy:
 
 
 def main() -> None:
-    """Study the backbones that are missing, print the table."""
+    """Study the backbones, print the table."""
     settings = tyro.cli(FidelityStudy, description="How well cheap measurements rank plans.")
     torch.set_num_threads(settings.threads)
     console, folder = Console(width=120), settings.out / settings.name
-    folder.mkdir(parents=True, exist_ok=True)
     for backbone in settings.backbones:
-        path = folder / f"fidelity-{backbone}.json"
-        if not path.exists():
-            console.rule(backbone)
-            found = study(settings, backbone, console)
-            path.write_text(json.dumps(found, indent=1) + "\n")
-    text = report(settings, [json.loads(path.read_text()) for path in sorted(folder.glob("fidelity-*.json"))])
-    (folder / "fidelity.md").write_text(text)
+        console.rule(backbone)
+        study(settings, backbone, folder / f"fidelity-{backbone}.json", console)
+    paths = sorted(folder.glob("fidelity-*.json"))
+    text = report(settings, {path.stem.removeprefix("fidelity-"): json.loads(path.read_text()) for path in paths})
+    write_whole(folder / "fidelity.md", text)
     console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
-def study(settings: FidelityStudy, name: str, console: Console) -> dict[str, object]:
-    """Quality and seconds of every plan by every fidelity."""
-    split = split_random(ciess.read(settings.data), seed=settings.seed)
-    config, budget = backbone_named(name), Budget.parse(settings.budget)
-    valid = Evaluator(split.train.matrix, split.valid.matrix)
+def study(settings: FidelityStudy, name: str, path: Path, console: Console) -> None:
+    """Measure every plan by every fidelity; what a file holds already is not measured again."""
+    config = backbone_named(name)
+    fidelities = compared(settings, config)
+    found: Study = json.loads(path.read_text()) if path.exists() else {label: {} for label in fidelities}
+    missing = {
+        label: [plan for plan in plans if str(plan) not in found[label]] for label, (_, plans) in fidelities.items()
+    }
+    if not any(missing.values()):
+        return
     with ConsoleProgress(console, seconds_between_lines=60) as progress:
-        full = config.build(split.train, settings.seed)
-        lesson = full.solver(split.train) or BPR(full, split.train, config.training, settings.seed)
-        fit(full, lesson, config.training, valid=valid, seed=settings.seed, phase="full model", progress=progress)
-        full.order_dimensions()
-        problem = Problem(full, config, split.train, valid, [budget], Truncate(), settings.seed)
-        plans = varied(problem, budget, settings.plans, settings.seed)
-        everything = range(len(plans))
-        some = everything[:: len(plans) // settings.retrained]
-        fidelities: dict[str, tuple[Fidelity, range]] = {
-            "truncate": (Truncate(), everything),
-            "truncate and refit": (Truncate(refit_steps=3), everything),
-            "finetune": (FineTune(), everything),
-            FINISH: (FineTune(Finish.suiting(config)), everything),
-            f"scratch, {config.training.steps // 5} steps": (Scratch(config.training.steps // 5), some),
-            RETRAINED: (Scratch(), some),
-        }
-        quality: dict[str, dict[int, float]] = {}
-        seconds = {}
-        for label, (fidelity, chosen) in fidelities.items():
-            start = time.perf_counter()
-            quality[label] = {}
-            for count, number in enumerate(chosen, 1):
-                quality[label][number] = problem.measure(plans[number], fidelity).quality
-                progress(label, count, len(chosen))
-            seconds[label] = (time.perf_counter() - start) / len(chosen)
-    return {"backbone": name, "budget": settings.budget, "quality": quality, "seconds": seconds}
+        problem = trained(settings, config, progress)
+        plans = varied(problem, settings.plans, settings.seed)
+        for label, numbers in missing.items():
+            for count, number in enumerate(numbers, 1):
+                start = time.perf_counter()
+                quality = problem.measure(plans[number], fidelities[label][0]).quality
+                found[label][str(number)] = quality, time.perf_counter() - start
+                write_whole(path, json.dumps(found, indent=1) + "\n")
+                progress(label, count, len(numbers))
 
 
-def varied(problem: Problem, budget: Budget, count: int, seed: int) -> list[SizePlan]:
+def compared(settings: FidelityStudy, config: BackboneConfig) -> dict[str, tuple[Fidelity, range]]:
+    """The fidelities, and the plans that each measures."""
+    everything = range(settings.plans)
+    some = everything[:: settings.plans // settings.retrained]
+    return {
+        "truncate": (Truncate(), everything),
+        "truncate and refit": (Truncate(refit_steps=3), everything),
+        "finetune": (FineTune(), everything),
+        FINISH: (FineTune(Finish.suiting(config)), everything),
+        SHORT: (Scratch(config.training.steps // 5), some),
+        RETRAINED: (Scratch(), some),
+    }
+
+
+def trained(settings: FidelityStudy, config: BackboneConfig, progress: Progress) -> Problem:
+    """A full model, and what plans of it are measured on."""
+    split = split_random(ciess.read(settings.data), seed=settings.seed)
+    valid = Evaluator(split.train.matrix, split.valid.matrix)
+    full = config.build(split.train, settings.seed)
+    lesson = full.solver(split.train) or BPR(full, split.train, config.training, settings.seed)
+    fit(full, lesson, config.training, valid=valid, seed=settings.seed, phase="full model", progress=progress)
+    full.order_dimensions()
+    budgets = [Budget.parse(settings.budget)]
+    return Problem(full, config, split.train, valid, budgets, Truncate(), settings.seed, progress)
+
+
+def varied(problem: Problem, count: int, seed: int) -> list[SizePlan]:
     """Equal sizes, a fifth mixed random, the rest popularity rules drawn at random."""
-    rng = np.random.default_rng(seed)
+    [budget], rng = problem.budgets, np.random.default_rng(seed)
     plans = [EqualSizes().search(problem).best[budget][0].plan]
     plans += [MixedRandom(seed=seed + n).search(problem).best[budget][0].plan for n in range(count // 5)]
     while len(plans) < count:
@@ -122,7 +140,7 @@ def varied(problem: Problem, budget: Budget, count: int, seed: int) -> list[Size
     return plans
 
 
-def report(settings: FidelityStudy, studies: list[dict[str, dict[str, dict[str, float]]]]) -> str:
+def report(settings: FidelityStudy, studies: dict[str, Study]) -> str:
     """The table of all studies as Markdown."""
     lines = [
         f"# Fidelities on {settings.name}",
@@ -135,27 +153,29 @@ def report(settings: FidelityStudy, studies: list[dict[str, dict[str, dict[str, 
         "| backbone | fidelity | plans | seconds a plan | with a finish | with retraining | loss |",
         "|---|---|---|---|---|---|---|",
     ]
-    for found in studies:
-        quality, seconds = found["quality"], found["seconds"]
-        for label, values in quality.items():
-            finish = {plan: quality[FINISH][plan] for plan in values}
-            loss = 1 - finish[max(values, key=lambda plan: values[plan])] / max(finish.values())
+    for backbone, found in studies.items():
+        for label, measured in found.items():
+            if not (finish := {plan: found[FINISH][plan][0] for plan in measured.keys() & found[FINISH].keys()}):
+                continue
+            loss = 1 - finish[max(finish, key=lambda plan: measured[plan][0])] / max(finish.values())
             entries = [
-                str(found["backbone"]),
+                backbone,
                 label,
-                str(len(values)),
-                f"{seconds[label]:.2f}",
-                *(f"{correlation(values, quality[other]):.2f}" for other in (FINISH, RETRAINED)),
+                str(len(measured)),
+                f"{mean(seconds for _, seconds in measured.values()):.2f}",
+                *(correlation(measured, found[other]) for other in (FINISH, RETRAINED)),
                 f"{loss:.1%}",
             ]
             lines.append(f"| {' | '.join(entries)} |")
     return "\n".join([*lines, ""])
 
 
-def correlation(left: dict[str, float], right: dict[str, float]) -> float:
+def correlation(left: Measured, right: Measured) -> str:
     """Spearman's, over the plans that have both."""
     plans = left.keys() & right.keys()
-    return float(spearmanr([left[plan] for plan in plans], [right[plan] for plan in plans]).statistic)
+    if len(plans) < 3:
+        return ""
+    return f"{spearmanr([left[plan][0] for plan in plans], [right[plan][0] for plan in plans]).statistic:.2f}"
 
 
 if __name__ == "__main__":

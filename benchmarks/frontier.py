@@ -187,12 +187,13 @@ def _p_value(users: dict[tuple[str, str], torch.Tensor], row: dict[str, Any]) ->
 def report(settings: Frontier, cells: list[dict[str, Any]]) -> str:
     """The table as Markdown."""
     seeds = ", ".join(str(found["seed"]) for found in cells)
+    budgets = list(dict.fromkeys(row["budget"] for row in cells[0]["rows"]))
     full = " / ".join(spread([found["full"][metric] for found in cells], 4) for metric in SHOWN)
     lines = [
         f"# {settings.backbone} on {settings.name}: quality at equal bytes",
         "",
-        f"`python benchmarks/frontier.py {settings.name.upper()} --name {settings.name}",
-        f"--backbone {settings.backbone}`; seeds {seeds}.",
+        f"`python benchmarks/frontier.py {settings.name.upper()} --name {settings.name} --backbone {settings.backbone}",
+        f"--budgets {' '.join(budgets)}`; seeds {seeds}.",
         f"Test Recall@20 / NDCG@20; the full model comes to {full}. Kept: shares of the full model's.",
         "CIESS better or worse: seeds in which it is so with p < 0.05 (t-test, paired by user). Settings are seed",
         f"{cells[0]['seed']}'s: of ours the precision and the mean sizes of users and items.",
@@ -202,7 +203,7 @@ def report(settings: Frontier, cells: list[dict[str, Any]]) -> str:
         "| budget | method | settings | bytes | Recall@20 | NDCG@20 | kept | CIESS better | worse |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
-    for budget in dict.fromkeys(row["budget"] for row in cells[0]["rows"]):
+    for budget in budgets:
         for method in dict.fromkeys(row["method"] for row in cells[0]["rows"]):
             lines += _line(cells, budget, method)
     return "\n".join([*lines, ""])

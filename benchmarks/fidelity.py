@@ -9,7 +9,7 @@ import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import mean
+from statistics import median
 
 import numpy as np
 import torch
@@ -148,7 +148,7 @@ def report(settings: FidelityStudy, studies: dict[str, Study]) -> str:
         f"`python benchmarks/fidelity.py {settings.name.upper()} --name {settings.name}`: {settings.plans} plans of",
         f"{settings.budget} of the bytes, seed {settings.seed}. Spearman's correlation of qualities on validation,",
         "with a finish and with retraining, over plans that both measured; loss: how far the plan that the fidelity",
-        "likes best falls behind the best of those that it measured, by a whole finish.",
+        "likes best falls behind the best of those that it measured, by a whole finish. Seconds are medians.",
         "",
         "| backbone | fidelity | plans | seconds a plan | with a finish | with retraining | loss |",
         "|---|---|---|---|---|---|---|",
@@ -162,7 +162,7 @@ def report(settings: FidelityStudy, studies: dict[str, Study]) -> str:
                 backbone,
                 label,
                 str(len(measured)),
-                f"{mean(seconds for _, seconds in measured.values()):.2f}",
+                f"{median(seconds for _, seconds in measured.values()):.2f}",
                 *(correlation(measured, found[other]) for other in (FINISH, RETRAINED)),
                 f"{loss:.1%}",
             ]

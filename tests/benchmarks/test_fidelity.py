@@ -18,7 +18,7 @@ def test_a_study_in_a_table_by_hand() -> None:
     # Ranks 1, 3, 2, 0 and 1, 2, 3, 0 differ by 1 twice: 1 − 6 · 2 / (4 · 15) = 0.8. Ranks 0, 2, 1 and 2, 1, 0 differ by
     # 2, 1 and 1: 1 − 6 · 6 / (3 · 8) = −0.5. Plan 1, which a cut likes best, is 5 % behind plan 2. Retraining ranks the
     # other way round than a finish.
-    assert "| mf | truncate | 4 | 2.00 | 0.80 | -0.50 | 5.0% |" in lines
+    assert "| mf | truncate | 4 | 1.00 | 0.80 | -0.50 | 5.0% |" in lines
     assert "| mf | retrained | 3 | 9.00 | -1.00 | 1.00 | 10.0% |" in lines
     assert not any(fidelity.SHORT in line for line in lines)
 

@@ -19,7 +19,7 @@ from ciess.data import Interactions, Split
 from ciess.data.split import check_seed
 from ciess.errors import InputError
 from ciess.evaluation import Evaluation, Evaluator, evaluate
-from ciess.fidelity import Fidelity, Truncate, suiting
+from ciess.fidelity import Fidelity, suiting
 from ciess.finishing import Finish, finish
 from ciess.losses import BPR
 from ciess.methods.problem import Method, Problem
@@ -292,10 +292,12 @@ class Bench:
         return outputs
 
     def _precision(self, budget: Budget) -> Precision:
-        """What is wanted, or that with which the rankings of equal sizes come closest to the full model's.
+        """What is wanted, or that with which the rankings of finished equal sizes come closest to the full model's.
 
-        How many of the first 20 items are the same tells far smaller differences apart than quality does. Floats are
-        left out where int8 does not yet store all numbers: 8 bits lose next to nothing, and more numbers gain.
+        They are finished, since a cut misleads: it favours many numbers in few bits, and a finish makes up for numbers
+        rather than for bits. How many of the first 20 items are the same tells far smaller differences apart than
+        quality does. Floats are left out where int8 does not yet store all numbers: 8 bits lose next to nothing, and
+        more numbers gain.
         """
         if self.recipe.precision is not None:
             return self.recipe.precision
@@ -308,17 +310,10 @@ class Bench:
                     continue
                 if precision is Precision.INT8 and plan.max_size == self._shape.dim:
                     tried += [Precision.FLOAT16, Precision.FLOAT32]
-                overlap = self._ranked(plan, f"{budget} {precision}").overlap(self.full_finished.valid)
+                overlap = self._finish(plan, f"{budget} {precision}").valid.overlap(self.full_finished.valid)
                 closest = max(closest, (overlap, precision), key=lambda found: found[0])
             self._precisions[budget] = closest[1]
         return self._precisions[budget]
-
-    def _ranked(self, plan: SizePlan, phase: str) -> Evaluation:
-        """A plan on validation: cut where a cut tells plans apart, else finished."""
-        if isinstance(self.fidelity, Truncate):
-            small = self.fidelity.model(self.full, self.recipe.config, plan, self.split.train, self.seed)
-            return evaluate(small, self.valid)
-        return self._finish(plan, phase).valid
 
     def _fit(
         self,

@@ -12,7 +12,7 @@ def test_intervals_are_those_of_scipy() -> None:
     found = bootstrap(GAINS)
     for column in range(3):
         expected = scipy_bootstrap(
-            (GAINS[:, column],), np.mean, method="percentile", batch=500, rng=np.random.default_rng(column)
+            (GAINS[:, column],), np.mean, method="percentile", batch=500, random_state=column
         ).confidence_interval
         # Both are random: a percentile of 9,999 draws strays by a few hundredths of the standard error, .005.
         assert found.low[column] == pytest.approx(expected.low, abs=5e-4)

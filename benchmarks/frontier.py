@@ -2,15 +2,16 @@
 
 Ours, equal sizes and CIESS with the best precision for each budget and equal sizes in float32 and int8, all finished
 alike, beside product quantisation, scalar quantisation and pruning of the same full model, whose settings are chosen on
-validation for each budget. A cell is one backbone and seed; it is kept as JSON, and not run again. The table and the
-figure are made from the cells.
+validation for each budget. A cell is one backbone and seed; it is kept as JSON, and not run again. Its parts, a method
+or the peers at one budget, are kept under `runs/` until it is whole: the same command goes on where it was stopped. The
+table and the figure are made from the cells.
 """
 
 import copy
 import json
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -19,7 +20,8 @@ import numpy as np
 import torch
 import tyro
 from matplotlib.figure import Figure
-from peers import Peer, Table, coded_at_most
+from numpy.typing import NDArray
+from peers import Coded, Peer, Table, peers_for
 from recipes import recipe_of
 from reproduce import RESULTS, SHOWN, spread
 from rich.console import Console
@@ -28,24 +30,29 @@ from scipy.stats import ttest_1samp
 import ciess
 from ciess.backbones import Backbone
 from ciess.bench import Bench, Recipe
-from ciess.data import Split, split_random
+from ciess.comparison.cells import Cells
+from ciess.data import split_random
 from ciess.errors import InputError
 from ciess.evaluation import Evaluation, Evaluator, evaluate
 from ciess.files import write_whole
-from ciess.methods.ciess import Ciess
-from ciess.methods.equal import EqualSizes
-from ciess.methods.problem import Method
 from ciess.methods.pruning import relative, root_mean_square
 from ciess.progress import ConsoleProgress, Progress
 from ciess.tables.budget import Budget
 from ciess.tables.plan import TableShape
+from ciess.tables.precision import Precision
 
-OURS: dict[str, tuple[str, Method]] = {
-    "equal sizes, float32": ("float32", EqualSizes()),
-    "equal sizes, int8": ("int8", EqualSizes()),
-    "equal sizes, best precision": ("auto", EqualSizes()),
-    "CIESS, best precision": ("auto", Ciess()),
+OURS = {
+    "equal sizes, float32": ("float32", "equal"),
+    "equal sizes, int8": ("int8", "equal"),
+    "equal sizes, best precision": ("auto", "equal"),
+    "CIESS, best precision": ("auto", "ciess"),
 }
+"""Precision and method of each line."""
+EITHER = ("equal sizes, best precision", "CIESS, best precision")
+SEARCH = "search, best precision"
+"""What `ciess search --precision auto` gives: the better one of these on validation; if they tie, the first."""
+DEARER = 3
+"""Settings whose dearer form is tried."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +71,28 @@ class Frontier:
     """Of split, training and search."""
     out: Path = RESULTS
     """Folder of results."""
+    cells: Path = Path("runs/cells")
+    """Keeps the parts that are done."""
     threads: int = 2
     """Of PyTorch and faiss."""
+
+
+@dataclass(frozen=True, eq=False)
+class Point:
+    """A method at a budget.
+
+    Attributes:
+        row: what the cell keeps of it.
+        users: (n_users,) quality on test, NaN for those without.
+    """
+
+    row: dict[str, Any]
+    users: NDArray[np.float64]
+
+    @property
+    def budget(self) -> str:
+        """As written."""
+        return str(self.row["budget"])
 
 
 def main() -> None:
@@ -77,7 +104,8 @@ def main() -> None:
         path = folder / f"{settings.backbone}-{seed}.json"
         if not path.exists():
             console.rule(f"{settings.backbone}, seed {seed}")
-            write_whole(path, json.dumps(cell(settings, seed, console), indent=1) + "\n")
+            with ConsoleProgress(console, 60) as progress:
+                write_whole(path, json.dumps(_Seed(settings, seed, progress).cell(), indent=1) + "\n")
     cells = [json.loads(path.read_text()) for path in sorted(folder.glob(f"{settings.backbone}-[0-9]*.json"))]
     text = report(settings, cells)
     (folder / f"{settings.backbone}.md").write_text(text)
@@ -85,78 +113,137 @@ def main() -> None:
     console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
-def cell(settings: Frontier, seed: int, console: Console) -> dict[str, Any]:
-    """What every method comes to at every budget."""
-    config, finishing = recipe_of(settings.name, settings.backbone)
-    split = split_random(ciess.read(settings.data), seed=seed)
-    budgets = [Budget.parse(budget) for budget in settings.budgets]
-    rows: list[dict[str, Any]] = []
-    users: dict[tuple[str, str], torch.Tensor] = {}
-    with ConsoleProgress(console, 60) as progress, tempfile.TemporaryDirectory() as folder:
-        for name, (precision, method) in OURS.items():
-            recipe = Recipe.of(config, finishing, precision, "input")
-            bench = Bench(split, recipe, seed, progress, Path(folder) / "full")
-            for budget, row, found in ours(bench, split, name, method, budgets):
-                rows.append(row)
-                users[name, str(budget)] = found.quality
-        full = bench.full_shown()
-        for budget, row, found in theirs(bench, split, budgets, progress):
-            rows.append(row)
-            users[row["method"], str(budget)] = found.quality
-    for row in rows:
-        row["p_of_ciess"] = _p_value(users, row)
-    return {
-        "backbone": settings.backbone,
-        "seed": seed,
-        "full": full.means(SHOWN),
-        "full_bytes": _shape(bench).full_bytes,
-        "rows": rows,
-    }
+class _Seed:
+    """One backbone and seed.
+
+    Args:
+        settings: of the run.
+        seed: of everything.
+        progress: told every step.
+    """
+
+    def __init__(self, settings: Frontier, seed: int, progress: Progress) -> None:
+        self._settings, self._seed, self._progress = settings, seed, progress
+        self._config, self._finishing = recipe_of(settings.name, settings.backbone)
+        self._split = split_random(ciess.read(settings.data), seed=seed)
+        self._budgets = [Budget.parse(budget) for budget in settings.budgets]
+
+    def cell(self) -> dict[str, Any]:
+        """What every method comes to at every budget."""
+        points = [*self._ours(), *(point for budget in self._budgets for point in self._theirs(budget))]
+        points = with_search(points)
+        best = {point.budget: point.users for point in points if point.row["method"] == SEARCH}
+        for point in points:
+            point.row["p_of_search"] = _p_value(best[point.budget] - point.users)
+        return {
+            "backbone": self._settings.backbone,
+            "seed": self._seed,
+            "full": self._bench.full_shown().means(SHOWN),
+            "full_bytes": self._shape.full_bytes,
+            "rows": [point.row for point in points],
+        }
+
+    def _ours(self) -> Iterator[Point]:
+        """Our lines, in a comparison for each precision."""
+        for precision in dict.fromkeys(precision for precision, _ in OURS.values()):
+            wanted = {method: name for name, (each, method) in OURS.items() if each == precision}
+            found = ciess.compare(
+                self._split,
+                methods=list(wanted),
+                backbone=self._config,
+                budgets=[budget for budget in self._budgets if self._holds(budget, precision)],
+                seeds=[self._seed],
+                finishing=self._finishing,
+                precision=precision,
+                cells=self._settings.cells,
+                progress=self._progress,
+            )
+            if found.failures:
+                raise SystemExit(found.failures[0].error)
+            for cell in found.cells:
+                for row in cell.rows if cell.method in wanted else []:
+                    detail = f"{row.precision}, {row.user_size:.1f} and {row.item_size:.1f}"
+                    named = {"method": wanted[cell.method], "detail": detail, "budget": row.budget}
+                    measured = {"bytes": row.table_bytes, "valid_quality": row.valid_quality}
+                    shown = {"metrics": {metric: row.metrics[metric] for metric in SHOWN}}
+                    yield Point(named | measured | shown, cell.quality[row.budget].astype(np.float64))
+
+    def _theirs(self, budget: Budget) -> list[Point]:
+        """The peers: settings chosen on validation, measured on test with the full model that learned validation."""
+        settings = self._settings
+        kept = settings.cells / f"peers-{settings.name}-{settings.backbone}-{self._seed}-{budget.folder}.json"
+        if not kept.exists():
+            made = [self._point(peer, budget) for peer in self._chosen(budget)]
+            write_whole(kept, json.dumps([{"row": each.row, "users": each.users.tolist()} for each in made]) + "\n")
+        return [Point(each["row"], np.array(each["users"])) for each in json.loads(kept.read_text())]
+
+    def _chosen(self, budget: Budget) -> list[Peer]:
+        """The best settings of each peer on validation."""
+        rows, limit = _rows(self._bench.full), budget.limit(self._shape)
+        found: list[tuple[float, Peer]] = []
+
+        def tried(peers: Sequence[Peer]) -> None:
+            for number, peer in enumerate(peers, 1):
+                coded = peer.coded(rows)
+                if coded.stored_bytes <= limit:
+                    small = _with_rows(self._bench.full, coded)
+                    found.append((float(evaluate(small, self._bench.valid).quality.mean()), peer))
+                self._progress(f"peers, {budget}", number, len(peers), peer.name)
+
+        def best_first() -> list[Peer]:
+            return [peer for _, peer in sorted(found, key=lambda each: -each[0])]
+
+        tried(peers_for(limit, rows))
+        tried([peer.dearer for peer in best_first() if peer.dearer is not None][:DEARER])
+        return list({peer.method: peer for peer in reversed(best_first())}.values())
+
+    def _point(self, peer: Peer, budget: Budget) -> Point:
+        full = self._bench.full_on_all
+        coded = peer.coded(_rows(full))
+        found = evaluate(_with_rows(full, coded), self._test)
+        named = {"method": peer.method, "detail": peer.name, "budget": str(budget)}
+        row = named | {"bytes": coded.stored_bytes, "metrics": found.means(SHOWN)}
+        return Point(row, self._by_user(found))
+
+    def _by_user(self, found: Evaluation) -> NDArray[np.float64]:
+        quality = np.full(self._shape.n_users, np.nan)
+        quality[found.users.numpy()] = found.quality.numpy()
+        return quality
+
+    @cached_property
+    def _bench(self) -> Bench:
+        """For the full models, which comparisons keep and read too."""
+        recipe = Recipe.of(self._config, self._finishing, "float32", "input")
+        kept = Cells(self._settings.cells, self._split, recipe, [], self._seed).path_of_full()
+        return Bench(self._split, recipe, self._seed, self._progress, kept)
+
+    @cached_property
+    def _test(self) -> Evaluator:
+        assert self._split.test is not None
+        return Evaluator(self._bench.all_data.matrix, self._split.test.matrix)
+
+    @cached_property
+    def _shape(self) -> TableShape:
+        users, items = self._bench.full.user_table, self._bench.full.item_table
+        return TableShape(len(users), len(items), users.shape[1])
+
+    def _holds(self, budget: Budget, precision: str) -> bool:
+        """Whether it holds a number for each row."""
+        try:
+            budget.numbers(self._shape, Precision.INT4_SHARED if precision == "auto" else Precision(precision))
+        except InputError:
+            return False
+        return True
 
 
-def ours(
-    bench: Bench, split: Split, name: str, method: Method, budgets: Sequence[Budget]
-) -> Iterator[tuple[Budget, dict[str, Any], Evaluation]]:
-    """One of our methods at all budgets that hold a number for each row in its precision."""
-    possible = [budget for budget in budgets if _can(bench, budget)]
-    for budget, chosen in bench.run(name, bench.prepared(method), bench.problem(possible)).best.items():
-        model = bench.built(chosen)
-        found = model.evaluate(split.test)
-        plan = chosen.plan
-        detail = f"{plan.precision}, {plan.user_sizes.mean():.1f} and {plan.item_sizes.mean():.1f}"
-        row = _row(name, detail, budget, model.table_bytes, found)
-        yield budget, {**row, "valid_quality": chosen.quality}, found
-
-
-def theirs(
-    bench: Bench, split: Split, budgets: Sequence[Budget], progress: Progress
-) -> Iterator[tuple[Budget, dict[str, Any], Evaluation]]:
-    """The peers: settings chosen on validation, measured on test with the full model that learned validation too."""
-    test = Evaluator(bench.all_data.matrix, split.test.matrix)
-    shape = _shape(bench)
-    for budget in budgets:
-        best: dict[str, tuple[float, Peer]] = {}
-        candidates = coded_at_most(budget.limit(shape), _rows(bench.full))
-        for number, peer in enumerate(candidates, 1):
-            quality = float(evaluate(_coded(bench.full, peer), bench.valid).quality.mean())
-            best[peer.method] = max(best.get(peer.method, (-1.0, peer)), (quality, peer), key=lambda found: found[0])
-            progress(f"peers, {budget}", number, len(candidates), peer.name)
-        for method, (_, peer) in best.items():
-            found = evaluate(_coded(bench.full_on_all, peer), test)
-            yield budget, _row(method, peer.name, budget, peer.stored_bytes(_rows(bench.full_on_all)), found), found
-
-
-def _can(bench: Bench, budget: Budget) -> bool:
-    try:
-        bench.check([budget])
-    except InputError:
-        return False
-    return True
-
-
-def _shape(bench: Bench) -> TableShape:
-    users, items = bench.full.user_table, bench.full.item_table
-    return TableShape(len(users), len(items), users.shape[1])
+def with_search(points: Sequence[Point]) -> list[Point]:
+    """With what a search gives at each budget, after what it chooses from."""
+    found = list(points)
+    for budget in dict.fromkeys(point.budget for point in points):
+        either = [point for name in EITHER for point in points if (point.row["method"], point.budget) == (name, budget)]
+        best = max(either, key=lambda point: point.row["valid_quality"])
+        found.insert(found.index(either[-1]) + 1, Point({**best.row, "method": SEARCH}, best.users))
+    return found
 
 
 def _rows(full: Backbone) -> Table:
@@ -164,24 +251,20 @@ def _rows(full: Backbone) -> Table:
 
 
 @torch.no_grad()
-def _coded(full: Backbone, peer: Peer) -> Backbone:
+def _with_rows(full: Backbone, coded: Coded) -> Backbone:
     """The full model with the rows of both tables as they come back; one codebook serves both."""
-    rows = peer.coded(_rows(full))
     # Buffers, such as a graph, are shared: only the tables differ.
     model = copy.deepcopy(full, {id(buffer): buffer for buffer in full.buffers()})
-    for table, part in zip((model.user_table, model.item_table), np.split(rows, [len(full.user_table)]), strict=True):
+    parts = np.split(coded.rows, [len(full.user_table)])
+    for table, part in zip((model.user_table, model.item_table), parts, strict=True):
         table.copy_(torch.from_numpy(part) * root_mean_square(table))
     return model
 
 
-def _row(method: str, detail: str, budget: Budget, stored: int, found: Evaluation) -> dict[str, Any]:
-    return {"method": method, "detail": detail, "budget": str(budget), "bytes": stored, "metrics": found.means(SHOWN)}
-
-
-def _p_value(users: dict[tuple[str, str], torch.Tensor], row: dict[str, Any]) -> float:
-    """Of the hypothesis that CIESS is no better and no worse here: t-test, paired by user."""
-    gain = users["CIESS, best precision", row["budget"]] - users[row["method"], row["budget"]]
-    return float(ttest_1samp(gain.numpy(), 0.0).pvalue) if gain.any() else 1.0
+def _p_value(gain: NDArray[np.float64]) -> float:
+    """Of the hypothesis that a search is no better and no worse: t-test, paired by user."""
+    gain = gain[~np.isnan(gain)]
+    return float(ttest_1samp(gain, 0.0).pvalue) if gain.any() else 1.0
 
 
 def report(settings: Frontier, cells: list[dict[str, Any]]) -> str:
@@ -195,12 +278,13 @@ def report(settings: Frontier, cells: list[dict[str, Any]]) -> str:
         f"`python benchmarks/frontier.py {settings.name.upper()} --name {settings.name} --backbone {settings.backbone}",
         f"--budgets {' '.join(budgets)}`; seeds {seeds}.",
         f"Test Recall@20 / NDCG@20; the full model comes to {full}. Kept: shares of the full model's.",
-        "CIESS better or worse: seeds in which it is so with p < 0.05 (t-test, paired by user). Settings are seed",
+        "Search is what `ciess search --precision auto` gives: equal sizes or CIESS, the better on validation.",
+        "Search better or worse: seeds in which it is so with p < 0.05 (t-test, paired by user). Settings are seed",
         f"{cells[0]['seed']}'s: of ours the precision and the mean sizes of users and items.",
         "",
         f"![quality against bytes]({settings.backbone}.svg)",
         "",
-        "| budget | method | settings | bytes | Recall@20 | NDCG@20 | kept | CIESS better | worse |",
+        "| budget | method | settings | bytes | Recall@20 | NDCG@20 | kept | search better | worse |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for budget in budgets:
@@ -217,8 +301,8 @@ def _line(cells: list[dict[str, Any]], budget: str, method: str) -> list[str]:
         return []
     rows = [row for _, row in pairs]
     kept = [mean(row["metrics"][metric] / found["full"][metric] for found, row in pairs) for metric in SHOWN]
-    against = [_ciess(found, budget)["metrics"]["ndcg@20"] - row["metrics"]["ndcg@20"] for found, row in pairs]
-    sure = [row["p_of_ciess"] < 0.05 for row in rows]
+    against = [_search(found, budget)["metrics"]["ndcg@20"] - row["metrics"]["ndcg@20"] for found, row in pairs]
+    sure = [row["p_of_search"] < 0.05 for row in rows]
     counts = [sum(s and sign * gain > 0 for s, gain in zip(sure, against, strict=True)) for sign in (1, -1)]
     entries = [
         budget,
@@ -227,13 +311,13 @@ def _line(cells: list[dict[str, Any]], budget: str, method: str) -> list[str]:
         f"{mean(row['bytes'] for row in rows):,.0f}",
         *(spread([row["metrics"][metric] for row in rows], 4) for metric in SHOWN),
         " / ".join(f"{share:.1%}" for share in kept),
-        *(["", ""] if method.startswith("CIESS") else [f"{count}/{len(rows)}" for count in counts]),
+        *(["", ""] if method == SEARCH else [f"{count}/{len(rows)}" for count in counts]),
     ]
     return [f"| {' | '.join(entries)} |"]
 
 
-def _ciess(found: dict[str, Any], budget: str) -> dict[str, Any]:
-    return next(row for row in found["rows"] if row["budget"] == budget and row["method"].startswith("CIESS"))
+def _search(found: dict[str, Any], budget: str) -> dict[str, Any]:
+    return next(row for row in found["rows"] if (row["budget"], row["method"]) == (budget, SEARCH))
 
 
 def figure(cells: list[dict[str, Any]]) -> Figure:

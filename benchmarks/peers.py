@@ -9,6 +9,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import product
+from typing import NamedTuple
 
 import faiss
 import numpy as np
@@ -25,6 +26,13 @@ PRUNED_LEAST = (0, 1, 4)
 """Numbers of a row that pruning keeps, however small they are."""
 
 
+class Coded(NamedTuple):
+    """Rows as they come back, and the bytes that they are stored in."""
+
+    rows: Table
+    stored_bytes: int
+
+
 @dataclass(frozen=True)
 class Peer:
     """A way of storing rows (n, dim) of both tables, each table in its root mean squares.
@@ -32,70 +40,82 @@ class Peer:
     Attributes:
         method: what results are listed under.
         name: its settings in short.
-        stored_bytes: of these rows.
-        coded: the rows as they come back.
+        coded: the rows as they come back, and their bytes: more than the limit where nothing that fits can be kept.
+        dearer: the same with what takes long to learn: worth a try where this one is among the best.
     """
 
     method: str
     name: str
-    stored_bytes: Callable[[Table], int]
-    coded: Callable[[Table], Table]
+    coded: Callable[[Table], Coded]
+    dearer: "Peer | None" = None
 
 
-def coded_at_most(limit: int, rows: Table) -> list[Peer]:
-    """The peers that store these rows within the limit, and use most of it."""
-    found = [peer for peer in _quantised(rows.shape[1]) if 0.8 * limit <= peer.stored_bytes(rows) <= limit]
-    pruned = (_pruned(limit, bits, least) for bits, least in product(PRUNED_BITS, PRUNED_LEAST))
-    return [*found, *(peer for peer in pruned if peer.stored_bytes(rows) <= limit)]
+def peers_for(limit: int, rows: Table) -> list[Peer]:
+    """The peers that may store these rows within the limit, and use most of it."""
+    quantised = [peer for stored, peer in _quantised(*rows.shape) if 0.8 * limit <= stored <= limit]
+    return [*quantised, *(_pruned(limit, bits, least) for bits, least in product(PRUNED_BITS, PRUNED_LEAST))]
 
 
-def _quantised(dim: int) -> Iterator[Peer]:
+def _quantised(count: int, dim: int) -> Iterator[tuple[int, Peer]]:
+    """With the bytes of that many rows."""
     for size in (size for size in PREFIXES if size <= dim):
         for bits, length in product((4, 8), LENGTHS):
-            if size % length == 0:
-                yield _product("PQ", size, size // length, bits)
-                yield _product("OPQ", size, size // length, bits)
-        for name in ("QT_4bit", "QT_6bit", "QT_8bit", "QT_fp16"):
-            yield _scalar(size, name)
+            # A codebook is learned from as many rows at least.
+            if size % length == 0 and 2**bits <= count:
+                pieces = size // length
+                stored = count * -(-pieces * bits // 8) + 2**bits * size * 2
+                yield stored, _product(stored, size, pieces, bits)
+        for bits, name in ((4, "4bit"), (6, "6bit"), (8, "8bit"), (16, "fp16")):
+            # A lowest value and a range for each column.
+            stored = count * -(-size * bits // 8) + 2 * size * 2
+            yield stored, _scalar(stored, size, name)
 
 
-def _product(method: str, size: int, pieces: int, bits: int) -> Peer:
-    def stored_bytes(rows: Table) -> int:
-        return len(rows) * -(-pieces * bits // 8) + 2**bits * size * 2
-
-    def coded(rows: Table) -> Table:
-        head = np.ascontiguousarray(rows[:, :size])
-        rotation = None
-        if method == "OPQ":
-            rotation = faiss.OPQMatrix(size, pieces)
-            rotation.niter = 20
-            rotation.train(head)
-            head = rotation.apply(head)
+def _product(stored: int, size: int, pieces: int, bits: int) -> Peer:
+    def untrained() -> faiss.ProductQuantizer:
         quantiser = faiss.ProductQuantizer(size, pieces, bits)
         quantiser.cp.seed = 0
         quantiser.cp.min_points_per_centroid = 1
+        return quantiser
+
+    def plain(head: Table) -> Table:
+        quantiser = untrained()
         quantiser.train(head)
-        back = quantiser.decode(quantiser.compute_codes(head))
-        return _widened(back if rotation is None else rotation.reverse_transform(back), rows.shape[1])
+        back: Table = quantiser.decode(quantiser.compute_codes(head))
+        return back
 
-    return Peer(method, f"{method}{pieces}x{bits} of {size}", stored_bytes, coded)
+    def rotated(head: Table) -> Table:
+        rotation = faiss.OPQMatrix(size, pieces)
+        rotation.niter = 20
+        # Else it is learned for codes of 8 bits, whatever they are.
+        rotation.pq = quantiser = untrained()
+        rotation.train(head)
+        turned = rotation.apply(head)
+        quantiser.train(turned)
+        back: Table = rotation.reverse_transform(quantiser.decode(quantiser.compute_codes(turned)))
+        return back
+
+    def peer(method: str, coded: Callable[[Table], Table], dearer: Peer | None = None) -> Peer:
+        name = f"{method}{pieces}x{bits} of {size}"
+        return Peer(method, name, lambda rows: Coded(_by_head(rows, size, coded), stored), dearer)
+
+    return peer("PQ", plain, peer("OPQ", rotated))
 
 
-def _scalar(size: int, name: str) -> Peer:
-    kind = getattr(faiss.ScalarQuantizer, name)
-    bits = {"QT_4bit": 4, "QT_6bit": 6, "QT_8bit": 8, "QT_fp16": 16}[name]
-
-    def stored_bytes(rows: Table) -> int:
-        # A lowest value and a range for each column.
-        return len(rows) * -(-size * bits // 8) + 2 * size * 2
-
-    def coded(rows: Table) -> Table:
-        head = np.ascontiguousarray(rows[:, :size])
-        quantiser = faiss.ScalarQuantizer(size, kind)
+def _scalar(stored: int, size: int, name: str) -> Peer:
+    def coded(head: Table) -> Table:
+        quantiser = faiss.ScalarQuantizer(size, getattr(faiss.ScalarQuantizer, f"QT_{name}"))
         quantiser.train(head)
-        return _widened(quantiser.decode(quantiser.compute_codes(head)), rows.shape[1])
+        back: Table = quantiser.decode(quantiser.compute_codes(head))
+        return back
 
-    return Peer("scalar", f"{name[3:]} of {size}", stored_bytes, coded)
+    return Peer("scalar", f"{name} of {size}", lambda rows: Coded(_by_head(rows, size, coded), stored))
+
+
+def _by_head(rows: Table, size: int, coded: Callable[[Table], Table]) -> Table:
+    """Rows whose first numbers are coded, and whose other ones are zero."""
+    back = coded(np.ascontiguousarray(rows[:, :size]))
+    return np.pad(back, ((0, 0), (0, rows.shape[1] - size)))
 
 
 def _pruned(limit: int, bits: int, least: int) -> Peer:
@@ -121,14 +141,14 @@ def _pruned(limit: int, bits: int, least: int) -> Peer:
         # Where not even the fewest fit, their bytes say so.
         return largest(counts[max(fitting, 1) - 1])
 
-    def coded(rows: Table) -> Table:
+    def coded(rows: Table) -> Coded:
         kept = kept_of(rows)
         numbers = rows.reshape(-1, 1)[kept]
         back = np.zeros(rows.size, dtype=np.float32)
         back[kept] = _shared(numbers, bits) if codebook else numbers[:, 0].astype(f"f{bits // 8}")
-        return back.reshape(rows.shape)
+        return Coded(back.reshape(rows.shape), bytes_of(kept))
 
-    return Peer("magnitude", f"{bits} bits, {least} a row", lambda rows: bytes_of(kept_of(rows)), coded)
+    return Peer("magnitude", f"{bits} bits, {least} a row", coded)
 
 
 def place_bytes(kept: NDArray[np.bool_]) -> int:
@@ -149,7 +169,3 @@ def _shared(numbers: Table, bits: int) -> Table:
     quantiser.train(numbers)
     back: Table = quantiser.decode(quantiser.compute_codes(numbers))[:, 0]
     return back
-
-
-def _widened(rows: Table, dim: int) -> Table:
-    return np.pad(rows, ((0, 0), (0, dim - rows.shape[1])))

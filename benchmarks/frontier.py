@@ -170,8 +170,8 @@ class _Seed:
 
     def _theirs(self, budget: Budget) -> list[Point]:
         """The peers: settings chosen on validation, measured on test with the full model that learned validation."""
-        settings = self._settings
-        kept = settings.cells / f"peers-{settings.name}-{settings.backbone}-{self._seed}-{budget.folder}.json"
+        # The full model's name says what it learned, and how.
+        kept = self._kept.with_name(f"peers-{self._kept.name}-{budget.folder}.json")
         if not kept.exists():
             made = [self._point(peer, budget) for peer in self._chosen(budget)]
             write_whole(kept, json.dumps([{"row": each.row, "users": each.users.tolist()} for each in made]) + "\n")
@@ -213,9 +213,18 @@ class _Seed:
     @cached_property
     def _bench(self) -> Bench:
         """For the full models, which comparisons keep and read too."""
-        recipe = Recipe.of(self._config, self._finishing, "float32", "input")
-        kept = Cells(self._settings.cells, self._split, recipe, [], self._seed).path_of_full()
-        return Bench(self._split, recipe, self._seed, self._progress, kept)
+        return Bench(self._split, self._recipe, self._seed, self._progress, self._kept)
+
+    @cached_property
+    def _recipe(self) -> Recipe:
+        return Recipe.of(self._config, self._finishing, "float32", "input")
+
+    @cached_property
+    def _kept(self) -> Path:
+        """Where the full models are kept."""
+        kept = Cells(self._settings.cells, self._split, self._recipe, [], self._seed).path_of_full()
+        assert kept is not None
+        return kept
 
     @cached_property
     def _test(self) -> Evaluator:

@@ -1,21 +1,24 @@
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import ciess
-from ciess.backbones import Training, backbone_named
+from ciess.backbones import Backbone, Training, backbone_named
 from ciess.data import Interactions, Split
 from ciess.errors import InputError
-from ciess.finishing import Finish
+from ciess.finishing import Finish, finish
 from ciess.methods.mixed import MixedRandom
 from ciess.methods.popularity import Popularity
 from ciess.methods.problem import Candidate, Problem, SearchResult
 from ciess.methods.td3 import TD3Settings
 from ciess.outcome import Outcome
 from ciess.tables.plan import SizePlan, TableShape
+from ciess.training import Fitted
 
 QUICK = ciess.Ciess(
     episodes=4, steps=4, updates=1, start=Popularity(rounds=1), td3=TD3Settings(discount=0.9, batch_size=256, hidden=32)
@@ -221,6 +224,24 @@ def test_the_precision_is_chosen_where_none_is_given(split: Split) -> None:
     assert found.row("ciess", "100%").user_size >= 15, "where there is room, there is no need to save"
     with pytest.raises(InputError, match="precision 'int3' is unknown"):
         ciess.search(split, backbone=SHORT, budgets=["10%"], precision="int3")
+
+
+def test_precisions_are_compared_by_what_a_finish_makes_of_them(split: Split, monkeypatch: pytest.MonkeyPatch) -> None:
+    def chosen() -> str:
+        found = ciess.search(split, backbone=SHORT, budgets=["8%"], method="equal", precision="auto", finishing=short)
+        return found.row("equal", "8%").precision
+
+    def spoilt(full: Backbone, plan: SizePlan, *rest: Any, **settings: Any) -> tuple[Backbone, Fitted]:
+        small, fitted = finish(full, plan, *rest, **settings)
+        if plan.precision == liked:
+            with torch.no_grad():
+                small.item_table.neg_()
+        return small, fitted
+
+    short = Finish(training=SHORT.distillation.lasting(5))
+    liked = chosen()
+    monkeypatch.setattr("ciess.bench.finish", spoilt)
+    assert chosen() != liked
 
 
 def test_packed_outputs_need_no_graph(split: Split, tmp_path: Path) -> None:

@@ -20,6 +20,8 @@ PREFIXES = (4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 """Numbers of a row that are kept before they are coded."""
 LENGTHS = (1, 2, 3, 4, 6, 8, 12, 16)
 """Numbers that share a code."""
+ROWS_TURNED = 20_000
+"""At most, that a rotation is learned from: with more it takes minutes and hardly changes."""
 PRUNED_BITS = (3, 4, 8, 16, 32)
 """Of a number that pruning keeps: up to 8 are a code, 16 and 32 a float."""
 PRUNED_LEAST = (0, 1, 4)
@@ -87,6 +89,7 @@ def _product(stored: int, size: int, pieces: int, bits: int) -> Peer:
     def rotated(head: Table) -> Table:
         rotation = faiss.OPQMatrix(size, pieces)
         rotation.niter = 20
+        rotation.max_train_points = ROWS_TURNED
         # Else it is learned for codes of 8 bits, whatever they are.
         rotation.pq = quantiser = untrained()
         rotation.train(head)

@@ -79,6 +79,21 @@ def test_a_cut_model_learns_to_rank_as_the_full_one(name: str, split: Split) -> 
     assert distance(120) < distance(0) - 1e-3
 
 
+def test_steps_are_as_small_as_what_a_plan_loses(split: Split) -> None:
+    full = backbone_named("mf", dim=16).build(split.train, seed=0)
+    shape = TableShape(split.train.n_users, split.train.n_items, 16)
+
+    def moved(plan: SizePlan) -> float:
+        cut, small = (finish(full, plan, Finish().lasting(steps), seed=0)[0] for steps in (0, 1))
+        return float((small.item_table - cut.item_table).abs().detach().max())
+
+    # Random numbers: all columns count alike, and Adam's first step is the learning rate.
+    half, most = moved(SizePlan.equal(shape, 8)), moved(SizePlan.equal(shape, 2))
+    assert most / half == pytest.approx(7**0.5, rel=0.1)
+    assert moved(SizePlan.equal(shape, 16)) == 0
+    assert 0 < moved(SizePlan.equal(shape, 16, Precision.INT8)) < half / 10
+
+
 @pytest.mark.parametrize(("name", "steps"), [("mf", 30), ("lightgcn", 10)])
 def test_rows_that_stand_alone_are_drawn_as_often_when_there_are_many(name: str, steps: int, split: Split) -> None:
     full = backbone_named(name, dim=8).build(split.train, seed=0)
@@ -104,7 +119,7 @@ def test_rounded_tables_learn_and_stay_rounded(precision: Precision, split: Spli
     plan = SizePlan.equal(TableShape(split.train.n_users, split.train.n_items, 16), 3, precision)
     loss = Distillation(full, full, Training(batch_size=10**6), seed=0)
     distances = []
-    for steps in (0, 60):
+    for steps in (0, 120):
         small = finish(full, plan, Finish().lasting(steps), seed=0)[0]
         distances.append(float(loss(small.vectors(), small.user_table, small.item_table).detach()))
         table = small.user_table.detach().numpy()

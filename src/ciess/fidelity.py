@@ -47,7 +47,7 @@ class Truncate:
 
 
 def _short() -> Finish:
-    training = Training(steps=40, batch_size=1_000_000, lr=0.4, lr_decay=0.5, lr_every=10)
+    training = Training(steps=40, batch_size=1_000_000, lr=0.3, lr_decay=0.5, lr_every=10)
     return Finish(refit_steps=2, training=training, share=0.2)
 
 

@@ -2,9 +2,12 @@
 
 import copy
 import dataclasses
+import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.nn.functional import pad
 
 from ciess.backbones.base import Backbone, BackboneConfig, Rotatable, Training
@@ -12,8 +15,13 @@ from ciess.evaluation import Evaluator
 from ciess.losses import Distillation
 from ciess.progress import Progress, silent
 from ciess.refit import refit
+from ciess.tables.packed import rounded
 from ciess.tables.plan import SizePlan
+from ciess.tables.precision import Precision
 from ciess.training import Fitted, fit
+
+_LEAST_KEPT = 0.01
+"""A share of the squares: what keeps less takes no larger steps."""
 
 
 @dataclass(frozen=True)
@@ -22,9 +30,10 @@ class Finish:
 
     Attributes:
         refit_steps: steps of the least-squares refit before training.
-        training: distillation from the full model, see `BackboneConfig.distillation`.
+        training: distillation from the full model, see `BackboneConfig.distillation`. Its learning rate suits a plan
+            that loses as much as it keeps, see `finish`.
         share: of the users and items that the steps are meant for. Where rows stand alone and a step draws fewer, since
-            there are many, steps grow in proportion, so that each row is drawn as often.
+            there are many, it takes more and smaller steps, so that each row is drawn as often.
     """
 
     refit_steps: int = 3
@@ -53,6 +62,10 @@ def finish(
 ) -> tuple[Backbone, Fitted]:
     """Cut a full model, its dimensions in order, to a plan, and teach what is left to rank as the full model does.
 
+    The more a plan loses, the farther its rows must go: the learning rate is in proportion to the root of the squares
+    that cutting and rounding lose over those that stay. Where next to nothing is lost, larger steps undo more than they
+    teach (docs/search.md).
+
     Args:
         full: stays as it is.
         plan: sizes of the result.
@@ -78,7 +91,7 @@ def finish(
     fitted = fit(
         small,
         lesson,
-        training,
+        training.paced(_distance(full, plan)) if training.steps else training,
         valid=valid,
         plan=plan,
         relative_to=full,
@@ -87,3 +100,16 @@ def finish(
         progress=progress,
     )
     return small, fitted
+
+
+def _distance(full: Backbone, plan: SizePlan) -> float:
+    """The root of what a plan loses of the squares of the full model's tables over what it keeps, both tables alike."""
+    sides = ((full.user_table, plan.user_sizes), (full.item_table, plan.item_sizes))
+    lost = sum(_lost(table.detach().cpu().numpy(), sizes, plan.precision) for table, sizes in sides) / len(sides)
+    return math.sqrt(lost / max(1 - lost, _LEAST_KEPT))
+
+
+def _lost(table: NDArray[np.float32], sizes: NDArray[np.int32], precision: Precision) -> float:
+    """The share of a table's squares that cutting and rounding it lose; none where all are zero."""
+    squares = float(np.square(table).sum())
+    return float(np.square(table - rounded(table, sizes, precision)).sum()) / squares if squares else 0.0

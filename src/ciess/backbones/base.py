@@ -185,9 +185,18 @@ class Training:
         return dataclasses.replace(self, steps=steps)
 
     def stretched(self, by: float) -> "Training":
-        """The same recipe over `by` times the steps."""
+        """The same recipe over `by` times the steps, each seeing as many times less.
+
+        Adam's rate then falls by the root (Malladi et al., On the SDEs and Scaling Rules for Adaptive Gradient
+        Algorithms, NeurIPS 2022).
+        """
         steps, lr_every, eval_every = (round(by * each) for each in (self.steps, self.lr_every, self.eval_every))
-        return dataclasses.replace(self, steps=steps, lr_every=lr_every, eval_every=eval_every)
+        longer = dataclasses.replace(self, steps=steps, lr_every=lr_every, eval_every=eval_every)
+        return longer.paced(by**-0.5)
+
+    def paced(self, by: float) -> "Training":
+        """The same recipe at `by` times the learning rate."""
+        return dataclasses.replace(self, lr=by * self.lr, lr_floor=by * self.lr_floor)
 
     def resumed(self, steps: int) -> "Training":
         """What a model that was trained for `steps` takes to learn what is added: a third of the steps and the rate."""

@@ -110,7 +110,7 @@ def test_rows_that_stand_alone_are_drawn_as_often_when_there_are_many(name: str,
     assert taken[-1] == pytest.approx(steps, abs=1)
 
 
-@pytest.mark.parametrize("precision", [Precision.INT8, Precision.INT4, Precision.INT4_SHARED])
+@pytest.mark.parametrize("precision", [Precision.INT8, Precision.INT6, Precision.INT4, Precision.INT4_SHARED])
 def test_rounded_tables_learn_and_stay_rounded(precision: Precision, split: Split) -> None:
     recipe = Training(steps=150, batch_size=2_000, l2=0.02)
     full = backbone_named("mf", dim=16).build(split.train, seed=0)

@@ -302,7 +302,8 @@ class Bench:
         if self.recipe.precision is not None:
             return self.recipe.precision
         if budget not in self._precisions:
-            closest, tried = (-1.0, Precision.INT8), [Precision.INT8, Precision.INT4, Precision.INT4_SHARED]
+            closest = -1.0, Precision.INT8
+            tried = [Precision.INT8, Precision.INT6, Precision.INT4, Precision.INT4_SHARED]
             for precision in tried:
                 try:
                     plan = self._problem({budget: precision}).equal(budget)

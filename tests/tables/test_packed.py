@@ -16,9 +16,7 @@ from ciess.tables.precision import (
     Precision,
     best_scales,
     decoded_scales,
-    packed_pairs,
     scale_codes,
-    unpacked_pairs,
 )
 
 SIZES = arrays(np.int32, st.integers(0, 30), elements=st.integers(1, 12))
@@ -85,17 +83,7 @@ def test_blocks_are_of_bounded_size(monkeypatch: pytest.MonkeyPatch) -> None:
     np.testing.assert_array_equal(table.dense(), whole)
 
 
-@given(arrays(np.float32, st.integers(0, 40), elements=st.integers(-7, 7).map(float)))
-def test_pairs_share_bytes(numbers: np.ndarray) -> None:
-    assert len(packed_pairs(numbers)) == (len(numbers) + 1) // 2
-    np.testing.assert_array_equal(unpacked_pairs(packed_pairs(numbers), len(numbers)), numbers)
-
-
-def test_a_pair_by_hand() -> None:
-    assert packed_pairs(np.array([-7.0, 7.0, 0.0])).tolist() == [0xF1, 0x08]
-
-
-@pytest.mark.parametrize("precision", [Precision.INT8, Precision.INT4, Precision.INT4_SHARED])
+@pytest.mark.parametrize("precision", [precision for precision in Precision if precision.whole])
 def test_scales_that_fit_exactly_are_found(precision: Precision) -> None:
     rows = np.array([[7, -3, 1], [7, 0, -2]], dtype=np.float32) * 2.0**-5
     scales = best_scales(rows, precision)
@@ -115,7 +103,7 @@ def test_what_is_rounded_stays(sizes: np.ndarray, seed: int, precision: Precisio
 @given(
     arrays(np.int8, (20, 12), elements=st.integers(-127, 127)),
     st.integers(-60, 60),
-    st.sampled_from([Precision.INT8, Precision.INT4, Precision.INT4_SHARED]),
+    st.sampled_from([precision for precision in Precision if precision.whole]),
 )
 def test_whole_numbers_on_any_scale_of_the_grid_are_found_again(
     numbers: np.ndarray, step: int, precision: Precision

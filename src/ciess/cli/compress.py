@@ -22,7 +22,7 @@ class Compress:
     """Of the same users and items, as `search` reads them, or a .npz matrix."""
     budgets: Budgets = ("5%",)
     precision: Name[PrecisionName] = "auto"
-    """Numbers: float32, float16, int8, int4, int4-shared or auto."""
+    """Numbers: float32, float16, int8, int6, int4, int4-shared or auto."""
     seed: Count[int] = 0
     """Of everything random."""
     out: Folder = Path("runs/compress")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ciess.backbones import BackboneConfig
     from ciess.data import Interactions, Split
 
-PrecisionName = Literal["auto", "float32", "float16", "int8", "int4", "int4-shared"]
+PrecisionName = Literal["auto", "float32", "float16", "int8", "int6", "int4", "int4-shared"]
 
 T = TypeVar("T")
 
@@ -96,7 +96,7 @@ class Shared:
     """Recommender: lightgcn, mf, ncf, ngcf, als or factors."""
     budgets: Budgets = ("20%", "10%", "5%")
     precision: Name[PrecisionName] = "float32"
-    """Numbers: float32, float16, int8, int4, int4-shared or auto."""
+    """Numbers: float32, float16, int8, int6, int4, int4-shared or auto."""
     target: Name[Literal["input", "output"]] = "input"
     """What is packed: rows as learned (input), or as scored (output), which need no graph."""
     dim: Count[int | None] = None

@@ -6,7 +6,7 @@ Rows lie in order of falling size, so rows of one size lie together, and the onl
     values   [ 5 × 32 numbers  | 210 × 9 numbers  | … | 4,000 × 1 numbers  ]
     scales   [ one a row, in a byte, or one a group; none for floats        ]
 
-Numbers of 4 bits share bytes in pairs; a group starts with a byte of its own. Which entity a row belongs to is the
+Numbers of 4 or 6 bits share bytes; a group starts with a byte of its own. Which entity a row belongs to is the
 caller's to remember: a saved model lists its ids in the order of the rows.
 """
 
@@ -19,15 +19,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ciess.tables.bits import bytes_of_bits, gathered_bits, numbers_together, packed_bits, unpacked_bits
 from ciess.tables.files import Layout, damaged, file_bytes, map_arrays, write_arrays
 from ciess.tables.plan import SizePlan, TableShape
 from ciess.tables.precision import (
     Precision,
     best_scales,
     decoded_scales,
-    packed_pairs,
     scale_codes,
-    unpacked_pairs,
     whole_numbers,
 )
 
@@ -43,7 +42,7 @@ class PackedTable:
         precision: how numbers are stored.
         dim: numbers of a full row.
         groups: (g, 2) int32: a size, and how many rows have it; sizes fall.
-        values: numbers row after row, two to a byte where they have 4 bits.
+        values: numbers row after row; bytes where numbers share them (see `ciess.tables.bits`).
         scales: (n,) uint8 of rows (see `scale_codes`) or (g,) float32 of groups; empty for floats.
     """
 
@@ -142,17 +141,22 @@ class PackedTable:
             return part.astype(self.precision.dtype).reshape(-1)
         first = int(self._first_rows[group])
         numbers = whole_numbers(part, self._scales(group, slice(first, first + len(part))), self.precision).reshape(-1)
-        return packed_pairs(numbers) if self.precision.bits == 4 else numbers.astype(self.precision.dtype)
+        return (
+            packed_bits(numbers, self.precision.bits)
+            if self.precision.shares_bytes
+            else numbers.astype(self.precision.dtype)
+        )
 
     def _decoded_run(self, group: int, start: int, stop: int) -> NDArray[np.float32]:
         """(stop − start, size) rows of a group that follow each other, by their numbers in it."""
         size, first = int(self.groups[group, 0]), int(self._first_rows[group])
         begin, end = start * size, stop * size
         values = self.values[int(self._first_values[group]) :]
-        if self.precision.bits == 4:
-            # The first number may be the second half of a byte.
-            torn = begin % 2
-            numbers = unpacked_pairs(values[begin // 2 : -(-end // 2)], end - begin + torn)[torn:]
+        if self.precision.shares_bytes:
+            # The first number may begin within a byte.
+            bits, torn = self.precision.bits, begin % numbers_together(self.precision.bits)
+            packed = values[(begin - torn) * bits // 8 : bytes_of_bits(end, bits)]
+            numbers = unpacked_bits(packed, end - begin + torn, bits)[torn:]
         else:
             numbers = values[begin:end]
         return self._scaled(group, slice(first + start, first + stop), numbers.reshape(stop - start, size))
@@ -161,11 +165,8 @@ class PackedTable:
         """(b, size) rows of a group by their numbers in it."""
         size = int(self.groups[group, 0])
         places = inside[:, None] * size + np.arange(size)
-        if self.precision.bits == 4:
-            stored = self.values[int(self._first_values[group]) + places // 2]
-            numbers: NDArray[Any] = (stored >> (4 * (places % 2)).astype(np.uint8) & 15).astype(np.int8) - np.int8(8)
-        else:
-            numbers = self.values[int(self._first_values[group]) + places]
+        values = self.values[int(self._first_values[group]) :]
+        numbers = gathered_bits(values, places, self.precision.bits) if self.precision.shares_bytes else values[places]
         return self._scaled(group, int(self._first_rows[group]) + inside, numbers)
 
     def _scaled(self, group: int, positions: slice | NDArray[np.int64], numbers: NDArray[Any]) -> NDArray[np.float32]:
@@ -183,8 +184,8 @@ def _groups(sizes: NDArray[np.int32]) -> NDArray[np.int32]:
 
 def _value_counts(groups: NDArray[np.int32], precision: Precision) -> NDArray[np.int64]:
     """(g,) how many of the values are each group's."""
-    numbers = groups[:, 0].astype(np.int64) * groups[:, 1]
-    return -(-numbers // 2) if precision.bits == 4 else numbers
+    counts: NDArray[np.int64] = precision.values_of(groups[:, 0].astype(np.int64) * groups[:, 1])
+    return counts
 
 
 def _stored_scales(parts: list[NDArray[np.float32]], precision: Precision) -> NDArray[Any]:
@@ -244,8 +245,8 @@ def most_bytes(shape: TableShape, numbers: int, precision: Precision) -> int:
     layout: dict[str, tuple[np.dtype[Any], list[int]]] = {}
     for side, rows in zip(SIDES, (shape.n_users, shape.n_items), strict=True):
         groups = min(shape.dim, rows)
-        # Half a byte may be lost in each group; and all numbers may be one side's, which makes the longest header.
-        layout |= _named(side, _lengths(rows, groups, precision.numbers_stored(numbers) + groups, precision))
+        # Nearly a byte may be lost in each group; and all numbers may be one side's, which makes the longest header.
+        layout |= _named(side, _lengths(rows, groups, precision.values_of(numbers) + groups, precision))
     return file_bytes(layout, _about(precision, shape.dim)) - precision.bytes_of(numbers)
 
 

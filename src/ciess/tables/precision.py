@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ciess.errors import InputError
+from ciess.tables.bits import bytes_of_bits
 
 _STEPS_A_ROW, _STEPS_SHARED = 4, 8
 """Scales lie on a logarithmic grid, so many to a doubling. A row's is kept in a byte: its step plus 128."""
@@ -23,6 +24,8 @@ class Precision(StrEnum):
     FLOAT16 = "float16"
     INT8 = "int8"
     """−127..127 and a scale a row."""
+    INT6 = "int6"
+    """−31..31 and a scale a row."""
     INT4 = "int4"
     """−7..7 and a scale a row."""
     INT4_SHARED = "int4-shared"
@@ -43,7 +46,7 @@ class Precision(StrEnum):
     @property
     def bits(self) -> int:
         """Of a number, scales apart."""
-        return {"float32": 32, "float16": 16, "int8": 8}.get(self.value, 4)
+        return {"float32": 32, "float16": 16, "int8": 8, "int6": 6}.get(self.value, 4)
 
     @property
     def whole(self) -> bool:
@@ -53,7 +56,7 @@ class Precision(StrEnum):
     @property
     def scale_a_row(self) -> bool:
         """Whether every row has a scale of its own, which takes a byte."""
-        return self in (Precision.INT8, Precision.INT4)
+        return self.whole and self is not Precision.INT4_SHARED
 
     @property
     def steps(self) -> int:
@@ -66,18 +69,23 @@ class Precision(StrEnum):
         return int(2 ** (self.bits - 1)) - 1
 
     @property
+    def shares_bytes(self) -> bool:
+        """Whether numbers share bytes."""
+        return self.bits < 8
+
+    @property
     def dtype(self) -> np.dtype[np.generic]:
-        """What numbers are kept as; two of 4 bits share a byte."""
-        kept: dict[int, type[np.generic]] = {32: np.float32, 16: np.float16, 8: np.int8, 4: np.uint8}
-        return np.dtype(kept[self.bits])
+        """What numbers are kept as; those that share bytes as bytes."""
+        kept: dict[int, type[np.generic]] = {32: np.float32, 16: np.float16, 8: np.int8}
+        return np.dtype(kept.get(self.bits, np.uint8))
 
     def bytes_of(self, numbers: int) -> int:
         """Bytes of that many numbers, one after the other."""
-        return self.numbers_stored(numbers) * self.dtype.itemsize
+        return int(bytes_of_bits(numbers, self.bits))
 
-    def numbers_stored(self, numbers: int) -> int:
-        """How many of `dtype` hold that many numbers."""
-        return -(-numbers // 2) if self.bits == 4 else numbers
+    def values_of(self, numbers: Any) -> Any:
+        """How many of `dtype` hold so many numbers, an integer or an array of them, one after the other."""
+        return bytes_of_bits(numbers, self.bits) // self.dtype.itemsize
 
 
 def best_scales(rows: NDArray[np.float32], precision: Precision) -> NDArray[np.float32]:
@@ -127,21 +135,6 @@ def whole_numbers(rows: NDArray[np.float32], scales: NDArray[np.float32], precis
     """(n, size) rows over their scales, (n,) or (1,), rounded and clipped: whole, but not yet of an integer type."""
     clipped: NDArray[np.float32] = np.rint(rows / scales[:, None]).clip(-precision.largest, precision.largest)
     return clipped
-
-
-def packed_pairs(numbers: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """(n,) whole numbers in −7..7 to (⌈n/2⌉,) bytes: the first of a pair in the lower half, each plus 8."""
-    halves = np.zeros(len(numbers) + len(numbers) % 2, dtype=np.uint8)
-    halves[: len(numbers)] = numbers + 8
-    return np.bitwise_or(halves[::2], np.left_shift(halves[1::2], np.uint8(4)), dtype=np.uint8)
-
-
-def unpacked_pairs(packed: NDArray[np.uint8], count: int) -> NDArray[np.int8]:
-    """The first `count` whole numbers of bytes that `packed_pairs` made."""
-    halves = np.empty(2 * len(packed), dtype=np.int8)
-    halves[::2] = packed & 15
-    halves[1::2] = packed >> 4
-    return halves[:count] - np.int8(8)
 
 
 _DECODED = _on_grid(np.arange(-128, 128), Precision.INT8)

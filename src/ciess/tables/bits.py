@@ -1,0 +1,72 @@
+"""Whole numbers of 4 or 6 bits, one after the other without gaps, the first in a byte's lowest bits.
+
+The fewest numbers that fill whole bytes, two of 4 bits and four of 6, are put together and taken apart as one.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def numbers_together(bits: int) -> int:
+    """How many numbers fill whole bytes."""
+    return 8 // int(np.gcd(8, bits))
+
+
+def bytes_of_bits(numbers: Any, bits: int) -> Any:
+    """Bytes that hold so many numbers, an integer or an array of them."""
+    return -(-numbers * bits // 8)
+
+
+def packed_bits(numbers: NDArray[np.float32], bits: int) -> NDArray[np.uint8]:
+    """(n,) whole numbers, smaller than 2^(bits − 1) both ways, to (⌈n bits / 8⌉,) bytes.
+
+    Each is stored plus 2^(bits − 1).
+    """
+    together, length = _together(bits)
+    codes = np.zeros((-(-len(numbers) // together), together), dtype=np.uint8)
+    codes.reshape(-1)[: len(numbers)] = numbers + 2 ** (bits - 1)
+    joined = _joined(codes, bits)
+    parts = np.empty((len(codes), length), dtype=np.uint8)
+    for byte in range(length):
+        parts[:, byte] = joined >> 8 * byte & 255
+    return parts.reshape(-1)[: bytes_of_bits(len(numbers), bits)]
+
+
+def unpacked_bits(packed: NDArray[np.uint8], count: int, bits: int) -> NDArray[np.int8]:
+    """The first `count` whole numbers of bytes that `packed_bits` made."""
+    together, length = _together(bits)
+    parts = np.zeros((-(-count // together), length), dtype=np.uint8)
+    parts.reshape(-1)[: len(packed)] = packed
+    joined = _joined(parts, 8)
+    numbers = np.empty((len(parts), together), dtype=np.int8)
+    for number in range(together):
+        numbers[:, number] = joined >> bits * number & 2**bits - 1
+    return numbers.reshape(-1)[:count] - np.int8(2 ** (bits - 1))
+
+
+def gathered_bits(packed: NDArray[np.uint8], places: NDArray[np.int64], bits: int) -> NDArray[np.int8]:
+    """The whole numbers at some places of bytes that `packed_bits` made, in the places' shape."""
+    first, shift = places * bits // 8, (places * bits % 8).astype(np.uint16)
+    codes = packed[first].astype(np.uint16)
+    if 8 % bits:
+        # A number may begin in one byte and end in the next.
+        codes |= packed[np.minimum(first + 1, len(packed) - 1)].astype(np.uint16) << np.uint16(8)
+    numbers: NDArray[np.int8] = (codes >> shift & 2**bits - 1).astype(np.int8) - np.int8(2 ** (bits - 1))
+    return numbers
+
+
+def _together(bits: int) -> tuple[int, int]:
+    """The fewest numbers that fill whole bytes, and these."""
+    together = numbers_together(bits)
+    return together, together * bits // 8
+
+
+def _joined(parts: NDArray[np.uint8], bits: int) -> NDArray[Any]:
+    """(n,) whole numbers whose digits, of so many bits each and the lowest first, are the (n, digits) parts."""
+    word: Any = np.uint8 if parts.shape[1] * bits <= 8 else np.uint32
+    joined: NDArray[Any] = parts[:, 0].astype(word)
+    for digit in range(1, parts.shape[1]):
+        joined |= parts[:, digit].astype(word) << bits * digit
+    return joined

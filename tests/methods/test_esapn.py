@@ -17,7 +17,7 @@ from ciess.methods.problem import Problem
 
 def side(rows: int = 3, sizes: tuple[int, ...] = (1, 2, 4)) -> Side:
     table = nn.Parameter(torch.arange(1.0, 4 * rows + 1).view(rows, 4))
-    return Side(table, [*sizes], ESAPN(memory=2), seed=0)
+    return Side(table, [*sizes], ESAPN(memory=2), first_chance=0.1, seed=0)
 
 
 @pytest.mark.parametrize("first_chance", [1e-9, 0.3, 0.7, 1 - 1e-9])
@@ -104,7 +104,7 @@ def problem(split: Split) -> Problem:
 
 def test_sizes_only_grow_and_are_scaled_onto_each_budget(problem: Problem) -> None:
     # Half of all that come grow in every batch.
-    result = ESAPN(sizes=(2, 4, 64), batches=6, first_chance=0.500001).search(problem)
+    result = ESAPN(sizes=(2, 4, 64), batches=6, first_chances=(0.500001,)).search(problem)
     batches = [row for row in result.trace if row["kind"] == "batch"]
     for name in ("user_size", "item_size"):
         sizes = [float(row[name]) for row in batches]
@@ -118,10 +118,21 @@ def test_sizes_only_grow_and_are_scaled_onto_each_budget(problem: Problem) -> No
 
 
 def test_nobody_grows_without_a_reason(problem: Problem) -> None:
-    result = ESAPN(batches=6, first_chance=1e-4, policy_lr=1e-12).search(problem)
+    result = ESAPN(batches=6, first_chances=(1e-4,), policy_lr=1e-12).search(problem)
     assert {row["user_size"] for row in result.trace if row["kind"] == "batch"} == {2.0}
     for budget, [found] in result.best.items():
         assert np.ptp(found.plan.sizes) <= 1, str(budget)
+
+
+def test_each_first_chance_has_its_candidate(problem: Problem) -> None:
+    result = ESAPN(batches=6, first_chances=(1e-4, 0.500001), policy_lr=1e-12).search(problem)
+    assert problem.trainings == 2
+    kept = [1 - float(row["sparsity"]) for row in result.trace if row["kind"] == "published"]
+    assert kept == [pytest.approx(2 / 16), pytest.approx(1, abs=0.4)]
+    for budget, found in result.best.items():
+        qualities = [each.quality for each in found]
+        assert qualities == sorted(qualities, reverse=True), str(budget)
+        assert len({each.plan for each in found}) == len(found) == 2
 
 
 def test_the_stream_is_in_order_of_time(problem: Problem) -> None:
@@ -136,7 +147,16 @@ def test_the_stream_is_in_order_of_time(problem: Problem) -> None:
     assert found[0] != found[2]
 
 
-@pytest.mark.parametrize("settings", [{"sizes": (4, 2)}, {"sizes": (0, 2)}, {"first_chance": 0.0}, {"first_chance": 1}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"sizes": (4, 2)},
+        {"sizes": (0, 2)},
+        {"first_chances": ()},
+        {"first_chances": (0.1, 0.0)},
+        {"first_chances": (1,)},
+    ],
+)
 def test_impossible_settings_are_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(InputError, match=r"smallest first|between 0 and 1"):
         ESAPN(**settings)

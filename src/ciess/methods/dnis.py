@@ -62,7 +62,7 @@ class DNIS:
             masks = kept.view_as(importance).to(users.device).split([len(users), len(items)])
             quality = problem.quality(learner.backbone, users * masks[0], items * masks[1])
             result.trace.append({"kind": "published", "budget": str(budget), "quality": quality})
-        result.measure(problem, {budget: most_important(problem, importance, budget) for budget in problem.budgets})
+            result.measure(problem, budget, most_important(problem, importance, budget))
         return result
 
     def selected(self, learner: Learner, problem: Problem) -> tuple[Tensor, Tensor]:

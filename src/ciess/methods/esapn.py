@@ -48,8 +48,10 @@ class ESAPN:
     - Rows are prefixes. The published program maps every row through all later maps to the largest size; so growing
       changes no prediction at the time, and the reward does not depend on the action. Here it adds numbers that count.
     - Maps learn from the growths on trial as well as from those that last.
-    - Policies start with little growth, and rewards are centred within a batch: all losses fall while the model learns.
-      Otherwise chance, not reward, makes rows grow to the last size before anything is learned.
+    - Rewards are centred within a batch: all losses fall while the model learns.
+    - Where policies start decides much. The published program's, a chance of one half, lets rows grow to the last size
+      before anything is learned. With a small one little grows, and where growth helps only together with the other
+      side's, as in NCF, users never do. Both are run; candidates for a budget are the plans of both.
     - All users and items of a batch decide once a batch, not once an interaction; popularities are told apart by halves
       of a doubling; batches are larger, fewer, and the policy's rate higher accordingly.
     - The full size comes last whatever it is, and sizes above it are left out.
@@ -58,14 +60,14 @@ class ESAPN:
         sizes: those to choose from, the smallest first.
         batches: that the stream is cut into; the program's hold 500 interactions.
         memory: latest losses of an entity that its reward is measured by.
-        first_chance: of growing, before a policy has learned.
+        first_chances: of growing, before a policy has learned; the stream is run once for each.
         policy_lr: Adam's learning rate for the policies.
         map_rate: how fast maps learn, in times the tables' rate.
         start: where tables start; `new` as in the paper.
         seed: of everything random.
 
     Raises:
-        InputError: sizes do not rise from 1 or more, or the first chance is not between 0 and 1.
+        InputError: sizes do not rise from 1 or more, or there is no first chance, or one not between 0 and 1.
     """
 
     name: ClassVar[str] = "esapn"
@@ -73,7 +75,7 @@ class ESAPN:
     sizes: tuple[int, ...] = (2, 4, 8, 16, 64, 128)
     batches: int = 400
     memory: int = 5
-    first_chance: float = 0.1
+    first_chances: tuple[float, ...] = (0.1, 0.5)
     policy_lr: float = 3e-3
     map_rate: float = 0.3
     start: Start = "new"
@@ -82,14 +84,14 @@ class ESAPN:
     def __post_init__(self) -> None:
         if any(larger <= size for size, larger in pairwise((0, *self.sizes))):
             raise InputError(f"sizes are {self.sizes}: name whole numbers above 0, the smallest first")
-        if not 0 < self.first_chance < 1:
-            raise InputError(f"first_chance is {self.first_chance}: it must lie between 0 and 1")
+        if not self.first_chances or not all(0 < chance < 1 for chance in self.first_chances):
+            raise InputError(f"first_chances are {self.first_chances}: name one or more, each between 0 and 1")
 
     def search(self, problem: Problem) -> SearchResult:
-        """Let the model learn the stream once; scale the sizes that it ends with onto every budget."""
+        """Let a model learn the stream for each first chance; scale the sizes that it ends with onto every budget."""
         result = SearchResult(best={})
-        sizes = _Stream(self, problem, result.trace).run()
-        result.measure_scaled(problem, SizePlan.from_sizes(sizes, problem.shape))
+        ends = [_Stream(self, chance, problem, result.trace).run() for chance in self.first_chances]
+        result.measure_scaled(problem, *(SizePlan.from_sizes(sizes, problem.shape) for sizes in ends))
         return result
 
 
@@ -162,6 +164,7 @@ class Side:
         table: (n, dim) as it learns; here rows are also mapped to their next size.
         sizes: of the levels, the smallest first.
         settings: of the search.
+        first_chance: see `Policy`.
         seed: of the policy and of new maps.
 
     Attributes:
@@ -170,11 +173,11 @@ class Side:
         maps: (larger, smaller) weights from each size to the next; they learn with the table.
     """
 
-    def __init__(self, table: nn.Parameter, sizes: list[int], settings: ESAPN, seed: int) -> None:
+    def __init__(self, table: nn.Parameter, sizes: list[int], settings: ESAPN, first_chance: float, seed: int) -> None:
         self.table, self._sizes = table, torch.tensor(sizes)
         self.levels = torch.zeros(len(table), dtype=torch.long)
         self.counts = torch.zeros(len(table), dtype=torch.long)
-        self.policy = Policy(len(sizes), settings.first_chance, settings.policy_lr, seed)
+        self.policy = Policy(len(sizes), first_chance, settings.policy_lr, seed)
         # NaN where there was none yet.
         self._losses = torch.full((len(table), settings.memory), torch.nan)
         generator = torch.Generator().manual_seed(seed)
@@ -222,14 +225,17 @@ class Side:
 class _Stream:
     """A model that learns a stream, and policies that let its rows grow."""
 
-    def __init__(self, settings: ESAPN, problem: Problem, trace: list[dict[str, float | str]]) -> None:
-        self._settings, self._problem, self._trace = settings, problem, trace
+    def __init__(
+        self, settings: ESAPN, first_chance: float, problem: Problem, trace: list[dict[str, float | str]]
+    ) -> None:
+        self._settings, self._first_chance, self._problem, self._trace = settings, first_chance, problem, trace
         self._batches = min(settings.batches, len(problem.train))
         self._learner = Learner(problem, settings.start, settings.seed, self._batches)
         dim = problem.shape.dim
         sizes = [*(size for size in settings.sizes if size < dim), dim]
         self._sides = [
-            Side(table, sizes, settings, 2 * settings.seed + side) for side, table in enumerate(self._learner.tables)
+            Side(table, sizes, settings, first_chance, 2 * settings.seed + side)
+            for side, table in enumerate(self._learner.tables)
         ]
         for side in self._sides:
             self._learner.join(side.maps, settings.map_rate)
@@ -283,9 +289,16 @@ class _Stream:
             side.remember(rows, *_means(each, losses, rows))
         user_size, item_size = (float(side.sizes.double().mean()) for side in self._sides)
         self._trace.append(
-            {"kind": "batch", "loss": float(losses.mean()), "user_size": user_size, "item_size": item_size}
+            {
+                "kind": "batch",
+                "first_chance": self._first_chance,
+                "loss": float(losses.mean()),
+                "user_size": user_size,
+                "item_size": item_size,
+            }
         )
-        self._problem.progress("esapn", step, self._batches, f"mean sizes {user_size:.1f} and {item_size:.1f}")
+        note = f"from chance {self._first_chance:g}, mean sizes {user_size:.1f} and {item_size:.1f}"
+        self._problem.progress("esapn", step, self._batches, note)
 
 
 def _order(train: Interactions, seed: int) -> NDArray[np.int64]:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ciess.backbones.base import Backbone
 from ciess.errors import InputError
-from ciess.methods.problem import Candidate, Problem, SearchResult
+from ciess.methods.problem import Problem, SearchResult
 from ciess.methods.pruning import most_important, relative
 
 
@@ -44,9 +44,7 @@ class Magnitude:
         for budget in problem.budgets:
             equal = problem.numbers[budget] / problem.shape.rows
             plans = [most_important(problem, energy, budget, least=max(1, int(share * equal))) for share in self.least]
-            found = [Candidate(plan, problem.measure(plan).quality) for plan in dict.fromkeys(plans)]
-            result.best[budget] = sorted(found, key=lambda candidate: -candidate.quality)
-            result.trace += [{"kind": "magnitude", "budget": str(budget), "quality": each.quality} for each in found]
+            result.measure(problem, budget, *plans)
         return result
 
 

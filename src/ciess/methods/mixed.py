@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ciess.methods.problem import Candidate, Problem, SearchResult
+from ciess.methods.problem import Problem, SearchResult
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,5 @@ class MixedRandom:
         rng, result = np.random.default_rng(self.seed), SearchResult(best={})
         for budget in problem.budgets:
             desired = rng.integers(1, problem.shape.dim + 1, (self.draws, problem.shape.rows)).astype(np.float64)
-            measured = [problem.measure(problem.project(sizes, budget)) for sizes in desired]
-            found = [Candidate(each.plan, each.quality) for each in measured]
-            result.best[budget] = sorted(found, key=lambda candidate: -candidate.quality)
-            result.trace += [{"kind": "random", "budget": str(budget), "quality": each.quality} for each in found]
+            result.measure(problem, budget, *(problem.project(sizes, budget) for sizes in desired))
         return result

@@ -96,11 +96,11 @@ class OptEmbed:
         if not self.aimed:
             result.measure_scaled(problem, self._evolved(problem, supernet, free, "", 0, result.trace))
             return result
-        plans = {}
         for number, budget in enumerate(problem.budgets):
             plan_of = partial(within, budget)
-            plans[budget] = self._evolved(problem, supernet, plan_of, str(budget), number, result.trace)
-        result.measure(problem, plans)
+            result.measure(
+                problem, budget, self._evolved(problem, supernet, plan_of, str(budget), number, result.trace)
+            )
         return result
 
     def _evolved(

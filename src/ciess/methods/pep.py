@@ -55,7 +55,8 @@ class PEP:
         """Train once; measure the plan of each budget."""
         result = SearchResult(best={})
         margins = self._margins(problem, result.trace)
-        result.measure(problem, {budget: most_important(problem, each, budget) for budget, each in margins.items()})
+        for budget, each in margins.items():
+            result.measure(problem, budget, most_important(problem, each, budget))
         return result
 
     def _margins(self, problem: Problem, trace: list[dict[str, float | str]]) -> dict[Budget, Tensor]:

@@ -57,18 +57,19 @@ class SearchResult:
     best: dict[Budget, list[Candidate]]
     trace: list[dict[str, float | str]] = field(default_factory=list)
 
-    def measure(self, problem: "Problem", plans: Mapping[Budget, SizePlan]) -> None:
-        """Measure one plan for each budget, the only candidate for it."""
-        for budget, plan in plans.items():
-            quality = problem.measure(plan).quality
-            self.best[budget] = [Candidate(plan, quality)]
-            self.trace.append({"kind": "plan", "budget": str(budget), "quality": quality})
+    def measure(self, problem: "Problem", budget: Budget, *plans: SizePlan) -> None:
+        """Measure plans for a budget: its candidates, the best first."""
+        found = [Candidate(plan, problem.measure(plan).quality) for plan in dict.fromkeys(plans)]
+        self.best[budget] = sorted(found, key=lambda candidate: -candidate.quality)
+        self.trace += [{"kind": "plan", "budget": str(budget), "quality": each.quality} for each in found]
 
-    def measure_scaled(self, problem: "Problem", plan: SizePlan) -> None:
-        """Measure the plan of a method that cannot be told a budget, as published, and scaled onto each budget."""
-        quality = problem.measure(plan).quality
-        self.trace.append({"kind": "published", "sparsity": plan.sparsity, "quality": quality})
-        self.measure(problem, {budget: problem.project(plan.sizes, budget) for budget in problem.budgets})
+    def measure_scaled(self, problem: "Problem", *plans: SizePlan) -> None:
+        """Measure plans of a method that cannot be told a budget, as published, and scaled onto each budget."""
+        for plan in plans:
+            quality = problem.measure(plan).quality
+            self.trace.append({"kind": "published", "sparsity": plan.sparsity, "quality": quality})
+        for budget in problem.budgets:
+            self.measure(problem, budget, *(problem.project(plan.sizes, budget) for plan in plans))
 
 
 class Method(Protocol):

@@ -51,7 +51,7 @@ class ESAPN:
     - Rewards are centred within a batch: all losses fall while the model learns.
     - Where policies start decides much. The published program's, a chance of one half, lets rows grow to the last size
       before anything is learned. With a small one little grows, and where growth helps only together with the other
-      side's, as in NCF, users never do. Both are run; candidates for a budget are the plans of both.
+      side's, as in NCF, users hardly do. Both are run; candidates for a budget are the plans of both.
     - All users and items of a batch decide once a batch, not once an interaction; popularities are told apart by halves
       of a doubling; batches are larger, fewer, and the policy's rate higher accordingly.
     - The full size comes last whatever it is, and sizes above it are left out.

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 import tyro
+from matplotlib import rc_context
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from peers import Coded, Peer, Table, peers_for
@@ -109,7 +110,9 @@ def main() -> None:
     cells = [json.loads(path.read_text()) for path in sorted(folder.glob(f"{settings.backbone}-[0-9]*.json"))]
     text = report(settings, cells)
     (folder / f"{settings.backbone}.md").write_text(text)
-    figure(cells).savefig(folder / f"{settings.backbone}.svg")
+    # The same cells give the same file.
+    with rc_context({"svg.hashsalt": settings.backbone}):
+        figure(cells).savefig(folder / f"{settings.backbone}.svg", metadata={"Date": None})
     console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 

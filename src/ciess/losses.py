@@ -14,6 +14,8 @@ from ciess.data.sampling import Triplets, TripletSampler
 _SPREAD = 2.0
 """Standard deviation of a user's scores that distillation scales the full model's to, so that its softmax is neither
 nearly flat, as of ALS' scores in 0 to 1, nor nearly one item's."""
+_MOST = 0.5
+"""Of the users and of the items in a step: all of them teach hardly more, and take four times as long."""
 
 
 class Loss(Protocol):
@@ -82,7 +84,8 @@ class Distillation:
     Args:
         backbone: the small model; scores.
         teacher: the full model.
-        training: its batch size counts scores: of the users and of the items, the same share is drawn for each step.
+        training: its batch size counts scores: of the users and of the items, the same share is drawn for each step, a
+            half at most.
         seed: of the draws.
 
     Attributes:
@@ -95,7 +98,7 @@ class Distillation:
     def __init__(self, backbone: Backbone, teacher: Backbone, training: Training, seed: int) -> None:
         self._backbone, self._teacher = backbone, teacher
         scores = len(teacher.user_table) * len(teacher.item_table)
-        self.share = min(1.0, (training.batch_size / scores) ** 0.5)
+        self.share = min(_MOST, (training.batch_size / scores) ** 0.5)
         self._generator = torch.Generator().manual_seed(seed)
 
     # Both are made when the first step needs them: a plan that is only cut takes no step.

@@ -9,11 +9,8 @@ _BACKBONES: dict[tuple[str, str], BackboneConfig] = {
     ("gowalla", "lightgcn"): ciess.LightGCN(training=Training(steps=600, batch_size=300_000, lr_every=75, l2=5e-5)),
     ("gowalla", "mf"): ciess.MF(training=Training(steps=1500, batch_size=300_000, lr=0.01, lr_every=150, l2=3e-3)),
 }
-# Many rows want larger steps of distillation, and more of them.
-_ROWS_ALONE = Training(steps=240, batch_size=5_000_000, lr=0.3, lr_every=10, eval_every=60, patience=2)
+# Many rows want larger steps of distillation.
 _FINISHES = {
-    ("gowalla", "als"): _ROWS_ALONE,
-    ("gowalla", "mf"): _ROWS_ALONE,
     ("gowalla", "lightgcn"): Training(steps=240, batch_size=12_000_000, lr=0.2, lr_every=12, eval_every=60, patience=2),
 }
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from torch import Tensor
 
-from ciess.backbones.base import BackboneConfig, Solver, Training, TwoTables, normal_table
+from ciess.backbones.base import LEARNING_ALONE, BackboneConfig, Solver, Training, TwoTables, normal_table
 from ciess.data import Interactions
 from ciess.errors import InputError
 from ciess.tables.plan import SizePlan
@@ -34,6 +34,8 @@ class ALS(BackboneConfig):
     Raises:
         InputError: dim is below 1, alpha below 0 or regularisation not above it.
     """
+
+    distillation = LEARNING_ALONE
 
     training: Training = field(default_factory=lambda: Training(steps=15, eval_every=1, patience=3))
     alpha: float = 15.0

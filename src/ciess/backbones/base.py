@@ -203,6 +203,10 @@ class Training:
         return dataclasses.replace(self, steps=-(-steps // 3), lr=self.lr / 3)
 
 
+LEARNING_ALONE = Training(steps=240, batch_size=2_000_000, lr=0.3, lr_every=10, eval_every=60, patience=2)
+"""How rows that stand alone learn from a full model: nothing else brings them closer, so it takes longer."""
+
+
 @dataclass(frozen=True)
 class BackboneConfig(ABC):
     """Settings of a backbone; the class is its key.

@@ -4,13 +4,15 @@ from dataclasses import dataclass, field
 
 import torch
 
-from ciess.backbones.base import BackboneConfig, Training, TwoTables, normal_table
+from ciess.backbones.base import LEARNING_ALONE, BackboneConfig, Training, TwoTables, normal_table
 from ciess.data import Interactions
 
 
 @dataclass(frozen=True)
 class MF(BackboneConfig):
     """Matrix factorisation trained with BPR."""
+
+    distillation = LEARNING_ALONE
 
     training: Training = field(default_factory=lambda: Training(steps=600, lr=0.01, l2=1e-2))
 

@@ -15,7 +15,7 @@ _SPREAD = 2.0
 """Standard deviation of a user's scores that distillation scales the full model's to, so that its softmax is neither
 nearly flat, as of ALS' scores in 0 to 1, nor nearly one item's."""
 _MOST = 0.5
-"""Of the users and of the items in a step: all of them teach hardly more, and take four times as long."""
+"""Of the users and of the items in a step: all of them teach hardly more, and take three times as long."""
 
 
 class Loss(Protocol):

@@ -204,7 +204,8 @@ class Training:
 
 
 LEARNING_ALONE = Training(steps=240, batch_size=2_000_000, lr=0.3, lr_every=10, eval_every=60, patience=2)
-"""How rows that stand alone learn from a full model: nothing else brings them closer, so it takes longer."""
+"""How rows that stand alone learn from a full model: nothing else brings them closer, so it takes longer. Tables
+trained elsewhere learn as others do: their search shall end in a minute."""
 
 
 @dataclass(frozen=True)

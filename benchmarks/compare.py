@@ -14,7 +14,7 @@ from reproduce import RESULTS
 from rich.console import Console
 
 import ciess
-from ciess.comparison import compare
+from ciess.experiment.compare import compare
 from ciess.progress import ConsoleProgress
 
 

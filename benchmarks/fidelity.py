@@ -18,21 +18,21 @@ from rich.console import Console
 from scipy.stats import spearmanr
 
 import ciess
-from ciess.backbones import BackboneConfig, backbone_named
 from ciess.data import split_random
-from ciess.evaluation import Evaluator
-from ciess.fidelity import Fidelity, FineTune, Scratch, Truncate
+from ciess.evaluation.metrics import Evaluator
 from ciess.files import write_whole
-from ciess.finishing import Finish
-from ciess.losses import BPR
 from ciess.methods.equal import EqualSizes
+from ciess.methods.fidelity import Fidelity, FineTune, Scratch, Truncate
 from ciess.methods.mixed import MixedRandom
 from ciess.methods.popularity import Rule, desired_sizes
 from ciess.methods.problem import Problem
+from ciess.models import BackboneConfig, backbone_named
 from ciess.progress import ConsoleProgress, Progress
 from ciess.tables.budget import Budget
 from ciess.tables.plan import SizePlan
-from ciess.training import fit
+from ciess.train.finish import Finish
+from ciess.train.fit import fit
+from ciess.train.losses import BPR
 
 RESULTS = Path(__file__).with_name("results")
 FINISH, SHORT, RETRAINED = "finish", "scratch, a fifth of the steps", "retrained"

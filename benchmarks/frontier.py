@@ -29,14 +29,14 @@ from rich.console import Console
 from scipy.stats import ttest_1samp
 
 import ciess
-from ciess.backbones import Backbone
-from ciess.bench import Bench, Recipe
-from ciess.comparison.cells import Cells
 from ciess.data import split_random
 from ciess.errors import InputError
-from ciess.evaluation import Evaluation, Evaluator, evaluate
+from ciess.evaluation.metrics import Evaluation, Evaluator, evaluate
+from ciess.experiment.bench import Bench, Recipe
+from ciess.experiment.cells import Cells
 from ciess.files import write_whole
-from ciess.methods.pruning import relative, root_mean_square
+from ciess.methods.shared.pruning import relative, root_mean_square
+from ciess.models import Backbone
 from ciess.progress import ConsoleProgress, Progress
 from ciess.tables.budget import Budget
 from ciess.tables.plan import TableShape

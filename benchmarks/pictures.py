@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 import ciess
-from ciess.bench import Bench, Recipe
 from ciess.data import split_random
+from ciess.experiment.bench import Bench, Recipe
 from ciess.files import write_whole
 from ciess.methods import method_named, method_names
 from ciess.progress import ConsoleProgress

@@ -1,8 +1,8 @@
 """What suits a backbone on a data set where it differs from the backbone's own settings, found on validation."""
 
 import ciess
-from ciess.backbones import BackboneConfig, Training, backbone_named
-from ciess.finishing import Finish
+from ciess.models import BackboneConfig, Training, backbone_named
+from ciess.train.finish import Finish
 
 _BACKBONES: dict[tuple[str, str], BackboneConfig] = {
     ("gowalla", "als"): ciess.ALS(alpha=31, regularisation=1.5),

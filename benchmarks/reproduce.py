@@ -24,14 +24,14 @@ from rich.console import Console
 from scipy.stats import combine_pvalues, ttest_1samp
 
 import ciess
-from ciess.backbones import BackboneConfig
 from ciess.files import write_whole
-from ciess.finishing import Finish
+from ciess.methods.ciess.noise import Noise
 from ciess.methods.mixed import MixedRandom
-from ciess.methods.noise import Noise
 from ciess.methods.popularity import Popularity
 from ciess.methods.problem import Method
+from ciess.models import BackboneConfig
 from ciess.progress import ConsoleProgress
+from ciess.train.finish import Finish
 
 PUBLISHED = Path(__file__).with_name("published.csv")
 RESULTS = Path(__file__).with_name("results")

@@ -22,12 +22,12 @@ import numpy as np
 import tyro
 
 import ciess
-from ciess.model import CompressedModel
+from ciess.serve.model import CompressedModel
+from ciess.serve.seen import SeenItems
 from ciess.tables.ids import RowIds
 from ciess.tables.packed import PackedTable, falling_order
 from ciess.tables.plan import SizePlan
 from ciess.tables.precision import Precision
-from ciess.tables.seen import SeenItems
 
 MEAN_SIZE = 24
 SEEN_A_USER = 5

@@ -4,23 +4,24 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ciess.backbones.als import ALS
-    from ciess.backbones.factors import Factors
-    from ciess.backbones.lightgcn import LightGCN
-    from ciess.backbones.mf import MF
-    from ciess.backbones.ncf import NCF
-    from ciess.backbones.ngcf import NGCF
-    from ciess.comparison import Comparison, compare
-    from ciess.compressing import compress
     from ciess.data import Interactions, Split, read, split_random, synthetic
     from ciess.errors import InputError
-    from ciess.methods.ciess import Ciess
+    from ciess.experiment.compare import compare
+    from ciess.experiment.comparison import Comparison
+    from ciess.experiment.compress import compress
+    from ciess.experiment.outcome import Outcome
+    from ciess.experiment.pipeline import search
+    from ciess.methods.ciess.budgeted import Ciess
     from ciess.methods.equal import EqualSizes
-    from ciess.model import CompressedModel
-    from ciess.outcome import Outcome
-    from ciess.pipeline import search
+    from ciess.models.als import ALS
+    from ciess.models.factors import Factors
+    from ciess.models.lightgcn import LightGCN
+    from ciess.models.mf import MF
+    from ciess.models.ncf import NCF
+    from ciess.models.ngcf import NGCF
     from ciess.progress import LoggingProgress
-    from ciess.saved import load
+    from ciess.serve.model import CompressedModel
+    from ciess.serve.saved import load
     from ciess.tables.budget import Budget
     from ciess.tables.plan import SizePlan
 
@@ -52,28 +53,28 @@ __all__ = [
 ]
 
 _ROOMS = {
-    "ALS": "backbones.als",
-    "MF": "backbones.mf",
-    "NCF": "backbones.ncf",
-    "NGCF": "backbones.ngcf",
+    "ALS": "models.als",
+    "MF": "models.mf",
+    "NCF": "models.ncf",
+    "NGCF": "models.ngcf",
     "Budget": "tables.budget",
-    "Ciess": "methods.ciess",
-    "Comparison": "comparison",
-    "CompressedModel": "model",
+    "Ciess": "methods.ciess.budgeted",
+    "Comparison": "experiment.comparison",
+    "CompressedModel": "serve.model",
     "EqualSizes": "methods.equal",
-    "Factors": "backbones.factors",
+    "Factors": "models.factors",
     "InputError": "errors",
     "Interactions": "data",
-    "LightGCN": "backbones.lightgcn",
+    "LightGCN": "models.lightgcn",
     "LoggingProgress": "progress",
-    "Outcome": "outcome",
+    "Outcome": "experiment.outcome",
     "SizePlan": "tables.plan",
     "Split": "data",
-    "compare": "comparison",
-    "compress": "compressing",
-    "load": "saved",
+    "compare": "experiment.compare",
+    "compress": "experiment.compress",
+    "load": "serve.saved",
     "read": "data",
-    "search": "pipeline",
+    "search": "experiment.pipeline",
     "split_random": "data",
     "synthetic": "data",
 }

@@ -8,8 +8,8 @@ from peers import Peer
 
 import ciess
 from ciess.data import synthetic
-from ciess.finishing import Finish
 from ciess.progress import silent
+from ciess.train.finish import Finish
 
 
 def test_a_search_gives_the_better_one_on_validation() -> None:

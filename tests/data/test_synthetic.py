@@ -1,7 +1,7 @@
 import numpy as np
 
 from ciess.data import split_random, synthetic
-from ciess.evaluation import Evaluator
+from ciess.evaluation.metrics import Evaluator
 
 
 def test_truth_and_counts_are_as_asked() -> None:

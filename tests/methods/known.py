@@ -6,12 +6,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ciess.backbones import BackboneConfig
-from ciess.backbones.mf import MF
 from ciess.data import Split
-from ciess.evaluation import Evaluator
-from ciess.fidelity import Fidelity, Truncate
+from ciess.evaluation.metrics import Evaluator
+from ciess.methods.fidelity import Fidelity, Truncate
 from ciess.methods.problem import Measurement, Problem
+from ciess.models import BackboneConfig
+from ciess.models.mf import MF
 from ciess.tables.budget import Budget
 from ciess.tables.plan import SizePlan
 

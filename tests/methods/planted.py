@@ -5,12 +5,12 @@ import polars as pl
 import torch
 from numpy.typing import NDArray
 
-from ciess.backbones import BackboneConfig, Training
-from ciess.backbones.mf import MF
 from ciess.data import Interactions
-from ciess.evaluation import Evaluator
-from ciess.fidelity import Truncate
+from ciess.evaluation.metrics import Evaluator
+from ciess.methods.fidelity import Truncate
 from ciess.methods.problem import Problem
+from ciess.models import BackboneConfig, Training
+from ciess.models.mf import MF
 from ciess.tables.budget import Budget
 
 STILL = Training(lr=0.0, lr_floor=0.0, batch_size=2_000)

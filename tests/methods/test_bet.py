@@ -6,12 +6,12 @@ import torch
 from known import Planted, problem_of
 from scipy import stats
 
-from ciess.backbones.mf import MF
 from ciess.data import Split
 from ciess.methods import bet
 from ciess.methods.bet import BET, draw
-from ciess.methods.fitness import FitnessPredictor
 from ciess.methods.problem import Problem
+from ciess.methods.shared.fitness import FitnessPredictor
+from ciess.models.mf import MF
 from ciess.tables.packed import stored_bytes
 from ciess.tables.plan import SizePlan
 

@@ -11,14 +11,14 @@ import torch
 
 import ciess
 from ciess.data import Split
-from ciess.evaluation import Evaluator
-from ciess.fidelity import Fidelity, Truncate
-from ciess.methods.ciess import Ciess
+from ciess.evaluation.metrics import Evaluator
+from ciess.methods.ciess.budgeted import Ciess
+from ciess.methods.ciess.noise import Noise
+from ciess.methods.ciess.td3 import TD3Settings
 from ciess.methods.equal import EqualSizes
-from ciess.methods.noise import Noise
+from ciess.methods.fidelity import Fidelity, Truncate
 from ciess.methods.popularity import Popularity
 from ciess.methods.problem import Measurement, Problem
-from ciess.methods.td3 import TD3Settings
 from ciess.tables.budget import Budget
 from ciess.tables.plan import SizePlan, TableShape
 from ciess.tables.precision import Precision

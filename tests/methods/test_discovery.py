@@ -8,7 +8,7 @@ import pytest
 from ciess.errors import InputError
 from ciess.methods import cheap_methods, method_name, method_named, method_names, methods_named
 from ciess.methods.bet import BET
-from ciess.methods.ciess import Ciess
+from ciess.methods.ciess.budgeted import Ciess
 from ciess.methods.equal import EqualSizes
 from ciess.methods.mixed import MixedRandom
 from ciess.methods.popularity import Popularity

@@ -3,7 +3,7 @@ import torch
 from planted import NEEDED, POPULAR, RARE, selective
 
 from ciess.methods.dnis import DNIS, Selection, popularity_blocks
-from ciess.methods.joint import Learner
+from ciess.methods.shared.joint import Learner
 
 
 def test_the_planted_dimensions_of_each_block_are_selected() -> None:

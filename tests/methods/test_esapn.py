@@ -7,12 +7,12 @@ import torch
 from known import problem_of
 from torch import nn
 
-from ciess.backbones import Training
-from ciess.backbones.mf import MF
 from ciess.data import Split
 from ciess.errors import InputError
 from ciess.methods.esapn import ESAPN, Policy, Side
 from ciess.methods.problem import Problem
+from ciess.models import Training
+from ciess.models.mf import MF
 
 
 def side(rows: int = 3, sizes: tuple[int, ...] = (1, 2, 4)) -> Side:

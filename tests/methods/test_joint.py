@@ -6,10 +6,10 @@ import torch
 from known import problem_of
 
 import ciess
-from ciess.backbones import BackboneConfig, Training
-from ciess.backbones.mf import MF
 from ciess.data import Split
-from ciess.methods.joint import Learner
+from ciess.methods.shared.joint import Learner
+from ciess.models import BackboneConfig, Training
+from ciess.models.mf import MF
 
 OWN = Training(steps=7, batch_size=500)
 

@@ -3,11 +3,11 @@ import pytest
 import torch
 from known import Planted, problem_of
 
-from ciess.backbones import Training
-from ciess.backbones.mf import MF
 from ciess.data import Split
 from ciess.methods.optembed import OptEmbed, Supernet, evolve, row_mask
 from ciess.methods.problem import Problem
+from ciess.models import Training
+from ciess.models.mf import MF
 
 
 @pytest.fixture

@@ -3,11 +3,11 @@ import dataclasses
 import pytest
 from known import problem_of
 
-from ciess.backbones import Training
-from ciess.backbones.mf import MF
 from ciess.data import Split
 from ciess.methods.pep import PEP
 from ciess.methods.problem import Problem
+from ciess.models import Training
+from ciess.models.mf import MF
 
 QUICK = PEP(threshold_rate=3.0)
 

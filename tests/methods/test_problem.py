@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 
-from ciess.backbones import backbone_named
 from ciess.data import Split
-from ciess.evaluation import Evaluator
-from ciess.fidelity import Scratch, Truncate
+from ciess.evaluation.metrics import Evaluator
+from ciess.methods.fidelity import Scratch, Truncate
 from ciess.methods.problem import Problem
+from ciess.models import backbone_named
 from ciess.tables.mask import prefix_mask
 from ciess.tables.plan import SizePlan
 

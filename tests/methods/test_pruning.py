@@ -5,8 +5,8 @@ import torch
 import ciess
 from ciess.data import Split
 from ciess.errors import InputError
-from ciess.evaluation import Evaluator
-from ciess.fidelity import Truncate
+from ciess.evaluation.metrics import Evaluator
+from ciess.methods.fidelity import Truncate
 from ciess.methods.magnitude import Magnitude, tail_energy
 from ciess.methods.pep import soft_threshold
 from ciess.methods.problem import Problem

@@ -8,7 +8,6 @@ import pytest
 from known import problem_of
 
 import ciess
-from ciess.backbones import BackboneConfig, Training
 from ciess.data import Split
 from ciess.methods.autoemb import AutoEmb
 from ciess.methods.bet import BET
@@ -19,6 +18,7 @@ from ciess.methods.magnitude import Magnitude
 from ciess.methods.optembed import OptEmbed
 from ciess.methods.pep import PEP
 from ciess.methods.problem import Method, SearchResult
+from ciess.models import BackboneConfig, Training
 from ciess.tables.packed import stored_bytes
 
 RECIPE = Training(steps=30, batch_size=500)

@@ -1,6 +1,6 @@
 import torch
 
-from ciess.methods.td3 import TD3, Replay, TD3Settings, Transitions
+from ciess.methods.ciess.td3 import TD3, Replay, TD3Settings, Transitions
 
 
 def states(n: int, generator: torch.Generator) -> torch.Tensor:

@@ -1,6 +1,6 @@
 import torch
 
-from ciess.methods.walk import RandomWalk
+from ciess.methods.ciess.walk import RandomWalk
 
 
 def test_transitions_follow_the_formula() -> None:

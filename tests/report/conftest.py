@@ -3,12 +3,12 @@ from pathlib import Path
 import pytest
 
 import ciess
-from ciess.backbones import Training
-from ciess.comparison import Comparison
 from ciess.data import Split
+from ciess.experiment.comparison import Comparison
+from ciess.experiment.outcome import Outcome
 from ciess.methods.mixed import MixedRandom
 from ciess.methods.popularity import Popularity
-from ciess.outcome import Outcome
+from ciess.models import Training
 from ciess.report import Report, searched
 
 

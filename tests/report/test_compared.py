@@ -4,9 +4,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ciess.comparison import Comparison
-from ciess.comparison.cells import Cell
-from ciess.evaluation import QUALITY_METRICS
+from ciess.evaluation.metrics import QUALITY_METRICS
+from ciess.experiment.cells import Cell
+from ciess.experiment.comparison import Comparison
 from ciess.report import Report, as_html, compared
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ciess.errors import InputError
-from ciess.outcome import Outcome
+from ciess.experiment.outcome import Outcome
 from ciess.report import Column, Report, Section, Table, as_html, as_markdown, searched, summary
 from ciess.tables.plan import SizePlan
 

@@ -12,7 +12,7 @@ from rich.text import Text
 from ciess.cli.options import Folder, Shared, command_line, option
 
 if TYPE_CHECKING:
-    from ciess.comparison import Comparison
+    from ciess.experiment.comparison import Comparison
 
 _STYLES = {1: "bold", 0: "", -1: "dim"}
 """Of a gain that is significant, is not, or is a significant loss."""
@@ -31,9 +31,8 @@ class Compare(Shared):
 
     def run(self, console: Console) -> None:
         """Compare, save, print the tables."""
-        from ciess.comparison import compare
-        from ciess.comparison.run import methods_by_name
-        from ciess.pipeline import parsed_budgets
+        from ciess.experiment.compare import compare, methods_by_name
+        from ciess.experiment.pipeline import parsed_budgets
         from ciess.progress import ConsoleProgress
 
         # What can be refused at once is refused before data are read.
@@ -64,7 +63,7 @@ class Compare(Shared):
 
 
 def _table(comparison: "Comparison") -> Table:
-    from ciess.comparison.text import spelled_spread
+    from ciess.experiment.text import spelled_spread
 
     title = f"Measured on {comparison.shown}; bold: significantly better than equal sizes"
     table = Table(title=title, box=None, padding=(0, 1, 0, 0))

@@ -32,8 +32,8 @@ class Compress:
 
     def run(self, console: Console) -> None:
         """Compress, save, print the table."""
-        from ciess.backbones.factors import Factors
-        from ciess.compressing import compress
+        from ciess.experiment.compress import compress
+        from ciess.models.factors import Factors
         from ciess.progress import ConsoleProgress
         from ciess.tables.budget import Budget
 

@@ -21,9 +21,9 @@ class Demo:
 
     def run(self, console: Console) -> None:
         """Search sizes for the synthetic set, then recommend with the smallest model."""
-        from ciess.backbones import Training, backbone_named
         from ciess.data import synthetic
-        from ciess.saved import load
+        from ciess.models import Training, backbone_named
+        from ciess.serve.saved import load
         from ciess.tables.budget import Budget
 
         data = synthetic(seed=self.seed).interactions

@@ -13,7 +13,7 @@ from ciess.cli.options import AsJson, Budgets, Columns, Count, Flag, Flat, Name,
 from ciess.errors import InputError
 
 if TYPE_CHECKING:
-    from ciess.estimate import Estimate, Seconds
+    from ciess.experiment.estimate import Estimate, Seconds
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ class EstimateCommand:
 
     def run(self, console: Console) -> None:
         """Print bytes, memory and time."""
-        from ciess.backbones import backbone_named
-        from ciess.estimate import estimate
+        from ciess.experiment.estimate import estimate
+        from ciess.models import backbone_named
         from ciess.tables.budget import Budget
 
         budgets = [Budget.parse(budget) for budget in self.budgets]

@@ -21,7 +21,7 @@ class Export:
     def run(self, console: Console) -> None:
         """Write the files, print their names."""
         from ciess import load
-        from ciess.export import export
+        from ciess.exports import export
 
         for path in export(load(self.model), self.target, self.out):
             console.print(f"wrote {path}", highlight=False, soft_wrap=True, markup=False)

@@ -12,8 +12,8 @@ import tyro
 from ciess.errors import InputError
 
 if TYPE_CHECKING:
-    from ciess.backbones import BackboneConfig
     from ciess.data import Interactions, Split
+    from ciess.models import BackboneConfig
 
 PrecisionName = Literal["auto", "float32", "float16", "int8", "int6", "int4", "int4-shared"]
 
@@ -118,7 +118,7 @@ class Shared:
 
     def config(self) -> "BackboneConfig":
         """Settings of the recommender."""
-        from ciess.backbones import backbone_named
+        from ciess.models import backbone_named
 
         if self.backbone.lower() != "factors":
             if self.user_factors or self.item_factors:

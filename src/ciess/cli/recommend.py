@@ -27,7 +27,7 @@ class Recommend:
 
     def run(self, console: Console) -> None:
         """Print a line for each user."""
-        from ciess.saved import load
+        from ciess.serve.saved import load
 
         model = load(self.model)
         items, scores = model.recommend(list(self.users), self.k, exclude_seen=not self.include_seen)

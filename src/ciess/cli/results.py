@@ -11,7 +11,7 @@ from ciess.cli.options import command_line
 
 if TYPE_CHECKING:
     from ciess.data import Interactions, Split
-    from ciess.outcome import Outcome
+    from ciess.experiment.outcome import Outcome
 
 
 def search_and_show(command: Any, data: "Interactions | Split", console: Console, **settings: Any) -> list[Path]:
@@ -23,7 +23,7 @@ def search_and_show(command: Any, data: "Interactions | Split", console: Console
         console: where it prints.
         settings: as `ciess.search` takes them.
     """
-    from ciess.pipeline import search
+    from ciess.experiment.pipeline import search
     from ciess.progress import ConsoleProgress
 
     with ConsoleProgress(console) as progress:

@@ -51,7 +51,7 @@ class Search(Shared):
 
     def _method(self) -> "str | Method":
         from ciess.methods import method_named
-        from ciess.methods.ciess import Ciess
+        from ciess.methods.ciess.budgeted import Ciess
 
         if self.method.lower() != "ciess":
             if self.preset != "default" or self.episodes is not None:

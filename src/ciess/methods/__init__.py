@@ -110,7 +110,7 @@ def method_name(method: "Method | type[Method]") -> str:
 @cache
 def _classes() -> "dict[str, type[Method]]":
     found = {}
-    for module in pkgutil.iter_modules(__path__, prefix=f"{__name__}."):
+    for module in pkgutil.walk_packages(__path__, prefix=f"{__name__}."):
         found.update(_methods_of(importlib.import_module(module.name)))
     return found
 

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import batch_norm, relu
 
-from ciess.backbones.base import normal_table, xavier
-from ciess.methods.joint import USUAL_SCALE, Learner
 from ciess.methods.problem import Problem, SearchResult
+from ciess.methods.shared.joint import USUAL_SCALE, Learner
+from ciess.models.base import normal_table, xavier
 from ciess.tables.plan import SizePlan
-from ciess.training import Descent
+from ciess.train.fit import Descent
 
 _SMALLEST = 1e-6
 """The least deviation of popularity that it is divided by."""

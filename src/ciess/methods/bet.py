@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
-from ciess.fidelity import FineTune, Scratch, Truncate
-from ciess.methods.fitness import FitnessPredictor
+from ciess.methods.fidelity import FineTune, Scratch, Truncate
 from ciess.methods.problem import Candidate, Problem, SearchResult
+from ciess.methods.shared.fitness import FitnessPredictor
 from ciess.tables.budget import Budget
 from ciess.tables.plan import SizePlan
 

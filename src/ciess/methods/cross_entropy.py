@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ciess.methods.problem import Problem, SearchResult
-from ciess.methods.rules import CrossEntropyMethod, centred_log
+from ciess.methods.shared.rules import CrossEntropyMethod, centred_log
 
 
 class Policy(NamedTuple):

@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ciess.methods.joint import Learner, Start
 from ciess.methods.problem import Problem, SearchResult
-from ciess.methods.pruning import most_important, relative
+from ciess.methods.shared.joint import Learner, Start
+from ciess.methods.shared.pruning import most_important, relative
 
 _SMALLEST = 1e-12
 """Keeps gradients that are all zero from being divided by zero."""

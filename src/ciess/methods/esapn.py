@@ -17,11 +17,11 @@ from torch.nn.functional import logsigmoid, one_hot, pad
 from ciess.data import Interactions
 from ciess.data.sampling import Triplets, TripletSampler
 from ciess.errors import InputError
-from ciess.losses import bpr_loss, triplet_losses
-from ciess.methods.joint import Learner, Start
 from ciess.methods.problem import Problem, SearchResult
+from ciess.methods.shared.joint import Learner, Start
 from ciess.tables.mask import prefix_mask
 from ciess.tables.plan import SizePlan
+from ciess.train.losses import bpr_loss, triplet_losses
 
 _POPULARITIES = 48
 """How many popularities the policy tells apart: two to a doubling."""

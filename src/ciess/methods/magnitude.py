@@ -8,10 +8,10 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from ciess.backbones.base import Backbone
 from ciess.errors import InputError
 from ciess.methods.problem import Problem, SearchResult
-from ciess.methods.pruning import most_important, relative
+from ciess.methods.shared.pruning import most_important, relative
+from ciess.models.base import Backbone
 
 
 @dataclass(frozen=True)

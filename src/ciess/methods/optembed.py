@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ciess.methods.joint import Learner, Start
 from ciess.methods.problem import Problem, SearchResult
+from ciess.methods.shared.joint import Learner, Start
 from ciess.tables.budget import Budget
 from ciess.tables.mask import prefix_mask, random_prefix_mask
 from ciess.tables.plan import SizePlan

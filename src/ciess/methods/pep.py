@@ -9,9 +9,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from ciess.methods.joint import Learner, Start
 from ciess.methods.problem import Problem, SearchResult
-from ciess.methods.pruning import most_important, root_mean_square
+from ciess.methods.shared.joint import Learner, Start
+from ciess.methods.shared.pruning import most_important, root_mean_square
 from ciess.tables.budget import Budget
 
 

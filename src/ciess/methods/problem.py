@@ -10,10 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ciess.backbones.base import Backbone, BackboneConfig
 from ciess.data import Interactions
-from ciess.evaluation import Evaluator
-from ciess.fidelity import Fidelity
+from ciess.evaluation.metrics import Evaluator
+from ciess.methods.fidelity import Fidelity
+from ciess.models.base import Backbone, BackboneConfig
 from ciess.progress import Progress, silent
 from ciess.tables.budget import Budget, project
 from ciess.tables.plan import SizePlan, TableShape

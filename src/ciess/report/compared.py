@@ -2,9 +2,9 @@
 
 from statistics import mean
 
-from ciess.comparison.results import EQUAL, FULL, Comparison, Gain, Spread
-from ciess.comparison.results import Line as Result
-from ciess.comparison.text import spelled_spread
+from ciess.experiment.comparison import EQUAL, FULL, Comparison, Gain, Spread
+from ciess.experiment.comparison import Line as Result
+from ciess.experiment.text import spelled_spread
 from ciess.report import figures
 from ciess.report.figures import Line
 from ciess.report.forms import percent, points, tenths, times, whole

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from ciess.evaluation import Evaluation
-from ciess.outcome import Outcome, Row
+from ciess.evaluation.metrics import Evaluation
+from ciess.experiment.outcome import Outcome, Row
 from ciess.report import figures
 from ciess.report.figures import Line
 from ciess.report.forms import in_bytes, metric, percent, points, tenths, times, whole

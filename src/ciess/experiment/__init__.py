@@ -1,0 +1,1 @@
+"""Whole runs: fit, search, choose, rebuild, compare."""

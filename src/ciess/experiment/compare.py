@@ -1,0 +1,223 @@
+"""Compare methods: the same split, full model, recipe and fidelity for all; every cell kept, so that a run goes on."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ciess.data import Interactions, Split, split_random
+from ciess.data.split import check_seed
+from ciess.errors import InputError
+from ciess.evaluation.metrics import Evaluation
+from ciess.experiment.bench import Bench, Finished, Recipe, Target
+from ciess.experiment.cells import Cell, Cells
+from ciess.experiment.comparison import EQUAL, FULL, Comparison
+from ciess.experiment.outcome import Row
+from ciess.experiment.pipeline import parsed_budgets
+from ciess.experiment.spelling import spelled_call
+from ciess.methods import method_name, method_names, methods_named
+from ciess.methods.equal import EqualSizes
+from ciess.methods.problem import Method
+from ciess.models import BackboneConfig
+from ciess.progress import Progress, silent
+from ciess.settings import described, surroundings
+from ciess.tables.budget import Budget
+from ciess.tables.plan import SizePlan
+from ciess.tables.precision import Precision
+from ciess.train.finish import Finish
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import polars as pl
+    from scipy.sparse import sparray, spmatrix
+
+
+def compare(
+    data: "Interactions | Split | pl.DataFrame | pd.DataFrame | sparray | spmatrix",
+    *,
+    methods: Sequence[str | Method] | Mapping[str, Method] = (),
+    backbone: str | BackboneConfig = "lightgcn",
+    budgets: Sequence[str | Budget] = ("20%", "10%", "5%"),
+    seeds: Sequence[int] = (0,),
+    finishing: Finish | None = None,
+    precision: str | Precision = Precision.FLOAT32,
+    target: Target = "input",
+    cells: str | Path | None = None,
+    progress: Progress = silent,
+) -> Comparison:
+    """Compare methods under the same conditions, beside equal sizes and the full model.
+
+    For each seed the full model is trained once. Every method searches by itself, its candidates get the same finish,
+    the best on validation for each budget is finished anew on all data, and measured once on test.
+
+    Args:
+        data: as `ciess.search` takes it; interactions are split by each seed.
+        methods: names, files as `mine.py:Mine`, or settings; a mapping gives names of your own. None given: all methods
+            of the package. Equal sizes are always among them.
+        backbone: a name, or a backbone's settings.
+        budgets: limits on the bytes of both tables as stored.
+        seeds: of split, training and searches, whatever the methods say.
+        finishing: how plans are brought to their best.
+        precision: how numbers are stored; `auto` takes for each budget the one that is best for equal sizes.
+        target: what is packed: `input`, the tables that are learned, or `output`, the rows that are scored.
+        cells: a folder that keeps what is done: the same call goes on where another one ended, and later methods train
+            no full model again. None keeps nothing.
+        progress: told every step.
+
+    Raises:
+        InputError: a budget that cannot be met, no or equal budgets or seeds, a seed below 0, an unknown method,
+            backbone or precision, two methods of one name, or a folder that cannot be written. What goes wrong in a
+            method is told in the result, and the others go on.
+    """
+    wanted, recipe = parsed_budgets(budgets), Recipe.of(backbone, finishing, precision, target)
+    chosen = methods_by_name(methods)
+    if not seeds or len({*seeds}) < len(seeds):
+        raise InputError("seeds must be given, each once: for example 0 1 2")
+    for seed in seeds:
+        check_seed(seed)
+    call = spelled_call(
+        compare,
+        "data",
+        methods=methods,
+        backbone=backbone,
+        budgets=tuple(map(str, wanted)),
+        seeds=tuple(seeds),
+        finishing=finishing,
+        precision=str(precision),
+        target=target,
+        cells=None if cells is None else str(cells),
+    )
+    found: list[Cell] = []
+
+    def told(phase: str, done: int, total: int, note: str = "") -> None:
+        progress(f"{len(found) + 1}/{len(seeds) * (1 + len(chosen))} {phase}", done, total, note)
+
+    given = data if isinstance(data, Split) else Interactions.of(data)
+    for seed in seeds:
+        split = given if isinstance(given, Split) else split_random(given, seed=seed)
+        for cell in _Seed(split, recipe, wanted, seed, None if cells is None else Path(cells), told).cells(chosen):
+            found.append(cell)  # noqa: PERF402 - progress counts them as they come
+    about = {
+        "call": call,
+        "seeds": list(seeds),
+        "budgets": [str(budget) for budget in wanted],
+        **recipe.described(),
+        "methods": {name: described(method) for name, method in chosen.items()},
+        **surroundings(split),
+    }
+    return Comparison(found, "validation" if split.test is None else "test", about)
+
+
+def methods_by_name(methods: Sequence[str | Method] | Mapping[str, Method]) -> dict[str, Method]:
+    """What `compare` is told, equal sizes first.
+
+    Raises:
+        InputError: an unknown method, or two of one name.
+    """
+    if isinstance(methods, Mapping):
+        given = list(methods.items())
+    else:
+        given = []
+        for each in methods or method_names():
+            given += methods_named(each).items() if isinstance(each, str) else [(method_name(each), each)]
+    names = [name for name, _ in given]
+    if len({*names}) < len(names) or FULL in names:
+        raise InputError(f"methods are {', '.join(names)}: give each a name of its own, and none '{FULL}'")
+    return {EQUAL: EqualSizes(), **dict(given)}
+
+
+class _Seed:
+    """All cells of one seed.
+
+    Args:
+        split: what everything is measured on.
+        recipe: what all methods share.
+        budgets: of the searches.
+        seed: of everything.
+        folder: keeps cells and full models; None keeps nothing.
+        progress: told every step.
+    """
+
+    def __init__(
+        self, split: Split, recipe: Recipe, budgets: list[Budget], seed: int, folder: Path | None, progress: Progress
+    ) -> None:
+        self.split, self.recipe, self.budgets, self.seed, self.progress = split, recipe, budgets, seed, progress
+        self.kept = Cells(folder, split, recipe, budgets, seed)
+        self._known: dict[SizePlan, Evaluation] = {}
+
+    @cached_property
+    def bench(self) -> Bench:
+        """Made when there is something to do."""
+        bench = Bench(self.split, self.recipe, self.seed, self.progress, self.kept.path_of_full())
+        bench.check(self.budgets)
+        return bench
+
+    def cells(self, methods: Mapping[str, Method]) -> Iterator[Cell]:
+        """The full model's, then each method's."""
+        full = self._cell(FULL, None, self._full)
+        yield full
+        for name, method in methods.items():
+            # Without a full model there is nothing to cut.
+            yield (
+                Cell(name, self.seed, error=full.error)
+                if full.error
+                else self._cell(name, method, partial(self._searched, name, method, full))
+            )
+
+    def _cell(self, name: str, method: Method | None, make: Callable[[], Cell]) -> Cell:
+        """What was kept, or what is made now; one that fails is told and tried again the next time."""
+        if (kept := self.kept.read(name, method)) is not None:
+            return kept
+        # What is wrong with the request itself is raised here, at once, and for all.
+        _ = self.bench
+        try:
+            cell = make()
+        except Exception as error:
+            return Cell(name, self.seed, error=_sentence(error))
+        self.kept.write(cell, method)
+        return cell
+
+    def _full(self) -> Cell:
+        shown = self.bench.full_shown()
+        users = self._by_user(shown)
+        row = Row.of(FULL, "", self.bench.full_finished, shown, _mean(users))
+        return Cell(FULL, self.seed, [row], {"": users}, trainings=1, seconds=row.seconds)
+
+    def _searched(self, name: str, method: Method, full: Cell) -> Cell:
+        ready = self.bench.prepared(method)
+        problem = self.bench.problem(self.budgets, getattr(ready, "fidelity", None))
+        found = self.bench.run(name, ready, problem)
+        peak = _mean(full.quality[""])
+        rows, quality = [], {}
+        for budget, finished in found.best.items():
+            shown = self._shown(finished)
+            rows.append(Row.of(name, str(budget), finished, shown, peak))
+            quality[str(budget)] = self._by_user(shown)
+        effort = found.trainings, found.measurements, found.finishes, found.seconds
+        return Cell(name, self.seed, rows, quality, *effort)
+
+    def _shown(self, finished: Finished) -> Evaluation:
+        if self.split.test is None:
+            return finished.valid
+        # Methods that agree on a plan share what it comes to.
+        if finished.plan not in self._known:
+            self._known[finished.plan] = self.bench.built(finished).evaluate(self.split.test)
+        return self._known[finished.plan]
+
+    def _by_user(self, shown: Evaluation) -> NDArray[np.float32]:
+        quality = np.full(self.split.train.n_users, np.nan, dtype=np.float32)
+        quality[shown.users.numpy()] = shown.quality.numpy()
+        return quality
+
+
+def _mean(quality: NDArray[np.float32]) -> float:
+    return float(np.nanmean(quality, dtype=np.float64))
+
+
+def _sentence(error: Exception) -> str:
+    """What went wrong, in one line."""
+    told = " ".join(str(error).split())
+    return told if isinstance(error, InputError) else f"{type(error).__name__}: {told}".removesuffix(": ")

@@ -1,0 +1,290 @@
+"""What a search would take, before anything is trained: bytes exactly where they are known, memory and time roughly."""
+
+import dataclasses
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from ciess.data import Interactions
+from ciess.evaluation.metrics import Evaluator, evaluate
+from ciess.experiment.bench import SCORES_IN_A_MEASUREMENT
+from ciess.methods.ciess.budgeted import Ciess
+from ciess.methods.fidelity import FineTune, suiting
+from ciess.methods.popularity import Popularity
+from ciess.models import Backbone, BackboneConfig
+from ciess.tables.budget import Budget
+from ciess.tables.packed import equal_bytes
+from ciess.tables.plan import SizePlan, TableShape
+from ciess.tables.precision import Precision
+from ciess.train.finish import Finish, finish
+from ciess.train.fit import fit
+from ciess.train.losses import BPR
+
+_PROGRAM = 350 * 10**6
+"""Python with PyTorch and polars."""
+_BUFFERS = 150 * 10**6
+"""Blocks of scores, and what a step draws."""
+_BYTES_AN_INTERACTION = 100
+"""The matrix, its three parts, their unions, keys of samplers and evaluators."""
+_TABLES_IN_TRAINING = {"descent": 9, "solver": 4}
+"""The table itself, gradients, Adam's two moments, the best state so far, and what a step makes on its way."""
+_TABLES_IN_A_FINISH = 14
+"""The full model and its vectors, and a small one in training."""
+_BYTES_A_ROW_IN_SEARCH = 5_000
+"""The policy's replay, and what its critic thinks of each size on a walk."""
+_TABLES_IN_SEARCH = 8
+"""The full model, and a cut of it in the making."""
+_FINISHES = 3
+"""Plans finished for each budget, equal sizes among them."""
+_ROWS_PROBED, _INTERACTIONS_PROBED = 12_000, 200_000
+"""Of the small sets on which steps are timed."""
+
+
+@dataclass(frozen=True)
+class Packed:
+    """What fits a budget.
+
+    Attributes:
+        budget: as written.
+        limit: bytes that both tables may take.
+        precision: how numbers are stored.
+        size: the largest equal size, numbers a row; 0 where not even one fits.
+        table_bytes: of both tables at that size, as stored.
+    """
+
+    budget: str
+    limit: int
+    precision: str
+    size: int
+    table_bytes: int
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes, roughly: within a factor of two of what small runs were measured to take.
+
+    Attributes:
+        interactions: and their parts.
+        graph: of graph backbones.
+        training: tables, gradients, optimiser and best state while the full model is trained.
+        search: what the policy and measurements need.
+        finish: models while a plan is finished.
+        peak: of the whole program.
+    """
+
+    interactions: int
+    graph: int
+    training: int
+    search: int
+    finish: int
+    peak: int
+
+
+@dataclass(frozen=True)
+class Seconds:
+    """Time on this machine while nothing else runs on it, very roughly.
+
+    Attributes:
+        training: the full model, if validation never stops it early; and again on all data.
+        search: of the default method.
+        finish: of the plans that were found.
+        test: ranking all users.
+    """
+
+    training: float
+    search: float
+    finish: float
+    test: float
+
+    @property
+    def total(self) -> float:
+        """All of it."""
+        return self.training + self.search + self.finish + self.test
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a search would take.
+
+    Attributes:
+        table_bytes: of both full tables in float32.
+        optimiser_bytes: of Adam's moments; 0 where nothing descends.
+        packed: what fits each budget in each precision.
+        beside_bytes: of what a saved model keeps beside its tables: interactions, and ids that are whole numbers.
+        memory: while it runs.
+        seconds: None where time was not asked for.
+    """
+
+    table_bytes: int
+    optimiser_bytes: int
+    packed: list[Packed]
+    beside_bytes: int
+    memory: Memory
+    seconds: Seconds | None
+
+
+def estimate(
+    n_users: int,
+    n_items: int,
+    interactions: int,
+    config: BackboneConfig,
+    budgets: Sequence[str | Budget] = ("20%", "10%", "5%"),
+    *,
+    seconds: bool = True,
+    seed: int = 0,
+) -> Estimate:
+    """Estimate a search by the default method.
+
+    Args:
+        n_users: how many.
+        n_items: how many.
+        interactions: how many, before they are split.
+        config: settings of the backbone.
+        budgets: limits on the bytes of both tables.
+        seconds: time a few steps on small random data of the same proportions, which takes some seconds.
+        seed: of that data.
+
+    Raises:
+        InputError: something that is no budget.
+    """
+    shape = TableShape(n_users, n_items, config.dim)
+    tiny = _random(40, 30, 200, seed)
+    model = config.build(tiny, seed)
+    descends = config.training.steps > 0 and model.solver(tiny) is None
+    wanted = [Budget.parse(budget) for budget in budgets]
+    return Estimate(
+        shape.full_bytes,
+        2 * shape.full_bytes if descends else 0,
+        [_packed(budget, shape, precision) for budget in wanted for precision in Precision],
+        _beside(shape, interactions),
+        _memory(shape, interactions, model, descends),
+        _seconds(shape, interactions, config, len(wanted), seed) if seconds else None,
+    )
+
+
+def _packed(budget: Budget, shape: TableShape, precision: Precision) -> Packed:
+    limit = budget.limit(shape)
+    low, high = 0, shape.dim
+    while low < high:
+        middle = -(-(low + high) // 2)
+        if equal_bytes(shape, middle, precision) <= limit:
+            low = middle
+        else:
+            high = middle - 1
+    return Packed(str(budget), limit, precision.value, low, equal_bytes(shape, low, precision) if low else 0)
+
+
+def _beside(shape: TableShape, interactions: int) -> int:
+    """Offsets of the users, a row for each interaction, and two numbers for each id (see `SeenItems`, `RowIds`)."""
+    item = 1 if shape.n_items <= 2**8 else 2 if shape.n_items <= 2**16 else 4
+    offset = 4 if interactions < 2**31 else 8
+    return (shape.n_users + 1) * offset + interactions * item + shape.rows * 8
+
+
+def _memory(shape: TableShape, interactions: int, model: Backbone, descends: bool) -> Memory:
+    table = shape.full_bytes
+    data = _BYTES_AN_INTERACTION * interactions
+    # An index and a value there and back, of train, and of train and validation.
+    graph = 0 if model.rows_stand_alone or not list(model.buffers()) else 40 * interactions
+    training = table * _TABLES_IN_TRAINING["descent" if descends else "solver"]
+    search = _TABLES_IN_SEARCH * table + _BYTES_A_ROW_IN_SEARCH * shape.rows
+    finishing = _TABLES_IN_A_FINISH * table
+    peak = _PROGRAM + _BUFFERS + data + graph + max(training, search, finishing)
+    return Memory(data, graph, training, search, finishing, peak)
+
+
+def _seconds(shape: TableShape, interactions: int, config: BackboneConfig, budgets: int, seed: int) -> Seconds:
+    """Times of single steps on two small sets, drawn on to the wanted size, times how many there are."""
+    scale = max(1.0, shape.rows / _ROWS_PROBED, interactions / _INTERACTIONS_PROBED)
+    near, far = (_Probe(shape, interactions, config, scale * by, seed) for by in (1.0, 2.0))
+    model, recipe = near.model, Finish.suiting(config)
+
+    def at_full_size(small: float, smaller: float) -> float:
+        # A part of a step is the same for any size, the other grows with it.
+        growing = max(0.0, small - smaller) * 2 * scale
+        return max(0.0, small - growing / scale) + growing
+
+    step = at_full_size(near.training_step, far.training_step)
+    finish_step = at_full_size(near.finish_step, far.finish_step)
+    users = min(shape.n_users, max(1, SCORES_IN_A_MEASUREMENT // shape.n_items))
+    ranking = near.seconds_a_score * users * shape.n_items
+    share = min(1.0, (recipe.training.batch_size / (shape.n_users * shape.n_items)) ** 0.5)
+    steps = recipe.training.steps * (max(1.0, recipe.share / share) if model.rows_stand_alone else 1.0)
+    fidelity = suiting(model)
+    short = fidelity.recipe.training.steps / 2 if isinstance(fidelity, FineTune) else 0
+    rule, policy = Popularity(), Ciess()
+    plans = rule.rounds * rule.plans * budgets + policy.episodes * (policy.steps + 1)
+    return Seconds(
+        training=4 / 3 * config.training.steps * step + config.training.steps / config.training.eval_every * ranking,
+        search=plans * (short * finish_step + ranking),
+        finish=budgets * ((_FINISHES + 1) * steps * finish_step + 5 * _FINISHES * ranking),
+        test=(2 * budgets + 1) * near.seconds_a_score * shape.n_users * shape.n_items,
+    )
+
+
+class _Probe:
+    """Times of steps on a small random set of the same proportions.
+
+    Attributes:
+        model: of the backbone, hardly trained.
+        training_step: seconds of a step of the full model's training; 0 where there is none.
+        finish_step: seconds of a step of distillation.
+        seconds_a_score: of ranking, for each user and item.
+    """
+
+    def __init__(self, shape: TableShape, interactions: int, config: BackboneConfig, scale: float, seed: int) -> None:
+        n_users, n_items = max(50, round(shape.n_users / scale)), max(50, round(shape.n_items / scale))
+        data = _random(n_users, n_items, round(min(interactions / scale, n_users * n_items / 4)), seed)
+        # Tables trained elsewhere are read from files of other sizes: any two tables take as long.
+        self.model = config.build(data, seed)
+        clock = _Clock()
+        if config.training.steps:
+            lesson = self.model.solver(data) or BPR(self.model, data, config.training, seed)
+            fit(self.model, lesson, config.training.lasting(3), progress=clock)
+        self.training_step = clock.fastest
+        plan = SizePlan.equal(TableShape(n_users, n_items, config.dim), max(1, config.dim // 10))
+        clock = _Clock()
+        short = dataclasses.replace(Finish.suiting(config).lasting(3), refit_steps=1)
+        finish(self.model, plan, short, seed=seed, progress=clock)
+        self.finish_step = clock.fastest
+        users = np.arange(min(n_users, 500))
+        evaluator = Evaluator(data.matrix, data.matrix, users=users)
+        start = _worked()
+        evaluate(self.model, evaluator)
+        self.seconds_a_score = (_worked() - start) / (len(users) * n_items)
+
+
+def _worked() -> float:
+    """Seconds that this thread had a core: it takes part in all that PyTorch does, and other programs do not count."""
+    return time.thread_time()
+
+
+class _Clock:
+    """The shortest time between two steps: the first ones also prepare, others may have been disturbed."""
+
+    def __init__(self) -> None:
+        self._last, self._best = 0.0, math.inf
+
+    def __call__(self, phase: str, done: int, total: int, note: str = "") -> None:
+        """See `Progress`."""
+        now = _worked()
+        if done > 1:
+            self._best = min(self._best, now - self._last)
+        self._last = now
+
+    @property
+    def fastest(self) -> float:
+        """Seconds; 0 where no step was timed."""
+        return self._best if math.isfinite(self._best) else 0.0
+
+
+def _random(n_users: int, n_items: int, interactions: int, seed: int) -> Interactions:
+    """Every user with an item at least, popular and rare items."""
+    rng = np.random.default_rng(seed)
+    users = np.concatenate([np.arange(n_users), rng.integers(n_users, size=max(0, interactions - n_users))])
+    items = (n_items * rng.random(len(users)) ** 2).astype(np.int64)
+    return Interactions.from_pairs(users, items, pl.Series(np.arange(n_users)), pl.Series(np.arange(n_items)))

@@ -1,0 +1,167 @@
+"""A comparison in tables of words: for Markdown, for LaTeX, for the console."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ciess.experiment.comparison import Comparison, Gain, Line, Spread
+
+
+@dataclass(frozen=True)
+class Table:
+    """Words in rows. `**bold**` and `*slanted*` are marked as in Markdown.
+
+    Attributes:
+        title: what it shows.
+        headings: of the columns.
+        rows: as many entries each.
+    """
+
+    title: str
+    headings: list[str]
+    rows: list[list[str]]
+
+
+def quality_table(comparison: "Comparison") -> Table:
+    """Every method at every budget: quality, and how it fares against equal sizes."""
+    headings = [
+        "budget",
+        "method",
+        "Recall@20",
+        "NDCG@20",
+        "kept",
+        "over equal sizes",
+        "p",
+        "users better / same / worse",
+    ]
+    return Table("Quality", headings, [_quality_row(comparison, line) for line in comparison.lines])
+
+
+def _quality_row(comparison: "Comparison", line: "Line") -> list[str]:
+    gain = comparison.gain(line.method, line.budget)
+    return [
+        line.budget,
+        line.method,
+        *(spelled_spread(line.metrics[metric], "{:.4f}") for metric in ("recall@20", "ndcg@20")),
+        spelled_spread(line.kept, "{:.1%}"),
+        *(["", "", ""] if gain is None else _gain_entries(gain)),
+    ]
+
+
+def _gain_entries(gain: "Gain") -> list[str]:
+    entry = f"{gain.gain:+.1%} ({gain.low:+.1%} to {gain.high:+.1%})"
+    mark = {1: "**", 0: "", -1: "*"}[gain.verdict]
+    users = gain.better + gain.same + gain.worse
+    shares = " / ".join(f"{part / users:.0%}" for part in (gain.better, gain.same, gain.worse))
+    return [f"{mark}{entry}{mark}", f"{gain.p_value:.4f}", shares]
+
+
+def frontier_table(comparison: "Comparison") -> Table:
+    """Quality against bytes, the smallest first."""
+    lines = sorted(comparison.lines, key=lambda line: (line.table_bytes.mean, line.quality.mean))
+    rows = [
+        [
+            f"{line.table_bytes.mean:,.0f}",
+            f"**{line.method}**" if line.on_frontier else line.method,
+            line.budget,
+            spelled_spread(line.quality, "{:.4f}"),
+            f"{line.user_size.mean:.1f} / {line.item_size.mean:.1f}",
+            ", ".join(line.precision),
+            ", ".join(comparison.beaten(line.method, line.budget)) if line.budget else "",
+        ]
+        for line in lines
+    ]
+    return Table(
+        "Frontier", ["bytes", "method", "budget", "quality", "users' / items' size", "stored", "better than"], rows
+    )
+
+
+def effort_table(comparison: "Comparison") -> Table:
+    """What each search did, the mean over seeds; for all budgets together."""
+    rows = []
+    for name in comparison.methods:
+        cells = [cell for cell in comparison.cells if cell.method == name and cell.rows]
+        if cells:
+            counts = ([getattr(cell, count) for cell in cells] for count in ("trainings", "measurements", "finishes"))
+            rows.append([name, *(f"{sum(each) / len(cells):,.0f}" for each in counts)])
+    return Table("Effort", ["method", "trainings", "measurements", "finishes"], rows)
+
+
+def failure_table(comparison: "Comparison") -> Table:
+    """What went wrong."""
+    rows = [[cell.method, str(cell.seed), cell.error] for cell in comparison.failures]
+    return Table("Failures", ["method", "seed", "what went wrong"], rows)
+
+
+def markdown(comparison: "Comparison") -> str:
+    """All tables, with what their numbers mean."""
+    told, seeds = comparison.settings, comparison.settings["seeds"]
+    count = told["data"]
+    interactions = count["train"] + count["valid"] + count["test"]
+    lines = [
+        f"# Methods for {told['backbone']['name']}",
+        "",
+        f"{count['users']:,} users, {count['items']:,} items, {interactions:,} interactions.",
+        f"Seeds {', '.join(map(str, seeds))}: mean ± standard deviation, on {comparison.shown}.",
+        f"Precision: {told['precision']}. Every method had the same split, full model, fidelity and finish.",
+        "",
+    ]
+    meaning = {
+        "Quality": [
+            "Kept: share of the full model's quality, which is the mean of Recall and NDCG at 5, 10 and 20. Over equal",
+            "sizes: gain in quality, and its 95 % interval. **Bold** is significantly better, *slanted* significantly",
+            "worse (p < 0.05): a bootstrap over users, whose gains are means over seeds, corrected after Holm for all",
+            "methods and budgets. Users are those of all seeds together.",
+        ],
+        "Frontier": [
+            "**Bold**: no other line has more quality in as many bytes or fewer. Better than: significantly, at the",
+            "same budget, corrected for all pairs.",
+        ],
+        "Effort": [
+            "Of a search for all budgets, a mean over seeds: models that it trained, by itself or to measure a plan;",
+            "plans that it measured; and plans that were finished for it.",
+        ],
+        "Failures": [],
+    }
+    for table in _tables(comparison):
+        lines += [f"## {table.title}", "", *meaning[table.title], *([""] if meaning[table.title] else [])]
+        lines += [_markdown_row(row) for row in (table.headings, ["---"] * len(table.headings), *table.rows)]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _tables(comparison: "Comparison") -> list[Table]:
+    tables = [quality_table(comparison), frontier_table(comparison), effort_table(comparison)]
+    return [*tables, failure_table(comparison)] if comparison.failures else tables
+
+
+def _markdown_row(entries: Sequence[str]) -> str:
+    return f"| {' | '.join(each.replace('|', '/') for each in entries)} |"
+
+
+def latex(comparison: "Comparison") -> str:
+    """The table of quality, for the package booktabs."""
+    table = quality_table(comparison)
+    rows = [" & ".join(map(_latex, row)) + r" \\" for row in table.rows]
+    # A rule before each budget.
+    starts = [number for number in range(1, len(rows)) if table.rows[number][0] != table.rows[number - 1][0]]
+    for number in reversed(starts):
+        rows.insert(number, r"\midrule")
+    head = " & ".join(map(_latex, table.headings)) + r" \\"
+    lines = [r"\begin{tabular}{ll" + "r" * (len(table.headings) - 2) + "}", r"\toprule", head, r"\midrule", *rows]
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
+
+
+def _latex(entry: str) -> str:
+    for plain, spelled in (("%", r"\%"), ("&", r"\&"), ("_", r"\_"), ("#", r"\#"), ("±", r"$\pm$")):
+        entry = entry.replace(plain, spelled)
+    entry = re.sub(r"\*\*(.+?)\*\*", r"\\textbf{\1}", entry)
+    entry = re.sub(r"\*(.+?)\*", r"\\textit{\1}", entry)
+    return re.sub(r"([+-])(?=\d)", r"$\1$", entry)
+
+
+def spelled_spread(spread: "Spread", form: str) -> str:
+    """Mean ± standard deviation, each in a form such as `{:.4f}`."""
+    return " ± ".join(form.format(value) for value in spread if value is not None)

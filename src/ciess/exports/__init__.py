@@ -1,0 +1,52 @@
+"""Models as other programs read them, one file a target. A new file here is found by itself."""
+
+import importlib
+import pkgutil
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ciess.errors import InputError
+
+if TYPE_CHECKING:
+    from ciess.serve.model import CompressedModel
+
+__all__ = ["export", "target_names"]
+
+
+@cache
+def _targets() -> "dict[str, Callable[[CompressedModel, str | Path], list[Path]]]":
+    """The function `export_<name>` of every file `<name>.py` in this package."""
+    found = {}
+    for module in pkgutil.iter_modules(__path__):
+        function = f"export_{module.name}"
+        room = importlib.import_module(f"{__name__}.{module.name}")
+        if hasattr(room, function):
+            found[module.name] = getattr(room, function)
+    return found
+
+
+def target_names() -> list[str]:
+    """The names of all targets."""
+    return sorted(_targets())
+
+
+def export(model: "CompressedModel", target: str, out: str | Path) -> list[Path]:
+    """Write a model as another program reads it.
+
+    Args:
+        model: the model.
+        target: one of `target_names()`; what it writes is told by `export_<target>` in this package.
+        out: a folder, made if need be. No target overwrites another's files, or those of a saved model.
+
+    Returns:
+        the files written.
+
+    Raises:
+        InputError: no such target, a library that is not installed, a model that the target cannot hold, or a folder
+            that cannot be written.
+    """
+    if target not in _targets():
+        raise InputError(f"'{target}' is not a target of exports: use one of {', '.join(target_names())}")
+    return _targets()[target](model, out)

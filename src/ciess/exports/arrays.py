@@ -1,0 +1,38 @@
+"""Factor arrays, as implicit and LightFM have them and `Factors` reads them."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ciess.exports.base import inner_product_vectors, write_files, write_ids
+
+if TYPE_CHECKING:
+    from ciess.serve.model import CompressedModel
+
+
+def export_arrays(model: "CompressedModel", out: str | Path) -> list[Path]:
+    """Write `user_factors.npy` and `item_factors.npy`, and the ids of their rows.
+
+    A row for each user and item, float32, whose inner products are the scores. Rows come in rising order of ids, as in
+    `user_ids.parquet` and `item_ids.parquet`, column `id`.
+
+    Raises:
+        InputError: the model does not score by inner products, or the folder cannot be written.
+    """
+    users, items = inner_product_vectors(model)
+    return write_files(
+        out,
+        {
+            "user_factors.npy": lambda path: _write_array(path, users.numbers),
+            "item_factors.npy": lambda path: _write_array(path, items.numbers),
+            "user_ids.parquet": lambda path: write_ids(path, users.ids),
+            "item_ids.parquet": lambda path: write_ids(path, items.ids),
+        },
+    )
+
+
+def _write_array(path: Path, array: NDArray[np.float32]) -> None:
+    with path.open("wb") as file:
+        np.save(file, array, allow_pickle=False)

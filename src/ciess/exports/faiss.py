@@ -1,0 +1,47 @@
+"""A faiss index of the items, searched by inner products."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ciess.exports.base import Vectors, inner_product_vectors, library, write_files, write_ids, write_vectors
+
+if TYPE_CHECKING:
+    from ciess.serve.model import CompressedModel
+
+
+def export_faiss(model: "CompressedModel", out: str | Path) -> list[Path]:
+    """Write `items.faiss`, an exact index of item vectors, and `user_vectors.parquet`, the vectors to search it with.
+
+    Where the ids of items are whole numbers from 0 on, a search answers with ids. Else it answers with rows of
+    `item_ids.parquet`, column `id`. `user_vectors.parquet` has the columns `id` and `vector`.
+
+    Raises:
+        InputError: the model does not score by inner products, faiss is not installed, or the folder cannot be written.
+    """
+    faiss = library("faiss")
+    users, items = inner_product_vectors(model)
+    index = _index(faiss, items)
+    files = {
+        "user_vectors.parquet": lambda path: write_vectors(path, users),
+        "items.faiss": lambda path: faiss.write_index(index, str(path)),
+    }
+    if not _ids_fit(items):
+        files["item_ids.parquet"] = lambda path: write_ids(path, items.ids)
+    return write_files(out, files)
+
+
+def _index(faiss: Any, items: Vectors) -> Any:
+    index = faiss.IndexFlatIP(items.numbers.shape[1])
+    if not _ids_fit(items):
+        index.add(items.numbers)
+        return index
+    named = faiss.IndexIDMap(index)
+    named.add_with_ids(items.numbers, items.ids.astype(np.int64))
+    return named
+
+
+def _ids_fit(items: Vectors) -> bool:
+    """Whether faiss can keep the ids: it answers −1 where it finds nothing."""
+    return items.ids.dtype.kind in "iu" and bool(items.ids[0] >= 0)

@@ -1,0 +1,1 @@
+"""CIESS: the paper's search and this package's own."""

@@ -1,0 +1,73 @@
+"""Recommenders whose tables can be sized, one file each. A new file here is found by itself."""
+
+import dataclasses
+import importlib
+import pkgutil
+from functools import cache
+from typing import Any
+
+from ciess.errors import InputError
+from ciess.models.base import Backbone, BackboneConfig, InnerProduct, Represented, Rotatable, Solver, Training
+
+__all__ = [
+    "Backbone",
+    "BackboneConfig",
+    "InnerProduct",
+    "Represented",
+    "Rotatable",
+    "Solver",
+    "Training",
+    "backbone_from_settings",
+    "backbone_named",
+    "backbone_names",
+    "backbone_settings",
+]
+
+
+@cache
+def _config_classes() -> dict[str, type[BackboneConfig]]:
+    """The settings class of every backbone in this package, by its name in lower case."""
+    found = {}
+    for module in pkgutil.iter_modules(__path__, prefix=f"{__name__}."):
+        for value in vars(importlib.import_module(module.name)).values():
+            if isinstance(value, type) and issubclass(value, BackboneConfig) and value is not BackboneConfig:
+                found[value.__name__.lower()] = value
+    return found
+
+
+def backbone_names() -> list[str]:
+    """The names of all backbones of this package, in lower case."""
+    return sorted(_config_classes())
+
+
+def backbone_named(name: str, **settings: Any) -> BackboneConfig:
+    """A backbone's settings by its name, upper or lower case: `backbone_named("lightgcn", layers=2)`.
+
+    Raises:
+        InputError: no such backbone, or no such setting.
+    """
+    classes = _config_classes()
+    if name.lower() not in classes:
+        raise InputError(f"'{name}' is not a backbone: use one of {', '.join(backbone_names())}")
+    try:
+        return classes[name.lower()](**settings)
+    except TypeError as error:
+        known = ", ".join(setting.name for setting in dataclasses.fields(classes[name.lower()]))
+        raise InputError(f"{name} has no such setting ({error}): it has {known}") from error
+
+
+def backbone_settings(config: BackboneConfig) -> dict[str, Any]:
+    """Settings as JSON keeps them, the backbone's name among them."""
+    return {"name": type(config).__name__.lower(), **dataclasses.asdict(config)}
+
+
+def backbone_from_settings(settings: dict[str, Any]) -> BackboneConfig:
+    """The inverse of `backbone_settings`.
+
+    Raises:
+        InputError: no such backbone, or no such setting.
+    """
+    settings = dict(settings)
+    if isinstance(settings.get("training"), dict):
+        settings["training"] = Training(**settings["training"])
+    return backbone_named(settings.pop("name"), **settings)

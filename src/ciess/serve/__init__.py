@@ -1,0 +1,1 @@
+"""Compressed models that recommend, saved and loaded."""

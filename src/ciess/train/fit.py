@@ -1,0 +1,277 @@
+"""The one fit loop: steps of Adam down a loss, or of a solver; early stopping on validation."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.functional import pad
+
+from ciess.evaluation.metrics import Evaluator
+from ciess.models.base import Backbone, Solver, Training
+from ciess.progress import Progress, silent
+from ciess.tables.mask import prefix_mask, random_prefix_mask
+from ciess.tables.packed import rounded, row_scales
+from ciess.tables.plan import SizePlan
+from ciess.tables.precision import Precision
+from ciess.train.losses import Loss
+
+_SMALLEST_SCALE = 1e-3
+"""What a parameter of zeros, such as a bias, counts as."""
+_STEPS_BETWEEN_SCALES = 10
+"""Finding the best scales takes longer than a step on small tables; they change slowly."""
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What a fit came to.
+
+    Attributes:
+        steps: steps until the state that was kept.
+        quality: its mean quality on validation; None without validation.
+        seconds: wall time.
+    """
+
+    steps: int
+    quality: float | None
+    seconds: float
+
+
+def fit(
+    backbone: Backbone,
+    lesson: Loss | Solver,
+    training: Training,
+    *,
+    valid: Evaluator | None = None,
+    plan: SizePlan | None = None,
+    relative_to: Backbone | None = None,
+    seed: int = 0,
+    phase: str = "train",
+    progress: Progress = silent,
+) -> Fitted:
+    """Train a backbone in place.
+
+    Args:
+        backbone: its tables are where training starts.
+        lesson: a loss that each step lowers with Adam, or a solver whose tables each step takes.
+        training: the recipe. With `valid`, its steps are a limit; without, all are taken.
+        valid: measures quality every `training.eval_every` steps; the best state is kept. The state before
+            the first step counts when `plan` is given, since such a start is already trained.
+        plan: sizes to hold throughout: numbers beyond a row's size are zero and stay zero. Rounded tables are what is
+            measured and what comes out; where rows share scales, losses see them rounded too, and gradients pass as if
+            they were not (Bengio et al., 2013, arXiv 1308.3432).
+        relative_to: learning rates count in root mean squares of this model's parameters, each its own, so that
+            tables of any scale learn alike (as in Shazeer and Stern, Adafactor, ICML 2018, Sec. 8), times its
+            `distillation_rate`.
+        seed: of the sizes that rows are cut to where `training.nested`.
+        phase: what progress is told.
+        progress: told every step.
+    """
+    start = time.perf_counter()
+    tables = _Tables(backbone, plan)
+    if isinstance(lesson, Solver):
+        advance = _sweeps(lesson, tables)
+    else:
+        rates = _scales(relative_to) if relative_to is not None else [1.0] * (2 + len(backbone.network))
+        advance = _descent(lesson, backbone, tables, rates, training, seed)
+    best = _Best(backbone, tables, valid)
+    if plan is not None:
+        best.measure(0)
+    backbone.train(not isinstance(lesson, Solver) and lesson.dropout)
+    for step in range(1, training.steps + 1):
+        advance(step)
+        tables.cut()
+        if valid is not None and (step % training.eval_every == 0 or step == training.steps):
+            best.measure(step)
+            if best.misses >= training.patience:
+                break
+        progress(phase, step, training.steps, best.note)
+    backbone.eval()
+    best.restore()
+    tables.write_back()
+    steps = training.steps if valid is None else best.step
+    return Fitted(steps, best.quality, time.perf_counter() - start)
+
+
+class Descent:
+    """Steps of Adam on some parameters, at a recipe's falling learning rate times each parameter's own.
+
+    Args:
+        parameters: what learns; those that need no gradient stay as they are.
+        rates: each parameter's own.
+        training: the recipe.
+    """
+
+    def __init__(self, parameters: Sequence[nn.Parameter], rates: Sequence[float], training: Training) -> None:
+        learning = [(p, rate) for p, rate in zip(parameters, rates, strict=True) if p.requires_grad]
+        self._parameters, self._rates = [p for p, _ in learning], [rate for _, rate in learning]
+        self._training = training
+        self._optimiser = torch.optim.Adam([{"params": [p]} for p in self._parameters], lr=training.lr, fused=True)
+
+    def __call__(self, step: int, loss: Tensor) -> None:
+        """Take a step, counted from 1, down a loss; its gradient reaches no other parameter."""
+        for group, rate in zip(self._optimiser.param_groups, self._rates, strict=True):
+            group["lr"] = rate * self._training.rate(step)
+        self._optimiser.zero_grad()
+        loss.backward(inputs=self._parameters)
+        self._optimiser.step()
+
+
+def _descent(
+    loss: Loss, backbone: Backbone, tables: "_Tables", rates: list[float], training: Training, seed: int
+) -> Callable[[int], None]:
+    """Steps down a loss that sees the tables as they are stored or, where nested, cut at random."""
+    descent = Descent([tables.users, tables.items, *backbone.network.values()], rates, training)
+    generator = torch.Generator().manual_seed(seed)
+
+    def advance(step: int) -> None:
+        users, items = tables.seen(step)
+        if training.nested and step % 2:
+            vectors = backbone.represent(*(table * random_prefix_mask(table, generator) for table in (users, items)))
+        else:
+            vectors = backbone.represent(users, items)
+        descent(step, loss(vectors, users, items))
+
+    return advance
+
+
+def _scales(backbone: Backbone) -> list[float]:
+    """Root mean squares of the user table, the item table and the network's parameters, at least _SMALLEST_SCALE, times
+    the backbone's rate."""
+    parameters = [backbone.user_table, backbone.item_table, *backbone.network.values()]
+    scales = [max(_SMALLEST_SCALE, float(p.detach().square().mean().sqrt())) for p in parameters]
+    return [backbone.distillation_rate * scale for scale in scales]
+
+
+def _sweeps(solver: Solver, tables: "_Tables") -> Callable[[int], None]:
+    """Steps of a solver, which knows the plan itself."""
+
+    @torch.no_grad()
+    def advance(_: int) -> None:
+        users, items = solver(tables.users, tables.items)
+        tables.users.copy_(users)
+        tables.items.copy_(items)
+
+    return advance
+
+
+class _Tables:
+    """The tables while they are trained: cut to a plan, and no wider than its largest size where columns are apart."""
+
+    def __init__(self, backbone: Backbone, plan: SizePlan | None) -> None:
+        self._backbone = backbone
+        self._dim = backbone.user_table.shape[1]
+        width = plan.max_size if plan is not None and backbone.separable else self._dim
+        full = (backbone.user_table, backbone.item_table)
+        self.users, self.items = (nn.Parameter(table.detach()[:, :width].clone()) for table in full)
+        self._plan, self._masks, self._scales = plan, list[Tensor](), list[Tensor]()
+        if plan is not None:
+            device = self.users.device
+            self._masks = [prefix_mask(sizes, width, device) for sizes in (plan.user_sizes, plan.item_sizes)]
+        self.cut()
+
+    def seen(self, step: int) -> tuple[Tensor, Tensor]:
+        """Both tables as losses see them: rounded where rows share scales, with the gradient of tables that are not.
+
+        Where each row has a scale of its own, rounding at the end loses no more (docs/search.md).
+        """
+        if self._plan is None or not self._plan.precision.whole or self._plan.precision.scale_a_row:
+            return self.users, self.items
+        if step % _STEPS_BETWEEN_SCALES == 1:
+            self._scales = [self._row_scales(table, sizes) for table, sizes in self._sides(self._plan)]
+        users, items = (
+            table + (near - table).detach() for table, near in zip((self.users, self.items), self._near(), strict=True)
+        )
+        return users, items
+
+    @torch.no_grad()
+    def stored(self) -> tuple[Tensor, Tensor]:
+        """Both tables as the plan stores them."""
+        if self._plan is None or self._plan.precision is Precision.FLOAT32:
+            return self.users, self.items
+        if self._scales:
+            users, items = self._near()
+            return users, items
+        users, items = (
+            torch.from_numpy(rounded(table.cpu().numpy(), sizes, self._plan.precision)).to(table.device)
+            for table, sizes in self._sides(self._plan)
+        )
+        return users, items
+
+    @torch.no_grad()
+    def take(self, users: Tensor, items: Tensor) -> None:
+        """Go back to tables as they were stored."""
+        self.users.copy_(users)
+        self.items.copy_(items)
+        # What was rounded once, with whatever scales, is rounded to itself.
+        self._scales = []
+
+    def _near(self) -> list[Tensor]:
+        """Both tables rounded with the scales of the moment."""
+        assert self._plan is not None
+        largest = self._plan.precision.largest
+        return [
+            (table.detach() / scales).round().clamp(-largest, largest) * scales
+            for table, scales in zip((self.users, self.items), self._scales, strict=True)
+        ]
+
+    def _sides(self, plan: SizePlan) -> list[tuple[nn.Parameter, NDArray[np.int32]]]:
+        return [(self.users, plan.user_sizes), (self.items, plan.item_sizes)]
+
+    def _row_scales(self, table: nn.Parameter, sizes: NDArray[np.int32]) -> Tensor:
+        assert self._plan is not None
+        scales = row_scales(table.detach().cpu().numpy(), sizes, self._plan.precision)
+        return torch.from_numpy(scales).to(table.device)[:, None]
+
+    @torch.no_grad()
+    def cut(self) -> None:
+        """Zero what the plan does not keep. Adam's steps are elementwise, so this equals training the kept numbers."""
+        for table, mask in zip((self.users, self.items), self._masks, strict=False):
+            table.mul_(mask)
+
+    @torch.no_grad()
+    def write_back(self) -> None:
+        """Put the trained tables into the backbone."""
+        for name, table in zip(("user_table", "item_table"), self.stored(), strict=True):
+            getattr(self._backbone, name).copy_(pad(table, (0, self._dim - table.shape[1])))
+
+
+class _Best:
+    """The best state on validation so far."""
+
+    def __init__(self, backbone: Backbone, tables: _Tables, valid: Evaluator | None) -> None:
+        self._backbone, self._tables, self._valid = backbone, tables, valid
+        self._state: list[Tensor] = []
+        self.quality: float | None = None
+        self.step = self.misses = 0
+
+    @property
+    def note(self) -> str:
+        return "" if self.quality is None else f"best {self.quality:.4f} at step {self.step}"
+
+    @torch.no_grad()
+    def measure(self, step: int) -> None:
+        if self._valid is None:
+            return
+        mode = self._backbone.training
+        self._backbone.eval()
+        tables = self._tables.stored()
+        vectors = self._backbone.vectors(*tables)
+        quality = float(self._valid(lambda users: self._backbone.score_all(vectors, users)).quality.mean())
+        self._backbone.train(mode)
+        if self.quality is None or quality > self.quality:
+            self.quality, self.step, self.misses = quality, step, 0
+            self._state = [each.detach().clone() for each in (*tables, *self._backbone.network.values())]
+        else:
+            self.misses += 1
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        if self._state:
+            users, items, *network = self._state
+            self._tables.take(users, items)
+            for parameter, kept in zip(self._backbone.network.values(), network, strict=True):
+                parameter.copy_(kept)

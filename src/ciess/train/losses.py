@@ -1,0 +1,134 @@
+"""What training lowers: BPR on interactions, and distillation from a full model."""
+
+from functools import cached_property
+from typing import ClassVar, Protocol
+
+import torch
+from torch import Tensor
+from torch.nn.functional import log_softmax, softmax, softplus
+
+from ciess.data import Interactions
+from ciess.data.sampling import Triplets, TripletSampler
+from ciess.models.base import Backbone, Represented, Training
+
+_SPREAD = 2.0
+"""Standard deviation of a user's scores that distillation scales the full model's to, so that its softmax is neither
+nearly flat, as of ALS' scores in 0 to 1, nor nearly one item's."""
+_MOST = 0.5
+"""Of the users and of the items in a step: all of them teach hardly more, and take three times as long."""
+
+
+class Loss(Protocol):
+    """Draws what the next step learns from, and says how far the vectors are from it.
+
+    Attributes:
+        dropout: whether a backbone that has dropout should drop while it learns this.
+    """
+
+    dropout: ClassVar[bool]
+
+    def __call__(self, vectors: Represented, user_table: Tensor, item_table: Tensor) -> Tensor:
+        """The loss of a model as it stands, a scalar."""
+
+
+class BPR:
+    """Bayesian personalised ranking (Rendle et al., UAI 2009) with weight decay.
+
+    Args:
+        backbone: scores.
+        train: interactions to learn.
+        training: its batch size counts triplets; its l2 weighs the squared norms of a triplet's rows, its network_l2
+            those of what is learned beside the tables.
+        seed: of the triplets.
+    """
+
+    dropout: ClassVar[bool] = True
+
+    def __init__(self, backbone: Backbone, train: Interactions, training: Training, seed: int) -> None:
+        self._backbone, self._training = backbone, training
+        self._sampler = TripletSampler(train, seed=seed, device=backbone.user_table.device)
+
+    def __call__(self, vectors: Represented, user_table: Tensor, item_table: Tensor) -> Tensor:
+        """See `Loss`."""
+        triplets = self._sampler.sample(self._training.batch_size)
+        loss = bpr_loss(self._backbone, vectors, user_table, item_table, triplets, self._training.l2)
+        if self._training.network_l2:
+            norms = torch.stack([weights.square().sum() for weights in self._backbone.network.values()])
+            loss = loss + self._training.network_l2 / 2 * norms.sum()
+        return loss
+
+
+def bpr_loss(
+    backbone: Backbone, vectors: Represented, user_table: Tensor, item_table: Tensor, triplets: Triplets, l2: float
+) -> Tensor:
+    """Mean softplus(negative − positive score) + l2/2 · mean squared norm of a triplet's three rows."""
+    users, positives, negatives = triplets
+    user_norms, item_norms = user_table.square().sum(1), item_table.square().sum(1)
+    norms = user_norms[users] + item_norms[positives] + item_norms[negatives]
+    return triplet_losses(backbone, vectors, triplets).mean() + l2 / 2 * norms.mean()
+
+
+def triplet_losses(backbone: Backbone, vectors: Represented, triplets: Triplets) -> Tensor:
+    """(n,) softplus(negative − positive score) of each triplet."""
+    scores = backbone.score(vectors, triplets.users, torch.stack([triplets.positives, triplets.negatives], dim=1))
+    return softplus(scores[:, 1] - scores[:, 0])
+
+
+class Distillation:
+    """Cross-entropy against the full model's softmax over items (Hinton et al., 2015, arXiv 1503.02531).
+
+    A small model that learns from the full one's scores comes closer to it, and sooner, than one that learns from
+    triplets: each step compares whole rankings, of some users over some items. All scores are multiplied by one
+    number, so that models whose scores come on any scale learn alike.
+
+    Args:
+        backbone: the small model; scores.
+        teacher: the full model.
+        training: its batch size counts scores: of the users and of the items, the same share is drawn for each step, a
+            half at most.
+        seed: of the draws.
+
+    Attributes:
+        share: of the users and of the items drawn for each step.
+    """
+
+    dropout: ClassVar[bool] = False
+    """The full model's scores, of which there are as many as one likes, leave nothing to overfit."""
+
+    def __init__(self, backbone: Backbone, teacher: Backbone, training: Training, seed: int) -> None:
+        self._backbone, self._teacher = backbone, teacher
+        scores = len(teacher.user_table) * len(teacher.item_table)
+        self.share = min(_MOST, (training.batch_size / scores) ** 0.5)
+        self._generator = torch.Generator().manual_seed(seed)
+
+    # Both are made when the first step needs them: a plan that is only cut takes no step.
+
+    @cached_property
+    def _wanted(self) -> Represented:
+        return self._teacher.vectors()
+
+    @cached_property
+    def _sharpness(self) -> float:
+        users, items = (torch.arange(0, len(side), int(1 / self.share)) for side in self._wanted)
+        spread = float(self._taught(users, items).std(dim=1).mean())
+        return _SPREAD / spread if spread > 0 else 1.0
+
+    def __call__(self, vectors: Represented, user_table: Tensor, item_table: Tensor) -> Tensor:
+        """See `Loss`."""
+        users, items = (self._drawn(len(side)).to(side.device) for side in vectors)
+        wanted = softmax(self._sharpness * self._taught(users, items), dim=1)
+        learned = self._backbone.score_all(_among(vectors, items), users)
+        return -(wanted * log_softmax(self._sharpness * learned, dim=1)).sum(1).mean()
+
+    def _drawn(self, count: int) -> Tensor:
+        # Two items at least: one alone has nothing to be ranked against.
+        return torch.randperm(count, generator=self._generator)[: max(2, round(self.share * count))]
+
+    @torch.no_grad()
+    def _taught(self, users: Tensor, items: Tensor) -> Tensor:
+        return self._teacher.score_all(_among(self._wanted, items), users)
+
+
+def _among(vectors: Represented, items: Tensor) -> Represented:
+    """With these items only."""
+    return Represented(vectors.users, vectors.items[items])

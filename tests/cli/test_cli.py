@@ -1,0 +1,161 @@
+import json
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ciess.cli import Compress, Demo, Search, main
+from ciess.cli.options import command_line
+from ciess.models.factors import Factors
+
+LINES = "\n".join(f"{user} " + " ".join(str((user * 7 + step * 3) % 40) for step in range(12)) for user in range(60))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("data") / "lines.txt"
+    path.write_text(LINES)
+    return path
+
+
+@pytest.fixture(scope="module")
+def searched(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The folder of a small search from the command line, and what it printed."""
+    out = tmp_path_factory.mktemp("out")
+    command = ["search", str(data), "--backbone", "mf", "--dim", "16", "--budgets", "50%", "40%"]
+    command += ["--episodes", "2", "--out", str(out)]
+    run = subprocess.run([sys.executable, "-m", "ciess", *command], check=True, capture_output=True, text=True)
+    return out, run.stdout
+
+
+def test_search_prints_a_table_and_saves_models(searched: tuple[Path, str]) -> None:
+    out, printed = searched
+    for words in ("Measured on test", r"full +[01]\.", r"equal +50% +[01]\.", r"ciess +40% +[01]\."):
+        assert re.search(words, printed), printed
+    assert all(len(line) <= 80 for line in printed.splitlines() if not line.startswith("saved"))
+    names = ["budget-40", "budget-50", "figures", "report.html", "report.md", "result.json"]
+    assert sorted(path.name for path in out.iterdir()) == names
+    settings = json.loads((out / "budget-40" / "model.json").read_text())["about"]
+    assert settings["seed"] == 0
+    assert {"torch", "ciess"} <= set(settings["versions"])
+    assert settings["method"]["episodes"] > 0
+    command = json.loads((out / "result.json").read_text())["settings"]["command"]
+    assert command.endswith(f"--backbone mf --budgets 50% 40% --dim 16 --episodes 2 --out {out}")
+
+
+def test_recommend_prints_a_line_for_each_user(searched: tuple[Path, str], capsys: pytest.CaptureFixture[str]) -> None:
+    main(["recommend", str(searched[0] / "budget-40"), "--users", "3", "no-one", "-k", "4"])
+    first, second = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"3: (\d+ \(-?\d+\.\d{3}\)(, )?){4}", first)
+    assert re.fullmatch(r"no-one \(unknown user: popular items\): \d+, \d+, \d+, \d+", second)
+
+
+def test_compare_prints_a_table_and_writes_files(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    command = ["compare", str(data), "--backbone", "als", "--dim", "8", "--budgets", "60%", "--methods", "mixed-random"]
+    main([*command, "--seeds", "0", "1", "--out", str(out)])
+    printed = capsys.readouterr().out
+    for words in ("Measured on test", r"full +[01]\.", r"equal +60% +[01]\.\d+ ± [01]", r"mixed-random +60% .*[-+]\d+"):
+        assert re.search(words, printed), printed
+    assert all(len(line) <= 80 for line in printed.splitlines() if not line.startswith("wrote"))
+    written = {"comparison.json", "comparison.tex", "report.html", "report.md", "figures", "cells"}
+    assert {path.name for path in out.iterdir()} == written
+    settings = json.loads((out / "comparison.json").read_text())["settings"]
+    assert settings["command"].startswith(f"ciess compare {data} --backbone als")
+    assert "methods=('mixed-random',)" in settings["call"]
+
+
+def test_given_splits(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    held_out = tmp_path / "valid.txt"
+    held_out.write_text("\n".join(f"{user} {(user * 7 + 1) % 40}" for user in range(60)))
+    command = ["search", "--train", str(data), "--valid", str(held_out), "--backbone", "mf", "--dim", "8"]
+    main([*command, "--episodes", "2", "--budgets", "60%", "--out", str(tmp_path / "out")])
+    assert "Measured on validation" in capsys.readouterr().out
+
+
+def test_factors_are_named_by_their_files(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    users, items = tmp_path / "U.npy", tmp_path / "V.npy"
+    np.save(users, np.ones((60, 3)))
+    np.save(items, np.ones((40, 3)))
+    searched: list[object] = []
+    monkeypatch.setattr("ciess.cli.search.search_and_show", lambda *_, backbone, **__: searched.append(backbone))
+    options = ["--user-factors", str(users), "--item-factors", str(items)]
+    main(["search", str(data), "--backbone", "Factors", *options])
+    assert searched == [Factors(dim=3, users=users, items=items)]
+
+
+BAD = {
+    "missing file": (["search", "nowhere.txt"], "nowhere.txt does not exist"),
+    "no data": (["search"], "no interactions are given"),
+    "data and train": (["search", "DATA", "--train", "DATA"], "DATA and --train are both given"),
+    "train alone": (["search", "--train", "DATA"], "both --train and --valid"),
+    "zero budget": (["search", "DATA", "--budgets", "0%"], "budget '0%' leaves no room"),
+    "budget above all": (["search", "DATA", "--budgets", "200%"], "budget '200%' is more than the full tables"),
+    "no budget": (["search", "DATA", "--budgets", "abc"], "budget 'abc' is not a budget"),
+    "unknown backbone": (["search", "DATA", "--backbone", "gpt"], "'gpt' is not a backbone"),
+    "unknown method": (["search", "DATA", "--method", "magic"], "'magic' is not a method"),
+    "settings of another method": (["search", "DATA", "--method", "equal", "--episodes", "3"], "leave them out"),
+    "one table of factors": (
+        ["search", "DATA", "--backbone", "factors", "--user-factors", "U.npy"],
+        "name both --user-factors and --item-factors",
+    ),
+    "factors for another backbone": (
+        ["search", "DATA", "--user-factors", "U.npy", "--item-factors", "V.npy"],
+        "--user-factors and --item-factors need --backbone factors",
+    ),
+    "missing factors": (
+        ["search", "DATA", "--backbone", "factors", "--user-factors", "U.npy", "--item-factors", "V.npy"],
+        "U.npy does not exist",
+    ),
+    "foreign column": (["search", "DATA", "--min-rating", "3"], "holds no ratings"),
+    "unknown method in a comparison": (["compare", "DATA", "--methods", "equal", "magic"], "'magic' is not a method"),
+    "a seed twice": (["compare", "DATA", "--methods", "equal", "--seeds", "1", "1"], "seeds must be given, each once"),
+    "columns that name none": (["search", "DATA", "--columns", "who"], "write user=NAME item=NAME"),
+    "a column of no role": (["search", "DATA", "--columns", "price=cost"], "write user=NAME item=NAME"),
+    "no model": (["recommend", "nowhere", "--users", "1"], "nowhere holds no model.json"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_ends_with_code_2_and_one_sentence(
+    case: str, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    args, message = BAD[case]
+    out = [] if args[0] == "recommend" else ["--out", str(tmp_path / "out")]
+    with pytest.raises(SystemExit) as end:
+        main([str(data) if arg == "DATA" else arg for arg in args] + out)
+    assert end.value.code == 2
+    printed = capsys.readouterr().err
+    assert message in printed
+    assert printed.startswith("ciess: ")
+    assert printed.count("\n") == 1
+    assert not (tmp_path / "out").exists(), "nothing half-written"
+
+
+def test_import_is_light() -> None:
+    """Torch and polars take seconds to import; `import ciess` and `ciess --help` must not."""
+    script = "import sys, ciess, ciess.cli; sys.exit('torch' in sys.modules or 'polars' in sys.modules)"
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "ciess search 'my ratings.csv' --backbone mf --budgets 10% 32MB --min-rating 4.0 --columns user=who time=when",
+        "ciess search --train a.csv --valid b.csv --preset paper --out there",
+        "ciess compress --users U.npy --items V.npy --interactions data.npz --budgets 1%",
+        "ciess demo",
+    ],
+)
+def test_a_command_is_spelled_as_it_was_typed(typed: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    run: list[object] = []
+    for command in (Search, Compress, Demo):
+        monkeypatch.setattr(command, "run", lambda self, _: run.append(self))
+    main(shlex.split(typed)[1:])
+    assert command_line(run[0]) == typed

@@ -1,0 +1,70 @@
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ciess import load
+from ciess.cli import main
+from ciess.errors import InputError
+from ciess.exports import export, target_names
+from ciess.serve.model import CompressedModel
+
+
+@pytest.fixture(scope="module")
+def model(packed: Callable[..., CompressedModel]) -> CompressedModel:
+    return packed()
+
+
+def test_every_file_of_the_room_is_a_target() -> None:
+    assert target_names() == ["arrays", "faiss", "onnx", "parquet", "torchrec"]
+
+
+def test_targets_share_a_folder_with_the_model(model: CompressedModel, tmp_path: Path) -> None:
+    """Nothing is written over: all is there in the end, and the model loads as before."""
+    model.save(tmp_path)
+    files = {path: path.read_bytes() for target in target_names() for path in export(model, target, tmp_path)}
+    assert all(path.read_bytes() == written for path, written in files.items())
+    items, scores = load(tmp_path).recommend(model.user_ids, k=5)
+    expected = model.recommend(model.user_ids, k=5)
+    np.testing.assert_array_equal(items, expected[0])
+    np.testing.assert_array_equal(scores, expected[1])
+
+
+def test_the_command_writes_what_the_function_writes(
+    model: CompressedModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = model.save(tmp_path / "model")
+    main(["export", str(folder), "arrays", str(tmp_path / "out")])
+    files = export(model, "arrays", tmp_path / "expected")
+    assert capsys.readouterr().out.splitlines() == [f"wrote {tmp_path / 'out' / path.name}" for path in files]
+    for path in files[:2]:
+        np.testing.assert_array_equal(np.load(tmp_path / "out" / path.name), np.load(path))
+
+
+def test_an_unknown_target_ends_with_code_2(
+    model: CompressedModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["export", str(model.save(tmp_path / "model")), "pickle", str(tmp_path / "out")])
+    assert end.value.code == 2
+    assert "'pickle' is not a target of exports: use one of arrays, faiss" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["faiss", "onnx"])
+def test_a_missing_library_is_named(
+    name: str, model: CompressedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(InputError, match=rf"{name} cannot be imported .*: pip install 'ciess\[export\]'"):
+        export(model, name, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("target", target_names())
+def test_a_folder_that_cannot_be_written_is_refused(target: str, model: CompressedModel, tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("a file")
+    with pytest.raises(InputError, match=r"cannot be written .*: choose another folder"):
+        export(model, target, tmp_path / "taken" / "out")

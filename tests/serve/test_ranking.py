@@ -1,0 +1,68 @@
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ciess.serve.ranking import top_items
+from ciess.serve.seen import SeenItems
+from ciess.tables.packed import PackedTable
+from ciess.tables.precision import Precision
+
+
+def table(rows: int, seed: int, precision: Precision, whole: bool) -> PackedTable:
+    rng = np.random.default_rng(seed)
+    sizes = -np.sort(-rng.integers(1, 7, rows)).astype(np.int32)
+    dense = rng.standard_normal((rows, 6))
+    # Small whole numbers make ties, and sums that do not depend on their order.
+    return PackedTable.pack((np.rint(dense) if whole else dense).astype(np.float32), sizes, precision)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(
+    st.integers(0, 999),
+    st.integers(1, 60),
+    st.sampled_from(list(Precision)),
+    st.booleans(),
+    st.sampled_from([1, 2, 5, 100]),
+)
+def test_the_best_of_all_scores_are_found(
+    monkeypatch: pytest.MonkeyPatch, seed: int, n_items: int, precision: Precision, whole: bool, block: int
+) -> None:
+    monkeypatch.setattr("ciess.tables.packed.ROWS_IN_A_BLOCK", block)
+    monkeypatch.setattr("ciess.serve.ranking._USERS_AT_ONCE", 7)
+    rng = np.random.default_rng(seed)
+    users, items = table(20, seed, precision, whole), table(n_items, seed + 1, precision, whole)
+    known = rng.random((20, n_items)) < rng.choice([0.1, 0.9])
+    offsets = np.concatenate([[0], known.sum(1).cumsum()])
+    seen = SeenItems.of(offsets, np.nonzero(known)[1], n_items)
+    rows, k = rng.integers(0, 20, 15), int(rng.integers(1, n_items + 1))
+    scores = np.where(known, -np.inf, users.dense() @ items.dense().T)[rows]
+    found, found_scores = top_items(users, items, rows, k, seen)
+    expected = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    best = np.take_along_axis(scores, expected, axis=1)
+    np.testing.assert_allclose(found_scores, best, rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(found == -1, np.isneginf(best))
+    if whole and precision is Precision.FLOAT32:
+        np.testing.assert_array_equal(found, np.where(np.isneginf(best), -1, expected))
+
+
+def test_without_seen_items_all_are_ranked() -> None:
+    users, items = table(3, 0, Precision.INT8, False), table(9, 1, Precision.INT8, False)
+    found, scores = top_items(users, items, np.array([2]), 9)
+    assert sorted(found[0]) == list(range(9))
+    assert (np.diff(scores[0]) <= 0).all()
+
+
+def test_a_ranking_does_not_depend_on_who_else_is_ranked() -> None:
+    users, items = table(2100, 0, Precision.FLOAT32, False), table(500, 1, Precision.FLOAT32, False)
+    together = top_items(users, items, np.arange(2100), 10)
+    for user in (0, 31, 1024, 2099):
+        alone = top_items(users, items, np.array([user]), 10)
+        for one, all_ in zip(alone, together, strict=True):
+            np.testing.assert_array_equal(one[0], all_[user])
+
+
+def test_nobody_gets_nothing() -> None:
+    users, items = table(3, 0, Precision.INT4, False), table(9, 1, Precision.INT4, False)
+    found, scores = top_items(users, items, np.array([], dtype=np.int64), 4)
+    assert found.shape == scores.shape == (0, 4)

@@ -1,0 +1,182 @@
+"""Training is held against plain PyTorch: dense matrices, gathers, Adam with nothing left out."""
+
+import copy
+import dataclasses
+
+import pytest
+import torch
+from torch.nn.functional import softplus
+
+from ciess.data import Interactions, Split
+from ciess.data.sampling import TripletSampler
+from ciess.evaluation.metrics import Evaluator
+from ciess.models import Backbone, Represented, Training, backbone_named
+from ciess.models.graph import averaging_adjacency, normalised_adjacency
+from ciess.models.ncf import NCFModel
+from ciess.models.ngcf import NGCFModel
+from ciess.tables.mask import prefix_mask
+from ciess.tables.plan import SizePlan, TableShape
+from ciess.train.fit import fit
+from ciess.train.losses import BPR
+
+SETTINGS: dict[str, dict[str, float]] = {
+    "mf": {},
+    "lightgcn": {},
+    "ncf": {},
+    "ngcf": {"message_dropout": 0.0, "edge_dropout": 0.0},
+}
+RECIPE = Training(steps=8, batch_size=64, lr=0.05, lr_decay=0.5, lr_every=3, lr_floor=0.02, l2=0.01)
+
+
+def plain_scores(model: Backbone, rows: torch.Tensor, train: Interactions) -> torch.Tensor:
+    """(users, items) scores of all pairs by dense formulas, from the rows of users and items."""
+    if isinstance(model, NCFModel):
+        users, items = rows[: train.n_users], rows[train.n_users :]
+        hidden_users, hidden_items = users[:, 1::2] @ model.user_hidden.T, items[:, 1::2] @ model.item_hidden.T
+        hidden = (hidden_users[:, None] + hidden_items + model.hidden_bias).relu()
+        return (users[:, ::2] * model.gmf_output) @ items[:, ::2].T + hidden @ model.mlp_output
+    vectors = rows
+    if isinstance(model, NGCFModel):
+        graph = averaging_adjacency(train.matrix)[0].to_dense()
+        for w1, w2, bias in zip(model.of_means, model.of_products, model.biases, strict=True):
+            rows = torch.nn.functional.leaky_relu(graph @ rows @ w1 + (graph @ rows * rows) @ w2 + bias, 0.2)
+            vectors = torch.cat([vectors, rows / rows.norm(dim=1, keepdim=True)], 1)
+    elif hasattr(model, "adjacency"):
+        graph = normalised_adjacency(train.matrix).to_dense()
+        vectors = (rows + graph @ rows + graph @ graph @ rows + graph @ graph @ graph @ rows) / 4
+    return vectors[: train.n_users] @ vectors[train.n_users :].T
+
+
+def plain_training(name: str, train: Interactions, recipe: Training, plan: SizePlan | None) -> list[torch.Tensor]:
+    """Both tables after training in one, users first, and the other parameters."""
+    model = backbone_named(name, dim=6, **SETTINGS[name]).build(train, seed=2)
+    table = torch.cat([model.user_table, model.item_table]).detach().requires_grad_()
+    others = [p for name, p in model.named_parameters() if not name.endswith("_table")]
+    mask = torch.ones_like(table) if plan is None else prefix_mask(plan.sizes, 6)
+    sampler = TripletSampler(train, seed=5)
+    optimiser = torch.optim.Adam([table, *others])
+    for step in range(recipe.steps):
+        optimiser.param_groups[0]["lr"] = max(recipe.lr_floor, recipe.lr * recipe.lr_decay ** (step // recipe.lr_every))
+        rows = table * mask
+        scores = plain_scores(model, rows, train)
+        user, positive, negative = sampler.sample(recipe.batch_size)
+        margin = scores[user, positive] - scores[user, negative]
+        norms = sum(rows[who].square().sum(1) for who in (user, positive + train.n_users, negative + train.n_users))
+        loss = softplus(-margin).mean() + recipe.l2 / 2 * norms.mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    return [(table * mask).detach(), *(parameter.detach() for parameter in others)]
+
+
+def test_learning_rates_relative_to_a_model_are_in_its_root_mean_squares(split: Split) -> None:
+    model = backbone_named("mf", dim=4).build(split.train)
+    like = copy.deepcopy(model)
+    with torch.no_grad():
+        like.user_table.fill_(3.0)
+        like.item_table.zero_()
+    before = model.user_table.detach().clone(), model.item_table.detach().clone()
+    recipe = Training(steps=1, batch_size=10**4, lr=0.05)
+    fit(model, BPR(model, split.train, recipe, 0), recipe, relative_to=like)
+    # Adam's first step is the learning rate itself; a table of zeros counts as 0.001.
+    moved = [
+        float((now.detach() - then).abs().max())
+        for now, then in zip((model.user_table, model.item_table), before, strict=True)
+    ]
+    assert moved == pytest.approx([0.15, 0.00005], rel=1e-2)
+
+
+@pytest.mark.parametrize("sized", [False, True])
+@pytest.mark.parametrize("name", SETTINGS)
+def test_training_follows_the_reference_trajectory(name: str, sized: bool, split: Split) -> None:
+    train = split.train
+    sizes = torch.arange(train.n_users + train.n_items).numpy() % 5 + 1
+    plan = SizePlan(sizes[: train.n_users], sizes[train.n_users :], dim=6) if sized else None
+    model = backbone_named(name, dim=6, **SETTINGS[name]).build(train, seed=2)
+    fit(model, BPR(model, train, RECIPE, seed=5), RECIPE, plan=plan)
+    found = [torch.cat([model.user_table, model.item_table]), *model.network.values()]
+    for one, other in zip(found, plain_training(name, train, RECIPE, plan), strict=True):
+        torch.testing.assert_close(one.detach(), other, rtol=1e-3, atol=1e-4 if name == "ngcf" else 1e-5)
+
+
+def test_the_best_state_on_validation_is_kept(split: Split) -> None:
+    evaluator = Evaluator(split.train.matrix, split.valid.matrix)
+    model = backbone_named("mf", dim=16).build(split.train, seed=0)
+    overfit = dataclasses.replace(RECIPE, steps=600, l2=0.0, eval_every=20, patience=4)
+    told: list[tuple[int, int]] = []
+    fitted = fit(
+        model,
+        BPR(model, split.train, overfit, seed=0),
+        overfit,
+        valid=evaluator,
+        progress=lambda _, done, total, __: told.append((done, total)),
+    )
+    vectors = model.vectors()
+    assert float(evaluator(lambda users: model.score_all(vectors, users)).quality.mean()) == fitted.quality
+    assert 0 < fitted.steps < 600, "overfitting should be stopped"
+    assert told[-1] == (fitted.steps + 4 * 20 - 1, 600)
+
+
+def test_fine_tuning_never_ends_below_its_start(split: Split) -> None:
+    evaluator = Evaluator(split.train.matrix, split.valid.matrix)
+    model = backbone_named("mf", dim=8).build(split.train, seed=0)
+    fit(model, BPR(model, split.train, RECIPE, seed=0), dataclasses.replace(RECIPE, steps=200))
+    vectors = model.vectors()
+    start = float(evaluator(lambda users: model.score_all(vectors, users)).quality.mean())
+    plan = SizePlan.equal(TableShape(split.train.n_users, split.train.n_items, 8), 8)
+    harmful = dataclasses.replace(RECIPE, lr=5.0, steps=5, eval_every=1)
+    fitted = fit(model, BPR(model, split.train, harmful, seed=0), harmful, valid=evaluator, plan=plan)
+    assert fitted.steps == 0
+    assert fitted.quality == start
+
+
+def kept_when_cut(model: Backbone, evaluator: Evaluator, size: int) -> float:
+    """The quality that is left when every row is cut to a size, as a share of the whole."""
+
+    def quality(size: int) -> float:
+        mask = torch.arange(model.user_table.shape[1]) < size
+        vectors = model.vectors(model.user_table * mask, model.item_table * mask)
+        return float(evaluator(lambda users: model.score_all(vectors, users)).quality.mean())
+
+    return quality(size) / quality(model.user_table.shape[1])
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_nested_training_loses_less_when_rows_are_cut(name: str, split: Split) -> None:
+    evaluator = Evaluator(split.train.matrix, split.valid.matrix)
+    kept = []
+    for nested in (False, True):
+        model = backbone_named(name, dim=16).build(split.train, seed=0)
+        recipe = Training(steps=80, batch_size=1000, l2=0.01, eval_every=20, nested=nested)
+        fit(model, BPR(model, split.train, recipe, seed=0), recipe, valid=evaluator)
+        kept.append(kept_when_cut(model, evaluator, 4))
+    plain, nested_kept = kept
+    assert nested_kept > plain + 0.05
+
+
+def test_a_seed_fixes_nested_training(split: Split) -> None:
+    def trained(seed: int) -> torch.Tensor:
+        model = backbone_named("mf", dim=8).build(split.train, seed=0)
+        recipe = dataclasses.replace(RECIPE, nested=True)
+        fit(model, BPR(model, split.train, recipe, seed=0), recipe, seed=seed)
+        return model.user_table.detach()
+
+    assert torch.equal(trained(1), trained(1))
+    assert not torch.equal(trained(1), trained(2))
+
+
+def test_dropout_is_on_in_steps_and_off_in_measurements(split: Split) -> None:
+    evaluator = Evaluator(split.train.matrix, split.valid.matrix)
+    model = backbone_named("ngcf", dim=4).build(split.train, seed=0)
+    modes: list[bool] = []
+    represent = model.represent
+
+    def spied(users: torch.Tensor, items: torch.Tensor) -> Represented:
+        modes.append(model.training)
+        return represent(users, items)
+
+    model.represent = spied  # type: ignore[method-assign]
+    recipe = dataclasses.replace(RECIPE, steps=4, eval_every=2)
+    fit(model, BPR(model, split.train, recipe, seed=0), recipe, valid=evaluator)
+    assert modes == [True, True, False, True, True, False]
+    assert not model.training

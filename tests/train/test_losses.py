@@ -1,0 +1,130 @@
+"""Distillation, held against plain formulas and against what it is for."""
+
+import numpy as np
+import pytest
+import torch
+
+from ciess.data import Split
+from ciess.models import Training, backbone_named
+from ciess.tables.packed import rounded
+from ciess.tables.plan import SizePlan, TableShape
+from ciess.tables.precision import Precision
+from ciess.train.finish import Finish, finish
+from ciess.train.fit import fit
+from ciess.train.losses import BPR, Distillation
+
+
+def test_network_l2_weighs_what_is_learned_beside_the_tables(split: Split) -> None:
+    model = backbone_named("ncf", dim=4).build(split.train)
+    tables = model.user_table.detach(), model.item_table.detach()
+    plain, decayed = (
+        float(BPR(model, split.train, Training(network_l2=weight), seed=0)(model.vectors(), *tables).detach())
+        for weight in (0.0, 0.5)
+    )
+    norms = sum(float(weights.detach().square().sum()) for weights in model.network.values())
+    assert norms > 1
+    assert decayed - plain == pytest.approx(0.25 * norms, rel=1e-4)
+
+
+@pytest.mark.parametrize("scale", [1.0, 100.0])
+def test_distillation_by_the_plain_formula(scale: float, split: Split) -> None:
+    full, small = (backbone_named("mf", dim=4).build(split.train, seed=seed) for seed in (0, 1))
+    with torch.no_grad():
+        full.user_table.mul_(scale)
+        small.user_table.mul_(scale)
+    loss = Distillation(small, full, Training(batch_size=10**6), seed=0)
+    found = loss(small.vectors(), small.user_table, small.item_table)
+    # However many scores a step may count, it draws a half of both sides.
+    draws = torch.Generator().manual_seed(0)
+    users, items = (torch.randperm(n, generator=draws)[: n // 2] for n in (split.train.n_users, split.train.n_items))
+    teacher, student = ((model.user_table @ model.item_table.T).double() for model in (full, small))
+    sharpness = 2 / teacher[::2, ::2].std(1).mean()
+    taught, learned = (sharpness * scores[users][:, items] for scores in (teacher, student))
+    expected = -(taught.softmax(1) * learned.log_softmax(1)).sum() / len(users)
+    assert float(found.detach()) == pytest.approx(float(expected.detach()), rel=1e-5)
+
+
+@pytest.mark.parametrize("scale", [1.0, 2.0**-5])
+def test_a_finish_does_not_depend_on_the_scale_of_tables(scale: float, split: Split) -> None:
+    plan = SizePlan.equal(TableShape(split.train.n_users, split.train.n_items, 8), 3)
+    tables = []
+    for factor in (1.0, scale):
+        full = backbone_named("mf", dim=8).build(split.train, seed=0)
+        with torch.no_grad():
+            full.item_table.mul_(factor)
+        small, _ = finish(full, plan, Finish().lasting(10), seed=0)
+        tables.append(small.item_table.detach() / factor)
+    torch.testing.assert_close(*tables, rtol=1e-3, atol=1e-4)
+
+
+def test_the_full_model_itself_is_the_best_small_one(split: Split) -> None:
+    full = backbone_named("mf", dim=4).build(split.train, seed=0)
+    loss = Distillation(full, full, Training(batch_size=10**6), seed=0)
+    vectors = full.represent(full.user_table, full.item_table)
+    gradients = torch.autograd.grad(loss(vectors, full.user_table, full.item_table), [full.user_table, full.item_table])
+    assert max(float(gradient.abs().max()) for gradient in gradients) < 1e-6
+
+
+@pytest.mark.parametrize("name", ["mf", "lightgcn", "ncf", "ngcf"])
+def test_a_cut_model_learns_to_rank_as_the_full_one(name: str, split: Split) -> None:
+    recipe = Training(steps=150, batch_size=2_000, l2=0.02)
+    full = backbone_named(name, dim=16).build(split.train, seed=0)
+    fit(full, BPR(full, split.train, recipe, seed=0), recipe)
+    full.order_dimensions()
+    plan = SizePlan.equal(TableShape(split.train.n_users, split.train.n_items, 16), 2)
+
+    def distance(steps: int) -> float:
+        small, _ = finish(full, plan, Finish().lasting(steps), seed=0)
+        loss = Distillation(small, full, Training(batch_size=10**6), seed=0)
+        return float(loss(small.vectors(), small.user_table, small.item_table).detach())
+
+    # How close two numbers a row can come to sixteen is not known: only that the cut is not the best of them.
+    assert distance(120) < distance(0) - 1e-3
+
+
+def test_steps_are_as_small_as_what_a_plan_loses(split: Split) -> None:
+    full = backbone_named("mf", dim=16).build(split.train, seed=0)
+    shape = TableShape(split.train.n_users, split.train.n_items, 16)
+
+    def moved(plan: SizePlan) -> float:
+        cut, small = (finish(full, plan, Finish().lasting(steps), seed=0)[0] for steps in (0, 1))
+        return float((small.item_table - cut.item_table).abs().detach().max())
+
+    # Random numbers: all columns count alike, and Adam's first step is the learning rate.
+    half, most = moved(SizePlan.equal(shape, 8)), moved(SizePlan.equal(shape, 2))
+    assert most / half == pytest.approx(7**0.5, rel=0.1)
+    assert moved(SizePlan.equal(shape, 16)) == 0
+    assert 0 < moved(SizePlan.equal(shape, 16, Precision.INT8)) < half / 10
+
+
+@pytest.mark.parametrize(("name", "steps"), [("mf", 30), ("lightgcn", 10)])
+def test_rows_that_stand_alone_are_drawn_as_often_when_there_are_many(name: str, steps: int, split: Split) -> None:
+    full = backbone_named(name, dim=8).build(split.train, seed=0)
+    shape = TableShape(split.train.n_users, split.train.n_items, 8)
+    a_hundredth = Training(steps=10, batch_size=shape.n_users * shape.n_items // 100)
+    taken = []
+    finish(
+        full,
+        SizePlan.equal(shape, 3),
+        Finish(training=a_hundredth, share=0.3),
+        seed=0,
+        progress=lambda phase, step, steps, note: taken.append(step),
+    )
+    assert taken[-1] == pytest.approx(steps, abs=1)
+
+
+@pytest.mark.parametrize("precision", [Precision.INT8, Precision.INT6, Precision.INT4, Precision.INT4_SHARED])
+def test_rounded_tables_learn_and_stay_rounded(precision: Precision, split: Split) -> None:
+    recipe = Training(steps=150, batch_size=2_000, l2=0.02)
+    full = backbone_named("mf", dim=16).build(split.train, seed=0)
+    fit(full, BPR(full, split.train, recipe, seed=0), recipe)
+    full.order_dimensions()
+    plan = SizePlan.equal(TableShape(split.train.n_users, split.train.n_items, 16), 3, precision)
+    loss = Distillation(full, full, Training(batch_size=10**6), seed=0)
+    distances = []
+    for steps in (0, 120):
+        small = finish(full, plan, Finish().lasting(steps), seed=0)[0]
+        distances.append(float(loss(small.vectors(), small.user_table, small.item_table).detach()))
+        table = small.user_table.detach().numpy()
+        np.testing.assert_array_equal(rounded(table, plan.user_sizes, precision), table)
+    assert distances[1] < distances[0] - 0.1

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from torch import Tensor
 
+from ciess.checks import AboveZero, NotNegative
 from ciess.data import Interactions
-from ciess.errors import InputError
 from ciess.models.base import LEARNING_ALONE, BackboneConfig, Solver, Training, TwoTables, normal_table
 from ciess.tables.plan import SizePlan
 
@@ -32,22 +32,14 @@ class ALS(BackboneConfig):
             user has and an item has. What weight is best grows with them.
 
     Raises:
-        InputError: dim is below 1, alpha below 0 or regularisation not above it.
+        InputError: a setting outside of its bounds.
     """
 
     distillation = LEARNING_ALONE
 
     training: Training = field(default_factory=lambda: Training(steps=15, eval_every=1, patience=3))
-    alpha: float = 15.0
-    regularisation: float = 1.3
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not (self.alpha >= 0 and self.regularisation > 0):
-            raise InputError(
-                f"alpha is {self.alpha:g} and regularisation {self.regularisation:g}: "
-                "alpha must be 0 or more, regularisation above 0"
-            )
+    alpha: NotNegative = 15.0
+    regularisation: AboveZero = 1.3
 
     def build(self, train: Interactions, seed: int = 0) -> "ALSModel":
         """Rows drawn from N(0, 0.1²)."""

@@ -9,8 +9,8 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ciess.checks import Checked, Count, NotNegative, Positive, Share
 from ciess.data import Interactions
-from ciess.errors import InputError
 from ciess.tables.order import importance_rotation
 from ciess.tables.plan import SizePlan
 
@@ -136,7 +136,7 @@ class TwoTables(Rotatable):
 
 
 @dataclass(frozen=True)
-class Training:
+class Training(Checked):
     """How a backbone is trained: BPR with Adam, unless it has a `Solver`.
 
     Attributes:
@@ -155,26 +155,20 @@ class Training:
             the others (Kusupati et al., NeurIPS 2022; Rippel et al., ICML 2014).
 
     Raises:
-        InputError: a weight or rate that is no number of 0 or more.
+        InputError: a setting outside of its bounds.
     """
 
-    steps: int = 750
-    batch_size: int = 50_000
-    lr: float = 0.03
-    lr_decay: float = 0.9
-    lr_every: int = 50
-    lr_floor: float = 1e-3
-    l2: float = 1e-3
-    network_l2: float = 0.0
-    eval_every: int = 50
-    patience: int = 3
+    steps: Count = 750
+    batch_size: Positive = 50_000
+    lr: NotNegative = 0.03
+    lr_decay: Share = 0.9
+    lr_every: Positive = 50
+    lr_floor: NotNegative = 1e-3
+    l2: NotNegative = 1e-3
+    network_l2: NotNegative = 0.0
+    eval_every: Positive = 50
+    patience: Positive = 3
     nested: bool = False
-
-    def __post_init__(self) -> None:
-        for name in ("lr", "l2", "network_l2"):
-            value = getattr(self, name)
-            if not 0 <= value < float("inf"):
-                raise InputError(f"{name} is {value:g}: give a number of 0 or more")
 
     def rate(self, step: int) -> float:
         """The learning rate of a step, counted from 1."""
@@ -209,7 +203,7 @@ trained elsewhere learn as others do: their search shall end in a minute."""
 
 
 @dataclass(frozen=True)
-class BackboneConfig(ABC):
+class BackboneConfig(Checked, ABC):
     """Settings of a backbone; the class is its key.
 
     Attributes:
@@ -217,7 +211,7 @@ class BackboneConfig(ABC):
         training: how it is trained.
 
     Raises:
-        InputError: dim is below 1.
+        InputError: a setting outside of its bounds.
     """
 
     distillation: ClassVar[Training] = Training(
@@ -226,12 +220,8 @@ class BackboneConfig(ABC):
     """How its small models learn from the full one. The batch size counts scores, the learning rate counts root mean
     squares of the full model's parameters."""
 
-    dim: int = 128
+    dim: Positive = 128
     training: Training = field(default_factory=Training)
-
-    def __post_init__(self) -> None:
-        if self.dim < 1:
-            raise InputError(f"dim is {self.dim}: a full row needs a number or more")
 
     @abstractmethod
     def build(self, train: Interactions, seed: int = 0) -> Backbone:

@@ -1,0 +1,133 @@
+"""Checks of settings where they enter: a word among several, a number within bounds, a value of the right type."""
+
+import dataclasses
+import difflib
+import math
+import types
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
+
+from ciess.errors import InputError
+
+
+class Within(NamedTuple):
+    """Bounds of a number, as metadata of an `Annotated` type.
+
+    Attributes:
+        low: the least value.
+        high: the largest value.
+        above: whether `low` itself is left out.
+    """
+
+    low: float = -math.inf
+    high: float = math.inf
+    above: bool = False
+
+
+Count = Annotated[int, Within(0)]
+"""A whole number of 0 or more."""
+Positive = Annotated[int, Within(1)]
+"""A whole number of 1 or more."""
+NotNegative = Annotated[float, Within(0)]
+"""A finite number of 0 or more."""
+AboveZero = Annotated[float, Within(0, above=True)]
+"""A finite number above 0."""
+Share = Annotated[float, Within(0, 1)]
+"""A number from 0 to 1."""
+
+
+class Checked:
+    """Base of settings classes: a dataclass whose fields are checked against their annotations when it is made.
+
+    Raises:
+        InputError: a word that is none of its `Literal`, a number outside of its `Within`, or a value of another type.
+    """
+
+    def __post_init__(self) -> None:
+        hints = _hints(type(self))
+        for field in dataclasses.fields(self):  # type: ignore[arg-type]
+            check(field.name, getattr(self, field.name), hints.get(field.name, object))
+
+
+def check(name: str, value: Any, kind: Any) -> None:
+    """Check a value against a type annotation.
+
+    Args:
+        name: of the setting, for the message.
+        value: what was given.
+        kind: `Literal`, `bool`, `int`, `float`, `str`, a class, a union of these, or one with `Within`; other
+            annotations are not checked.
+
+    Raises:
+        InputError: the value does not fit.
+    """
+    kinds = get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,)
+    if value is None and type(None) in kinds:
+        return
+    kinds = tuple(each for each in kinds if each is not type(None))
+    problems = [_problem(name, value, each) for each in kinds]
+    if problems and all(problems):
+        raise InputError(problems[0])
+
+
+def choice(name: str, value: str, allowed: Iterable[str]) -> str:
+    """A word that must be one of several.
+
+    Raises:
+        InputError: it is none of them; the nearest is suggested.
+    """
+    words = list(allowed)
+    if value not in words:
+        raise InputError(f"{name} is {value!r}: use {_listed(words)}{nearest(value, words)}")
+    return value
+
+
+def nearest(value: object, words: Iterable[str]) -> str:
+    """` (did you mean 'X'?)` for the word that is written most like a value, or nothing."""
+    found = difflib.get_close_matches(str(value), list(words), n=1)
+    return f" (did you mean '{found[0]}'?)" if found else ""
+
+
+def _hints(settings: type) -> dict[str, Any]:
+    try:
+        return get_type_hints(settings, include_extras=True)
+    except NameError:
+        # Settings of a user's own may name types that exist for type checkers alone.
+        return {}
+
+
+def _problem(name: str, value: Any, kind: Any) -> str:
+    """Why a value does not fit one annotation; empty where it does."""
+    if get_origin(kind) is Annotated:
+        plain, *extra = get_args(kind)
+        bounds = next((each for each in extra if isinstance(each, Within)), Within())
+        return _problem(name, value, plain) or _outside(name, value, bounds)
+    if get_origin(kind) is Literal:
+        words = get_args(kind)
+        return "" if value in words else f"{name} is {value!r}: use {_listed(words)}{nearest(value, map(str, words))}"
+    if kind in (int, float):
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        wanted = "a whole number" if kind is int else "a finite number"
+        fits = whole if kind is int else whole or (isinstance(value, float) and math.isfinite(value))
+        return "" if fits else f"{name} is {value!r}: give {wanted}"
+    if isinstance(kind, type) and kind is not object and not isinstance(value, kind):
+        return f"{name} is of type {type(value).__name__}: give {_article(kind.__name__)}"
+    return ""
+
+
+def _outside(name: str, value: float, bounds: Within) -> str:
+    low, high, above = bounds
+    if (value > low if above else value >= low) and value <= high:
+        return ""
+    least = f"above {low:g}" if above else f"of {low:g} or more"
+    wanted = f"a number {least}" if math.isinf(high) else f"a number from {low:g} to {high:g}"
+    return f"{name} is {value:g}: give {wanted}"
+
+
+def _listed(words: Iterable[Any]) -> str:
+    *first, last = [f"'{each}'" for each in words]
+    return f"{', '.join(first)} or {last}" if first else last
+
+
+def _article(noun: str) -> str:
+    return f"{'an' if noun[0].lower() in 'aeiou' else 'a'} {noun}"

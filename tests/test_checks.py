@@ -57,5 +57,5 @@ def test_what_does_not_fit_is_refused_in_a_sentence(given: dict[str, object], to
 
 def test_a_choice_suggests_the_nearest_word() -> None:
     assert choice("target", "input", ["input", "output"]) == "input"
-    with pytest.raises(InputError, match="target is 'inputs': use 'input' or 'output' .did you mean 'input'"):
+    with pytest.raises(InputError, match=r"target is 'inputs': use 'input' or 'output' .did you mean 'input'"):
         choice("target", "inputs", ["input", "output"])

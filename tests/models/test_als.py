@@ -134,7 +134,7 @@ def test_a_new_model_of_a_plan_is_solved_within_it(split: Split) -> None:
 
 @pytest.mark.parametrize("settings", [{"alpha": -1.0}, {"regularisation": 0.0}, {"regularisation": float("nan")}])
 def test_settings_without_a_solution_are_refused(settings: dict[str, float]) -> None:
-    with pytest.raises(InputError, match="number (of 0 or more|above 0)|finite number"):
+    with pytest.raises(InputError, match=r"number (of 0 or more|above 0)|finite number"):
         ALS(**settings)  # type: ignore[arg-type]
 
 

@@ -18,7 +18,7 @@ class Doctor:
 
     def run(self, console: Console) -> None:
         """Print what was found."""
-        from ciess.cli.checks import checkup
+        from ciess.cli.self_test import checkup
 
         found = checkup()
         if self.json:

@@ -2,9 +2,9 @@ import json
 
 import pytest
 
-from ciess.cli import checks
 from ciess.cli import main
-from ciess.cli.checks import self_test
+from ciess.cli import self_test as checks
+from ciess.cli.self_test import self_test
 
 
 def test_a_sound_installation(capsys: pytest.CaptureFixture[str]) -> None:

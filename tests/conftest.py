@@ -3,6 +3,8 @@ from pathlib import Path
 
 # As the command line sets it, and before PyTorch is imported: threads that spin crawl on a busy machine.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+# Tests run in two processes, which must not share their cores with threads of their own.
+os.environ.setdefault("OMP_NUM_THREADS", "1" if "PYTEST_XDIST_WORKER" in os.environ else "2")
 
 import numpy as np
 import polars as pl
@@ -12,7 +14,7 @@ from hypothesis import settings
 
 from ciess.data import Interactions, Split, split_random, synthetic
 
-torch.set_num_threads(2)
+torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 # Time is no property of the code; the same examples on every machine.
 settings.register_profile("steady", deadline=None, derandomize=True)
 settings.load_profile("steady")

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ciess.tables.ids import RowIds, TextIds, WholeIds
+from ciess.data.ids import RowIds, TextIds, WholeIds
 
 WHOLE = st.lists(st.integers(-(2**63), 2**63 - 1), unique=True, max_size=40)
 TEXTS = st.lists(st.text(max_size=6), unique=True, max_size=40)

@@ -1,0 +1,89 @@
+"""LightGCN's text format: a line for each user, `user item item …`, whole numbers."""
+
+import logging
+import re
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from ciess.data.columns import whole_if_all
+from ciess.data.frames import Rows
+from ciess.errors import InputError
+
+_log = logging.getLogger(__name__)
+_DIGITS_AND_SPACES = b"0123456789 \t\r\n"
+_NOT_PLAIN = re.compile(rb"(?<!\S)0[0-9]|[0-9]{19}")
+"""Begins a number that NumPy would not give back as it is written."""
+_MOST_RATING, _LEAST_TIME = 100, 10**8
+
+
+def is_digits(content: bytes) -> bool:
+    """Whether there is nothing but whole numbers and spaces."""
+    return not content.translate(None, _DIGITS_AND_SPACES)
+
+
+def are_lines(path: Path, contents: list[bytes]) -> bool:
+    """Whether files of whole numbers are lines `user item item …`, and not `user item rating [time]`.
+
+    Lines differ in length. Where all are as long, a table is told by tabs, by users that come again in one file, or by
+    a fourth number that can only be a time.
+
+    Raises:
+        InputError: both may be meant.
+    """
+    widths: set[int] = set()
+    for content in contents:
+        for line in content.splitlines():
+            if line and not line.isspace():
+                widths.add(len(line.split()))
+            if len(widths) > 1:
+                return True
+    width = widths.pop() if widths else 0
+    if width <= 2:
+        return True
+    tables = [np.array(content.split(), dtype=np.float64).reshape(-1, width) for content in contents]
+    tabs = all(b"\t" in content and not re.search(rb"[0-9] +[0-9]", content) for content in contents)
+    again = any(len(np.unique(table[:, 0])) < len(table) for table in tables)
+    timed = width == 4 and all(
+        table[:, 2].max() <= _MOST_RATING and table[:, 3].min() >= _LEAST_TIME for table in tables
+    )
+    if width <= 4 and (tabs or again or timed):
+        return False
+    if width > 4 and not (tabs or again):
+        return True
+    raise InputError(
+        f"{path} may hold lines of 'user item item …' or a table of 'user item rating …' without column names: "
+        "say which by the layout, lines or table"
+    )
+
+
+def rows_of_lines(path: Path, content: bytes) -> Rows:
+    """The interactions of a file of lines; a line with a user alone adds none, with a warning.
+
+    Raises:
+        InputError: something that is not a whole number of 0 or more.
+    """
+    lines = [line for line in (each.split() for each in content.splitlines()) if line]
+    if not is_digits(content):
+        _refuse_letters(path, content)
+    lengths = np.array([len(line) for line in lines])
+    if alone := int((lengths == 1).sum()):
+        _log.warning("%s: %d lines name a user and no item, and add nothing", path, alone)
+    if _NOT_PLAIN.search(content):
+        numbers = pl.Series(content.decode().split(), dtype=pl.String)
+    else:
+        numbers = pl.Series(np.array(content.split(), dtype=np.int64))
+    is_user = np.zeros(len(numbers), dtype=bool)
+    is_user[np.concatenate([[0], lengths[:-1].cumsum()])] = True
+    users = numbers.filter(pl.Series(is_user)).gather(np.repeat(np.arange(len(lengths)), lengths - 1))
+    items = numbers.filter(pl.Series(~is_user))
+    return Rows(*(whole_if_all(side) if side.dtype == pl.String else side for side in (users, items)), None)
+
+
+def _refuse_letters(path: Path, content: bytes) -> None:
+    for number, line in enumerate(content.splitlines(), 1):
+        for token in line.split():
+            if not token.isdigit():
+                shown = token.decode(errors="replace")
+                raise InputError(f"{path}, line {number}: '{shown}' is not a whole number of 0 or more: fix the line")

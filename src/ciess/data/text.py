@@ -1,0 +1,146 @@
+"""Text files with one interaction a line: unpacked, recognised by their content, read as text."""
+
+import csv
+import gzip
+import re
+import zlib
+from io import BytesIO
+from pathlib import Path
+
+import polars as pl
+
+from ciess.data.frames import Rows, Wanted, rows_of_table
+from ciess.errors import InputError
+
+PACKED = (".gz", ".zst")
+TABLES = (".csv", ".tsv", ".inter", ".dat")
+_GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+_BOM = b"\xef\xbb\xbf"
+_CONTROLS = bytes(set(range(32)) - set(b"\t\n\v\f\r"))
+"""Bytes that no text holds."""
+_NO_LINE_HOLDS = "\x1f"
+_MOVIELENS_COLUMNS = ["user", "item", "rating", "time"]
+_RECBOLE_TYPE = re.compile(r":(token|float)(_seq)?$")
+_BLANK_LINE = re.compile(rb"\n[ \t\r]*(?=\n)")
+_REPLACED = "\ufffd"
+
+
+def ending(path: Path) -> str:
+    """The ending that tells the format, in lower case: `.csv` of `A.CSV.gz`."""
+    name = path.with_suffix("") if path.suffix.lower() in PACKED else path
+    return name.suffix.lower()
+
+
+def content_of(path: Path) -> bytes:
+    """What a text file holds, unpacked and without a byte order mark.
+
+    Raises:
+        InputError: it cannot be read, is empty or no text.
+    """
+    try:
+        content = _unpacked(path, path.read_bytes()).removeprefix(_BOM)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}): check its permissions") from error
+    if not content.strip():
+        raise InputError(f"{path} is empty: name a file with interactions")
+    if len(content.translate(None, _CONTROLS)) < len(content):
+        raise InputError(f"{path} is binary: name a text file, or a Parquet file that ends in .parquet")
+    return content
+
+
+def _unpacked(path: Path, content: bytes) -> bytes:
+    try:
+        if content.startswith(_GZIP):
+            return gzip.decompress(content)
+        if content.startswith(_ZSTD):
+            # Python unpacks Zstandard from 3.14 on; polars does while it reads, here one column of whole lines.
+            lines = pl.read_csv(
+                BytesIO(content),
+                has_header=False,
+                schema={"line": pl.String},
+                separator=_NO_LINE_HOLDS,
+                quote_char=None,
+            )
+            return "\n".join(lines["line"].fill_null("")).encode()
+    except (gzip.BadGzipFile, EOFError, zlib.error, pl.exceptions.PolarsError) as error:
+        raise InputError(f"{path} cannot be unpacked: check that it is whole") from error
+    return content
+
+
+def may_be_lines(path: Path, content: bytes) -> bool:
+    """Whether a text file may be lines of whole numbers, of whatever meaning; else it is a table."""
+    if ending(path) in TABLES:
+        return False
+    first = content.lstrip().split(b"\n", 1)[0]
+    with_decimals = b"." in content and not content.translate(None, b"0123456789. \t\r\n")
+    return all(token.isdigit() for token in first.split()) and not with_decimals
+
+
+def rows_of_text(path: Path, content: bytes, wanted: Wanted) -> Rows:
+    """The interactions of a table in a text file: with a line of column names, or as MovieLens has them.
+
+    Raises:
+        InputError: no such table, or as `Interactions.from_frame`.
+    """
+    content = _BLANK_LINE.sub(b"", content.lstrip(b"\r\n") + b"\n")
+    first = content.split(b"\n", 1)[0]
+    separator = _separator(first)
+    if separator == "::":
+        # Polars separates by one byte only.
+        content = content.replace(b"::", b"\t")
+    elif separator == " ":
+        content = re.sub(rb"[ \t]+", b"\t", content)
+    one_byte = separator if len(separator.strip()) == 1 or separator == "\t" else "\t"
+    line, body = content.split(b"\n", 1)
+    names = next(csv.reader([line.decode(errors="replace").strip("\r")], delimiter=one_byte))
+    names = [_RECBOLE_TYPE.sub("", name.strip()) for name in names]
+    if all(name.replace(".", "").isdigit() for name in names[:2]):
+        if one_byte != "\t" or not 2 <= len(names) <= len(_MOVIELENS_COLUMNS):
+            raise InputError(f"{path} has no line of column names: add one, such as user,item,rating,time")
+        names, body = _MOVIELENS_COLUMNS[: len(names)], content
+    quote = None if separator == "::" or ending(path) in (".inter", ".dat") else '"'
+
+    def take(places: list[int]) -> list[pl.Series]:
+        return _columns(path, body, len(names), places, one_byte, quote)
+
+    return rows_of_table(names, take, wanted, untyped=True)
+
+
+def _separator(first: bytes) -> str:
+    """What separates columns, by the first line; spaces where there is nothing else."""
+    for clear in ("\t", "::"):
+        if clear.encode() in first:
+            return clear
+    counts = {each: first.count(each.encode()) for each in (",", ";", "|")}
+    most = max(counts, key=lambda each: counts[each])
+    return most if counts[most] else " "
+
+
+def _columns(
+    path: Path, body: bytes, width: int, places: list[int], separator: str, quote: str | None
+) -> list[pl.Series]:
+    """Columns as text, without spaces around it, in the order of their rising places."""
+    if not body.strip():
+        return [pl.Series([], dtype=pl.String) for _ in places]
+    for encoding in ("utf8", "utf8-lossy"):
+        try:
+            table = pl.read_csv(
+                BytesIO(body),
+                has_header=False,
+                schema={str(place): pl.String for place in range(width)},
+                columns=places,
+                separator=separator,
+                quote_char=quote,
+                encoding=encoding,
+            )
+        except pl.exceptions.PolarsError as error:
+            reason = str(error).split("\n", 1)[0]
+            if "utf-8" in reason:
+                continue
+            raise InputError(f"{path} cannot be read as a table ({reason}): fix it") from error
+        found = [column.str.strip_chars() for column in table]
+        # Letters of other encodings do no harm where they are not needed.
+        if encoding != "utf8" and any(column.str.contains(_REPLACED, literal=True).any() for column in found):
+            break
+        return found
+    raise InputError(f"{path} is not UTF-8 text: save it as UTF-8")

@@ -99,8 +99,8 @@ def plain_ids(column: pl.Series) -> pl.Series:
     distinct = column.unique()
     # NumPy's own numbers: a float32 of 11.7 is not 11.7 as a Python float.
     values = distinct.to_numpy() if dtype.is_float() else distinct.to_list()
-    texts = pl.DataFrame({"id": distinct, "text": pl.Series([id_text(each) for each in values], dtype=pl.String)})
-    found = column.alias("id").to_frame().join(texts, on="id", how="left", maintain_order="left")
+    known = pl.DataFrame({"id": distinct, "text": pl.Series([id_text(each) for each in values], dtype=pl.String)})
+    found = column.alias("id").to_frame().join(known, on="id", how="left", maintain_order="left")
     return whole_if_all(found["text"])
 
 

@@ -40,9 +40,10 @@ def id_text(value: Any) -> str | None:
     if isinstance(value, float | np.floating):
         if not np.isfinite(value):
             return None
-        if value == np.floor(value):
-            return str(int(value)) if abs(value) < _EXACT_BELOW else None
-        return str(value)
+        if value != np.floor(value):
+            return str(value)
+        whole = int(value)
+        return str(whole) if abs(whole) < _EXACT_BELOW else None
     if isinstance(value, Decimal):
         if not value.is_finite():
             return None

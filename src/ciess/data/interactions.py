@@ -3,6 +3,7 @@
 import os
 from collections.abc import Hashable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import polars as pl
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_array, sparray, spmatrix
 
+from ciess.checks import Positive, check
 from ciess.data.columns import Ids, encode, plain_ids, rows_of, series_of, whole_if_all
 from ciess.data.frames import Rows, Wanted, rows_of_frame
 from ciess.errors import InputError
@@ -25,8 +27,8 @@ class Interactions:
     """Which user interacted with which item, each pair once. Checked when made.
 
     Attributes:
-        matrix: (n_users, n_items) CSR with ones, columns of a row in rising order, int32 indices where they fit. What is
-            given otherwise is brought into this form: values above 0 are interactions, zeros are none.
+        matrix: (n_users, n_items) CSR with ones, columns of a row in rising order, int32 indices where they fit. Any
+            other matrix is brought into this form: values above 0 are interactions, zeros are none.
         user_ids: (n_users,) ids, each once: Int64, or String where one is no whole number.
         item_ids: (n_items,) the same of the items.
         times: (n,) time of each interaction in the matrix' order, int64, or float64 where one is no whole number; None
@@ -78,7 +80,7 @@ class Interactions:
         if isinstance(data, str | os.PathLike):
             from ciess.data.readers import read
 
-            return read(data)
+            return read(Path(data))
         raise InputError(
             f"interactions cannot be of type {type(data).__name__}: give a path, Interactions, "
             "a polars or pandas frame, or a scipy sparse matrix"
@@ -127,8 +129,8 @@ class Interactions:
             min_rating: leave out rows rated below this.
 
         Raises:
-            InputError: a column that is missing, or one of several that may be meant; values that are missing or no ids,
-                ratings or times.
+            InputError: a column that is missing, or one of several that may be meant; values that are missing or no
+                ids, ratings or times.
         """
         return cls.from_rows(rows_of_frame(frame, Wanted(user, item, rating, time, min_rating)))
 
@@ -143,11 +145,11 @@ class Interactions:
         """
         if matrix.ndim != 2:
             raise InputError(f"the matrix has {matrix.ndim} dimension: give one of users × items")
-        ids = (
+        users, items = (
             pl.Series(np.arange(n)) if given is None else series_of(given)
             for n, given in zip(matrix.shape, (user_ids, item_ids), strict=True)
         )
-        return cls(csr_array(matrix), *ids)
+        return cls(csr_array(matrix), users, items)
 
     def numbered(self, n_users: int, n_items: int) -> "Interactions":
         """The same over users 0..n_users − 1 and items 0..n_items − 1, those without interactions among them.
@@ -229,8 +231,9 @@ class Interactions:
         """Only users and items with at least k interactions among themselves.
 
         Raises:
-            InputError: nothing is left.
+            InputError: nothing is left, or k is below 1.
         """
+        check("k", k, Positive)
         users, items = self.users, self.items
         kept = np.ones(len(users), dtype=bool)
         while True:
@@ -284,9 +287,9 @@ def _canonical(matrix: csr_array, times: Times | None) -> tuple[csr_array, Times
     except ValueError as error:
         raise InputError(f"the matrix is no valid CSR matrix ({error}): build it anew") from error
     index = _index_type(matrix.nnz, matrix.shape)
-    if matrix.data.dtype == np.float32 and matrix.indices.dtype == matrix.indptr.dtype == index:
-        if matrix.has_canonical_format and (matrix.data == 1).all():
-            return matrix, times
+    as_promised = matrix.data.dtype == np.float32 and matrix.indices.dtype == matrix.indptr.dtype == index
+    if as_promised and matrix.has_canonical_format and (matrix.data == 1).all():
+        return matrix, times
     kept = matrix.data > 0
     users = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
     return _merged(users[kept], matrix.indices[kept], matrix.shape, None if times is None else times[kept])

@@ -78,7 +78,9 @@ def rows_of_lines(path: Path, content: bytes) -> Rows:
     is_user[np.concatenate([[0], lengths[:-1].cumsum()])] = True
     users = numbers.filter(pl.Series(is_user)).gather(np.repeat(np.arange(len(lengths)), lengths - 1))
     items = numbers.filter(pl.Series(~is_user))
-    return Rows(*(whole_if_all(side) if side.dtype == pl.String else side for side in (users, items)), None)
+    if numbers.dtype == pl.String:
+        users, items = whole_if_all(users), whole_if_all(items)
+    return Rows(users, items, None)
 
 
 def _refuse_letters(path: Path, content: bytes) -> None:

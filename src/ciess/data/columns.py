@@ -177,7 +177,7 @@ def _from_text(column: pl.Series) -> pl.Series:
         found = column.cast(kind, strict=False)
         if found.null_count() == given:
             return found
-    spaced = column.str.replace("T", " ", literal=True).str.replace(" UTC$", "Z")
+    spaced = column.str.replace(" UTC$", "Z").str.replace("T", " ", literal=True)
     moments = [
         spaced.str.to_datetime(form, strict=False, time_unit="us", time_zone="UTC" if zoned else None)
         for form, zoned in _FORMATS

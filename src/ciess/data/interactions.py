@@ -58,7 +58,7 @@ class Interactions:
                 raise InputError(f"{len(ids):,} {side} ids for {n:,} {side}s: give one id for each")
             if ids.null_count() or ids.n_unique() < n:
                 raise InputError(
-                    f"{side} ids are missing, repeated or neither whole numbers nor text: give each {side} its own"
+                    f"{side} ids are missing or repeated, or neither whole numbers nor text: give each {side} one id"
                 )
             object.__setattr__(self, f"{side}_ids", ids)
 

@@ -9,6 +9,7 @@ import polars as pl
 
 from ciess.data.columns import whole_if_all
 from ciess.data.frames import Rows
+from ciess.data.text import lines_of, widths
 from ciess.errors import InputError
 
 _log = logging.getLogger(__name__)
@@ -32,22 +33,13 @@ def are_lines(path: Path, contents: list[bytes]) -> bool:
     Raises:
         InputError: both may be meant.
     """
-    widths: set[int] = set()
-    for content in contents:
-        for line in content.splitlines():
-            if line and not line.isspace():
-                widths.add(len(line.split()))
-            if len(widths) > 1:
-                return True
-    width = widths.pop() if widths else 0
-    if width <= 2:
+    width = len(contents[0].lstrip().split(b"\n", 1)[0].split())
+    if widths(*contents) > 1 or width <= 2:
         return True
-    tables = [np.array(content.split(), dtype=np.float64).reshape(-1, width) for content in contents]
-    tabs = all(b"\t" in content and not re.search(rb"[0-9] +[0-9]", content) for content in contents)
-    again = any(len(np.unique(table[:, 0])) < len(table) for table in tables)
-    timed = width == 4 and all(
-        table[:, 2].max() <= _MOST_RATING and table[:, 3].min() >= _LEAST_TIME for table in tables
-    )
+    files = [lines_of(content) for content in contents]
+    tabs = not any(lines.str.contains(r"\d +\d").any() for lines in files)
+    again = any(lines.str.extract(r"(\d+)").n_unique() < len(lines) for lines in files)
+    timed = width == 4 and not again and all(_has_times(lines) for lines in files)
     if width <= 4 and (tabs or again or timed):
         return False
     if width > 4 and not (tabs or again):
@@ -56,6 +48,13 @@ def are_lines(path: Path, contents: list[bytes]) -> bool:
         f"{path} may hold lines of 'user item item …' or a table of 'user item rating …' without column names: "
         "say which by the layout, lines or table"
     )
+
+
+def _has_times(lines: pl.Series) -> bool:
+    """Whether the third of four numbers can be a rating and the fourth a time, but no item."""
+    fields = lines.str.extract_groups(r"\d+\s+\d+\s+(\d+)\s+(\d+)").struct
+    ratings, times = (fields.field(group).cast(pl.Float64) for group in ("1", "2"))
+    return bool((ratings <= _MOST_RATING).all() and (times >= _LEAST_TIME).all())
 
 
 def rows_of_lines(path: Path, content: bytes) -> Rows:
@@ -69,7 +68,7 @@ def rows_of_lines(path: Path, content: bytes) -> Rows:
         _refuse_letters(path, content)
     lengths = np.array([len(line) for line in lines])
     if alone := int((lengths == 1).sum()):
-        _log.warning("%s: %d lines name a user and no item, and add nothing", path, alone)
+        _log.warning("%s: lines that name a user and no item, and add nothing: %d", path, alone)
     if _NOT_PLAIN.search(content):
         numbers = pl.Series(content.decode().split(), dtype=pl.String)
     else:

@@ -18,10 +18,14 @@ _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _BOM = b"\xef\xbb\xbf"
 _CONTROLS = bytes(set(range(32)) - set(b"\t\n\v\f\r"))
 """Bytes that no text holds."""
+_DIGITS = b"0123456789 \t\r\n"
+_NUMBERS = _DIGITS + b".+-eE"
 _NO_LINE_HOLDS = "\x1f"
 _MOVIELENS_COLUMNS = ["user", "item", "rating", "time"]
 _RECBOLE_TYPE = re.compile(r":(token|float)(_seq)?$")
 _BLANK_LINE = re.compile(rb"\n[ \t\r]*(?=\n)")
+_UNEVEN = re.compile(rb"\t|  |^ | $", re.MULTILINE)
+_OUTER_SPACES = re.compile(rb"^[ \t]+|[ \t\r]+$", re.MULTILINE)
 _REPLACED = "\ufffd"
 
 
@@ -38,9 +42,10 @@ def content_of(path: Path) -> bytes:
         InputError: it cannot be read, is empty or no text.
     """
     try:
-        content = _unpacked(path, path.read_bytes()).removeprefix(_BOM)
+        stored = path.read_bytes()
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}): check its permissions") from error
+    content = _unpacked(path, stored).removeprefix(_BOM)
     if not content.strip():
         raise InputError(f"{path} is empty: name a file with interactions")
     if len(content.translate(None, _CONTROLS)) < len(content):
@@ -53,27 +58,34 @@ def _unpacked(path: Path, content: bytes) -> bytes:
         if content.startswith(_GZIP):
             return gzip.decompress(content)
         if content.startswith(_ZSTD):
-            # Python unpacks Zstandard from 3.14 on; polars does while it reads, here one column of whole lines.
-            lines = pl.read_csv(
-                BytesIO(content),
-                has_header=False,
-                schema={"line": pl.String},
-                separator=_NO_LINE_HOLDS,
-                quote_char=None,
-            )
-            return "\n".join(lines["line"].fill_null("")).encode()
-    except (gzip.BadGzipFile, EOFError, zlib.error, pl.exceptions.PolarsError) as error:
+            # Python unpacks Zstandard from 3.14 on; polars does while it reads.
+            return "\n".join(lines_of(content)).encode()
+    except (OSError, EOFError, zlib.error, pl.exceptions.PolarsError) as error:
         raise InputError(f"{path} cannot be unpacked: check that it is whole") from error
     return content
+
+
+def lines_of(content: bytes) -> pl.Series:
+    """The lines of a text, packed or not, that are not blank."""
+    lines = pl.read_csv(
+        BytesIO(content), has_header=False, schema={"line": pl.String}, separator=_NO_LINE_HOLDS, quote_char=None
+    )["line"]
+    return lines.filter(lines.str.contains(r"\S"))
+
+
+def widths(*contents: bytes) -> int:
+    """How many different numbers of entries the lines of texts have."""
+    return pl.concat([lines_of(content).str.count_matches(r"\S+") for content in contents]).n_unique()
 
 
 def may_be_lines(path: Path, content: bytes) -> bool:
     """Whether a text file may be lines of whole numbers, of whatever meaning; else it is a table."""
     if ending(path) in TABLES:
         return False
-    first = content.lstrip().split(b"\n", 1)[0]
-    with_decimals = b"." in content and not content.translate(None, b"0123456789. \t\r\n")
-    return all(token.isdigit() for token in first.split()) and not with_decimals
+    if not content.translate(None, _NUMBERS) and content.translate(None, _DIGITS):
+        # Ratings with decimals or signs; where lines differ in length, reading them will tell which entry is wrong.
+        return widths(content) != 1
+    return all(token.isdigit() for token in content.lstrip().split(b"\n", 1)[0].split())
 
 
 def rows_of_text(path: Path, content: bytes, wanted: Wanted) -> Rows:
@@ -85,23 +97,22 @@ def rows_of_text(path: Path, content: bytes, wanted: Wanted) -> Rows:
     content = _BLANK_LINE.sub(b"", content.lstrip(b"\r\n") + b"\n")
     first = content.split(b"\n", 1)[0]
     separator = _separator(first)
+    quote = None if separator == "::" or ending(path) in (".inter", ".dat") else '"'
     if separator == "::":
         # Polars separates by one byte only.
-        content = content.replace(b"::", b"\t")
-    elif separator == " ":
-        content = re.sub(rb"[ \t]+", b"\t", content)
-    one_byte = separator if len(separator.strip()) == 1 or separator == "\t" else "\t"
+        content, separator = content.replace(b"::", b"\t"), "\t"
+    elif separator == " " and _UNEVEN.search(content):
+        content, separator = re.sub(rb"[ \t]+", b"\t", _OUTER_SPACES.sub(b"", content)), "\t"
     line, body = content.split(b"\n", 1)
-    names = next(csv.reader([line.decode(errors="replace").strip("\r")], delimiter=one_byte))
+    names = next(csv.reader([line.decode(errors="replace").strip("\r")], delimiter=separator))
     names = [_RECBOLE_TYPE.sub("", name.strip()) for name in names]
     if all(name.replace(".", "").isdigit() for name in names[:2]):
-        if one_byte != "\t" or not 2 <= len(names) <= len(_MOVIELENS_COLUMNS):
+        if separator in ",;|" or not 2 <= len(names) <= len(_MOVIELENS_COLUMNS):
             raise InputError(f"{path} has no line of column names: add one, such as user,item,rating,time")
         names, body = _MOVIELENS_COLUMNS[: len(names)], content
-    quote = None if separator == "::" or ending(path) in (".inter", ".dat") else '"'
 
     def take(places: list[int]) -> list[pl.Series]:
-        return _columns(path, body, len(names), places, one_byte, quote)
+        return _columns(path, body, len(names), places, separator, quote)
 
     return rows_of_table(names, take, wanted, untyped=True)
 

@@ -50,7 +50,7 @@ class Columns:
     columns: Annotated[tuple[str, ...], option("user=NAME ...")] = ()
     """Columns whose names are not the usual ones: user= item= rating= time="""
     layout: Name[Literal["lines", "table"] | None] = None
-    """Text without column names: lines (user item item …) or a table (user item rating time)."""
+    """Of files of numbers: lines (user item item …) or table (user item rating)."""
 
     def read(self, path: Path, min_rating: float | None = None) -> "Interactions":
         """Read interactions from a file, a folder or a named set."""
@@ -69,7 +69,7 @@ class Filters:
     min_rating: Annotated[float | None, option("RATING")] = None
     """Keep interactions rated at least this."""
     k_core: Count[int] = 1
-    """Keep users and items with at least this many interactions; of --valid and --test, what --train then knows."""
+    """Keep users and items with this many interactions, in --train if given."""
     columns: Flat[Columns] = field(default_factory=Columns)
 
     def read(self, path: Path) -> "Interactions":

@@ -50,7 +50,7 @@ class Columns:
     columns: Annotated[tuple[str, ...], option("user=NAME ...")] = ()
     """Columns whose names are not the usual ones: user= item= rating= time="""
     layout: Name[Literal["lines", "table"] | None] = None
-    """Of files of numbers: lines (user item item …) or table (user item rating)."""
+    """Of files of numbers: lines (user item item …) or table."""
 
     def read(self, path: Path, min_rating: float | None = None) -> "Interactions":
         """Read interactions from a file, a folder or a named set."""
@@ -69,7 +69,7 @@ class Filters:
     min_rating: Annotated[float | None, option("RATING")] = None
     """Keep interactions rated at least this."""
     k_core: Count[int] = 1
-    """Keep users and items with this many interactions, in --train if given."""
+    """Keep users and items with at least this many interactions."""
     columns: Flat[Columns] = field(default_factory=Columns)
 
     def read(self, path: Path) -> "Interactions":

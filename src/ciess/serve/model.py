@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ciess.data.ids import RowIds, is_single
 from ciess.errors import InputError
 from ciess.serve.ranking import top_items
 from ciess.serve.seen import SeenItems
-from ciess.data.ids import RowIds, is_single
 from ciess.tables.packed import PackedTable, falling_order, stored_bytes
 from ciess.tables.plan import SizePlan
 

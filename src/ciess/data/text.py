@@ -9,6 +9,7 @@ from pathlib import Path
 
 import polars as pl
 
+from ciess.data.columns import refuse_rows
 from ciess.data.frames import Rows, Wanted, rows_of_table
 from ciess.errors import InputError
 
@@ -131,15 +132,14 @@ def _columns(
     path: Path, body: bytes, width: int, places: list[int], separator: str, quote: str | None
 ) -> list[pl.Series]:
     """Columns as text, without spaces around it, in the order of their rising places."""
-    if not body.strip():
-        return [pl.Series([], dtype=pl.String) for _ in places]
+    # A column more than there are: polars itself counts the entries of a line only where it reads all columns.
+    header = separator.join(map(str, range(width + 1))).encode() + b"\n"
     for encoding in ("utf8", "utf8-lossy"):
         try:
             table = pl.read_csv(
-                BytesIO(body),
-                has_header=False,
-                schema={str(place): pl.String for place in range(width)},
-                columns=places,
+                BytesIO(header + body),
+                columns=[*places, width],
+                infer_schema=False,
                 separator=separator,
                 quote_char=quote,
                 encoding=encoding,
@@ -149,7 +149,8 @@ def _columns(
             if "utf-8" in reason:
                 continue
             raise InputError(f"{path} cannot be read as a table ({reason}): fix it") from error
-        found = [column.str.strip_chars() for column in table]
+        *found, beyond = (column.str.strip_chars() for column in table)
+        refuse_rows(beyond.is_not_null(), f"{path} has more entries than columns")
         # Letters of other encodings do no harm where they are not needed.
         if encoding != "utf8" and any(column.str.contains(_REPLACED, literal=True).any() for column in found):
             break

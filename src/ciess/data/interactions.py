@@ -4,7 +4,7 @@ import os
 from collections.abc import Hashable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import polars as pl
@@ -18,6 +18,10 @@ from ciess.errors import InputError
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    InteractionsLike: TypeAlias = (
+        "Interactions | pl.DataFrame | pd.DataFrame | sparray | spmatrix | str | os.PathLike[str]"
+    )
 
 Times = NDArray[np.int64] | NDArray[np.float64]
 
@@ -63,9 +67,7 @@ class Interactions:
             object.__setattr__(self, f"{side}_ids", ids)
 
     @classmethod
-    def of(
-        cls, data: "Interactions | pl.DataFrame | pd.DataFrame | sparray | spmatrix | str | os.PathLike[str]"
-    ) -> "Interactions":
+    def of(cls, data: "InteractionsLike") -> "Interactions":
         """From whatever holds interactions: a path or name, see `ciess.read`, a frame or a sparse matrix.
 
         Raises:

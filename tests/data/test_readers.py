@@ -4,8 +4,12 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ciess.data import Interactions, read
+from ciess.data.convert import convert
+from ciess.data.ids import id_text
 from ciess.errors import InputError
 
 ZSTD = base64.b64decode("KLUv/QRYyQAAdXNlcixpdGVtCjcsMTAKNywzMAo4LDMwCiCjOJI=")
@@ -86,6 +90,23 @@ def test_ids_are_text_unless_all_are_whole_numbers(
 ) -> None:
     found = read(write(tmp_path, "own.csv", content))
     assert (found.user_ids.to_list(), found.item_ids.to_list()) == (users, items)
+
+
+@given(
+    st.sets(
+        st.text("0123456789.,;|\"' aE-+:\té", min_size=1, max_size=5).map(str.strip).filter(bool),
+        min_size=1,
+        max_size=9,
+    )
+)
+def test_what_is_written_is_read_again(tmp_path_factory: pytest.TempPathFactory, ids: set[str]) -> None:
+    """Ids of any letters come back from text; as numbers where all are whole."""
+    users = sorted(ids)
+    written = Interactions.from_frame(pl.DataFrame({"user": users, "item": list(range(len(users)))}))
+    folder = tmp_path_factory.mktemp("written")
+    for name in ("own.csv", "own.parquet"):
+        again = read(convert(written, folder / name))
+        assert {(id_text(user), item) for user, item in pairs(again)} == pairs(written)
 
 
 def test_ids_of_lines_are_text_where_they_are_written_so(tmp_path: Path) -> None:

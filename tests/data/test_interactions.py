@@ -186,6 +186,7 @@ def test_of_two_columns_of_times_none_is_guessed() -> None:
         ({"user": [True, False], "item": [1, 2]}, "column 'user' holds what is neither whole number nor text in row 1"),
         ({"user": [[1], [2]], "item": [1, 2]}, "column 'user' holds what is neither whole number nor text in row 1"),
         ({"user": [1.5, 2.0**53], "item": [1, 2]}, "column 'user' holds a float that is no exact id in row 2"),
+        ({"user": pl.Series([1, 2**24], dtype=pl.Float32), "item": [1, 2]}, "a float that is no exact id in row 2"),
         ({"user": [1, 2], "User ID": [1, 2], "item": [1, 2]}, "columns 'user' and 'User ID' may all be the users'"),
         ({"who": [1], "item": [1]}, "no column of users is known among who, item"),
         ({"user": [], "item": []}, "no interactions"),

@@ -17,8 +17,6 @@ from numpy.typing import NDArray
 
 from ciess.errors import InputError
 
-_EXACT_BELOW = 2**53
-"""Floats that are whole numbers from here on may have lost digits."""
 _CANONICAL = re.compile(r"0|-?[1-9][0-9]{0,18}")
 _INT64 = np.iinfo(np.int64)
 
@@ -42,8 +40,9 @@ def id_text(value: Any) -> str | None:
             return None
         if value != np.floor(value):
             return str(value)
-        whole = int(value)
-        return str(whole) if abs(whole) < _EXACT_BELOW else None
+        # Beyond its significant bits a float may have lost digits.
+        whole, bits = int(value), np.finfo(type(value)).nmant + 1
+        return str(whole) if abs(whole) < 2**bits else None
     if isinstance(value, Decimal):
         if not value.is_finite():
             return None

@@ -186,6 +186,18 @@ def test_parts_of_a_parquet_table_are_put_together(tmp_path: Path) -> None:
     assert pairs(read(tmp_path / "sales")) == {(1, "007"), (2, "007"), (2, "7"), (3, "x/y")}
 
 
+def test_parts_without_what_is_wanted_add_nothing(tmp_path: Path) -> None:
+    for rating, users in ((1, [7, 8]), (5, [9])):
+        path = tmp_path / f"rating={rating}" / "part.parquet"
+        path.parent.mkdir()
+        pl.DataFrame({"user": users, "item": users}).write_parquet(path)
+    pl.DataFrame({"user": [], "item": [], "rating": []}).write_parquet(tmp_path / "empty.parquet")
+    found = read(tmp_path, min_rating=2)
+    assert pairs(found) == {(9, 9)}
+    with pytest.raises(InputError, match="there are no interactions: check the data and the rating threshold"):
+        read(tmp_path, min_rating=6)
+
+
 def test_parts_without_partitions(tmp_path: Path) -> None:
     for name, rows in (
         ("part-0.parquet", {"user": [1], "item": ["7"]}),

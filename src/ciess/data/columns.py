@@ -95,7 +95,7 @@ def plain_ids(column: pl.Series) -> pl.Series:
         texts = pl.Series([id_text(value) for value in column], dtype=pl.String)
         return whole_if_all(texts)
     if dtype == pl.Boolean or dtype == pl.Null or dtype.is_nested():
-        return pl.Series([None], dtype=pl.String).new_from_index(0, len(column))
+        return pl.Series([None], dtype=pl.Int64).new_from_index(0, len(column))
     distinct = column.unique()
     # NumPy's own numbers: a float32 of 11.7 is not 11.7 as a Python float.
     values = distinct.to_numpy() if dtype.is_float() else distinct.to_list()

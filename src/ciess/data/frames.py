@@ -100,20 +100,18 @@ def rows_of_table(
     kept = _rated_enough(found, name, wanted.min_rating)
     for role in ids:
         columns.refuse_rows(kept & columns.is_missing(found[role]), f"{name[role]} holds no id")
-        unfit = (
-            "a float that is no exact id" if found[role].dtype.is_float() else "what is neither whole number nor text"
-        )
+        is_float = found[role].dtype.is_float()
+        unfit = "a float that is no exact id" if is_float else "what is neither whole number nor text"
         columns.refuse_rows(kept & ids[role].is_null(), f"{name[role]} holds {unfit}")
-    if not kept.any():
-        raise InputError("there are no interactions: check the data and the rating threshold")
-    times = columns.seconds(found["time"]).filter(kept) if "time" in found else None
-    if times is not None and times.null_count():
-        if wanted.time is not None:
-            unread = columns.seconds(found["time"]).is_null()
-            columns.refuse_rows(kept & unread, f"{name['time']} holds no number, date or ISO text such as 2024-01-31")
-        times = None
     users, items = (each.filter(kept) for each in ids.values())
-    return Rows(users, items, None if times is None else times.to_numpy())
+    if "time" not in found:
+        return Rows(users, items, None)
+    times = columns.seconds(found["time"])
+    if wanted.time is not None:
+        unread = kept & times.is_null()
+        columns.refuse_rows(unread, f"{name['time']} holds no number, date or ISO text such as 2024-01-31")
+    times = times.filter(kept)
+    return Rows(users, items, None if times.null_count() else times.to_numpy())
 
 
 def together(parts: Sequence[Rows]) -> Rows:

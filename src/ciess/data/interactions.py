@@ -103,7 +103,13 @@ class Interactions:
 
     @classmethod
     def from_rows(cls, rows: Rows) -> "Interactions":
-        """From the ids of a table's rows; rows of users and items are in order of rising id."""
+        """From the ids of a table's rows; rows of users and items are in order of rising id.
+
+        Raises:
+            InputError: there are none.
+        """
+        if not len(rows.users):
+            raise InputError("there are no interactions: check the data and the rating threshold")
         (users, user_ids), (items, item_ids) = encode(rows.users), encode(rows.items)
         return cls.from_pairs(users, items, user_ids, item_ids, rows.times)
 

@@ -7,7 +7,7 @@ RUN pip install --no-cache-dir --index-url https://download.pytorch.org/whl/cpu 
 WORKDIR /source
 COPY pyproject.toml README.md LICENSE ./
 COPY src src
-RUN pip install --no-cache-dir ".[export]"
+RUN pip install --no-cache-dir ".[data,export]"
 
 FROM python:3.12-slim
 COPY --from=build /opt/ciess /opt/ciess

@@ -24,7 +24,7 @@ import tyro
 import ciess
 from ciess.serve.model import CompressedModel
 from ciess.serve.seen import SeenItems
-from ciess.tables.ids import RowIds
+from ciess.data.ids import RowIds
 from ciess.tables.packed import PackedTable, falling_order
 from ciess.tables.plan import SizePlan
 from ciess.tables.precision import Precision

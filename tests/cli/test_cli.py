@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from ciess.cli import Compress, Demo, Search, main
-from ciess.cli.options import command_line
+from ciess.cli.options import Columns, Filters, Shared, command_line
+from ciess.data import Split
 from ciess.models.factors import Factors
 
 LINES = "\n".join(f"{user} " + " ".join(str((user * 7 + step * 3) % 40) for step in range(12)) for user in range(60))
@@ -77,6 +78,25 @@ def test_given_splits(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
     command = ["search", "--train", str(data), "--valid", str(held_out), "--backbone", "mf", "--dim", "8"]
     main([*command, "--episodes", "2", "--budgets", "60%", "--out", str(tmp_path / "out")])
     assert "Measured on validation" in capsys.readouterr().out
+
+
+def test_the_k_core_of_a_given_split_is_of_train(tmp_path: Path) -> None:
+    """Users 0 to 3 and items 0 to 3 are a core of two; user 4 and item 4 are not. One item of each user is held out."""
+    train = [(user, (user + step) % 4) for user in range(4) for step in (0, 1)] + [(4, 4)]
+    valid = [(user, (user + 2) % 4) for user in range(4)] + [(4, 0), (0, 4)]
+    for name, pairs in (("train", train), ("valid", valid)):
+        (tmp_path / f"{name}.csv").write_text("user,item\n" + "".join(f"{user},{item}\n" for user, item in pairs))
+    files = {name: tmp_path / f"{name}.csv" for name in ("train", "valid")}
+    split = Shared(**files, filters=Filters(k_core=2)).interactions()
+    assert isinstance(split, Split)
+    assert (split.train.n_users, split.train.n_items, len(split.train), len(split.valid)) == (4, 4, 8, 4)
+
+
+def test_the_layout_of_numbers_can_be_told(tmp_path: Path) -> None:
+    path = tmp_path / "numbers.txt"
+    path.write_text("1 2 3\n2 3 4\n")
+    counts = [len(Filters(columns=Columns(layout=layout)).read(path)) for layout in ("lines", "table")]  # type: ignore[arg-type]
+    assert counts == [4, 2]
 
 
 def test_factors_are_named_by_their_files(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

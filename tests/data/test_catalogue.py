@@ -62,14 +62,16 @@ def test_a_set_is_fetched_once_and_stands_for_a_path(server: Server) -> None:
 
 
 def test_terms_come_first(server: Server) -> None:
-    with pytest.raises(InputError, match=r"films has terms \(Be kind. https://films.example/terms\).*--accept-terms"):
+    with pytest.raises(
+        InputError, match=r"films has terms \(Be kind. https://films.example/terms\).*accept_terms=True"
+    ):
         fetch("films")
     assert not server.asked
     assert not cache_folder().exists()
 
 
 def test_offline_nothing_is_asked(server: Server) -> None:
-    with pytest.raises(InputError, match="films is not on this machine: fetch it once without --offline"):
+    with pytest.raises(InputError, match="films is not on this machine: fetch it once with a connection"):
         fetch("films", accept_terms=True, offline=True)
     assert not server.asked
     fetch("films", accept_terms=True)
@@ -212,5 +214,5 @@ def test_a_terminal_is_asked(
     else:
         with pytest.raises(SystemExit):
             main(["data", "fetch", "films"])
-        assert "the terms were not accepted" in capsys.readouterr().err
+        assert "the terms are not accepted" in capsys.readouterr().err
     assert (located("films") is not None) == fetched

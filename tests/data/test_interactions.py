@@ -1,4 +1,7 @@
-from datetime import datetime
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from uuid import UUID
 
 import numpy as np
 import pandas as pd
@@ -6,9 +9,10 @@ import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.sparse import coo_matrix, csr_array
+from scipy.sparse import coo_array, coo_matrix, csr_array
 
 from ciess.data import Interactions
+from ciess.data.ids import RowIds
 from ciess.errors import InputError
 
 PAIRS = st.lists(st.tuples(st.integers(0, 8), st.integers(0, 6)), min_size=1, max_size=60)
@@ -56,6 +60,71 @@ def test_rows_of_ids() -> None:
     assert interactions.item_rows(["7", "x"]).tolist() == [1, -1], "ids from a command line are text"
 
 
+@pytest.mark.parametrize(
+    ("column", "expected"),
+    [
+        (pd.Series([3.0, 7.0, np.nan])[:2], [3, 7]),
+        (pd.Series([3, 7], dtype="Int64"), [3, 7]),
+        (pd.Series([7, 3], dtype="category"), [7, 3]),
+        (pd.Series([2.5, 3.0]), ["2.5", "3"]),
+        (pd.Series([np.float32(11.7), 3], dtype="float32"), ["11.7", "3"]),
+        (pd.Series([12345678901234567890, 3], dtype="uint64"), ["12345678901234567890", "3"]),
+        (pd.Series([10**19, 3, "x"][:2], dtype=object), ["10000000000000000000", "3"]),
+        (pd.Series([1, "a"], dtype=object), ["1", "a"]),
+        (pd.Series(["07", "7"], dtype="string"), ["07", "7"]),
+        (pd.Series([UUID(int=1), UUID(int=2)]), [str(UUID(int=1)), str(UUID(int=2))]),
+        (pd.Series([date(2024, 1, 31), date(2024, 2, 1)]), ["2024-01-31", "2024-02-01"]),
+        (pd.Series([Decimal("3.00"), Decimal(4)]), [3, 4]),
+        (pd.Series([Decimal("3.50"), Decimal(4)]), ["3.5", "4"]),
+        (pd.Series([b"ab", b"c"]), ["ab", "c"]),
+        (pl.Series([Decimal("3.00"), Decimal("4.00")]), [3, 4]),
+        (pl.Series(["b", "a"], dtype=pl.Categorical), ["b", "a"]),
+        (pl.Series([b"ab", b"c"]), ["ab", "c"]),
+        (pl.Series([2**63, 1], dtype=pl.UInt64), [str(2**63), "1"]),
+    ],
+    ids=lambda each: f"{type(each).__module__.split('.')[0]}-{getattr(each, 'dtype', '')}",
+)
+def test_ids_of_every_type_are_whole_numbers_or_texts(column: pd.Series | pl.Series, expected: list[object]) -> None:
+    table = {"user": column, "item": [1, 2]}
+    frame = pl.DataFrame(table) if isinstance(column, pl.Series) else pd.DataFrame(table)
+    found = Interactions.from_frame(frame)
+    assert pairs(found) == set(zip(expected, [1, 2], strict=True))
+    rows = found.user_rows(expected).tolist()
+    assert min(rows) >= 0
+    assert found.user_rows(column).tolist() == rows, "asked for as they were given"
+    assert RowIds.of(found.user_ids.to_numpy()).rows(column.to_numpy()).tolist() == rows, "by a model too"
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        [(1, "a"), (2, "b")],
+        [True, False],
+        [datetime(2024, 1, 1), datetime(2024, 1, 2)],
+        [pd.Period("2024-01"), pd.Period("2024-02")],
+        [timedelta(1), timedelta(2)],
+        [b"\xff", b"a"],
+        [{1}, {2}],
+    ],
+    ids=lambda each: type(each[0]).__name__,
+)
+def test_what_is_no_id_is_refused(column: list[object]) -> None:
+    with pytest.raises(InputError, match="column 'user' holds what is neither whole number nor text in row 1"):
+        Interactions.from_frame(pd.DataFrame({"user": column, "item": [1, 2]}))
+
+
+def test_columns_of_a_frame_are_named_as_pandas_names_them() -> None:
+    numbered = pd.DataFrame({0: [1, 2], 1: [3, 4], "note": [{"a": 1}, None]})
+    assert pairs(Interactions.from_frame(numbered, user=0, item=1)) == {(1, 3), (2, 4)}
+    twice = pd.DataFrame([[1, 2, 3]], columns=["user", "item", "item"])
+    with pytest.raises(InputError, match="2 columns are called 'item': rename all but one"):
+        Interactions.from_frame(twice)
+    with pytest.raises(InputError, match="no column of users"):
+        Interactions.from_frame(
+            pd.DataFrame([[1, 2]], columns=pd.MultiIndex.from_tuples([("a", "user"), ("a", "item")]))
+        )
+
+
 def test_ratings_below_the_least_are_left_out_and_the_latest_time_counts() -> None:
     frame = pl.DataFrame(
         {"user": [1, 1, 1, 2], "item": [1, 1, 2, 2], "rating": [4.0, 5.0, 3.0, 4.5], "timestamp": [30, 20, 10, 5]}
@@ -66,12 +135,45 @@ def test_ratings_below_the_least_are_left_out_and_the_latest_time_counts() -> No
     assert interactions.times.tolist() == [30, 5]
 
 
-@pytest.mark.parametrize("date", [datetime(1970, 1, 2), "1970-01-02", "1970-01-02 00:00:00", "86400"])
-def test_dates_become_seconds(date: datetime | str) -> None:
-    frame = pl.DataFrame({"user": [1], "item": [1], "date": [date]})
-    times = Interactions.from_frame(frame).times
+@pytest.mark.parametrize(
+    "moment",
+    [
+        date(1970, 1, 2),
+        datetime(1970, 1, 2),
+        datetime(1970, 1, 2, tzinfo=UTC),
+        pd.Timestamp("1970-01-02 02:00", tz="Europe/Athens"),
+        "1970-01-02",
+        "1970-01-02 00:00",
+        "1970-01-02 00:00:00",
+        "1970-01-02T01:00:00.0+01:00",
+        "1970-01-02T00:00Z",
+        "1970-01-02 00:00:00 UTC",
+        "86400",
+        "8.64e4",
+        86_400.0,
+    ],
+)
+def test_dates_become_seconds(moment: object) -> None:
+    for frame in (pl.DataFrame, pd.DataFrame):
+        times = Interactions.from_frame(frame({"user": [1], "item": [1], "date": [moment]})).times
+        assert times is not None
+        assert times.tolist() == [86_400]
+        assert times.dtype == np.int64
+
+
+@pytest.mark.parametrize("unit", ["text", "dates", "numbers"])
+def test_times_keep_what_is_below_a_second(unit: str) -> None:
+    texts = ["1970-01-01T00:00:09.100Z", "1970-01-01T00:00:09.900Z", "1970-01-01T00:00:09Z"]
+    columns = {"text": texts, "dates": pd.to_datetime(texts, format="ISO8601"), "numbers": [9.1, 9.9, 9.0]}
+    times = Interactions.from_frame(pd.DataFrame({"user": [1] * 3, "item": [1, 2, 3], "time": columns[unit]})).times
     assert times is not None
-    assert times.tolist() == [86_400]
+    assert times.tolist() == [9.1, 9.9, 9.0]
+
+
+def test_of_two_columns_of_times_none_is_guessed() -> None:
+    frame = pl.DataFrame({"user": [1], "item": [1], "date": [5], "timestamp": [6]})
+    assert Interactions.from_frame(frame).times is None
+    assert Interactions.from_frame(frame, time="timestamp").times.tolist() == [6]  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize(
@@ -79,11 +181,13 @@ def test_dates_become_seconds(date: datetime | str) -> None:
     [
         ({"user": [1, None], "item": [1, 2]}, "column 'user' holds no id in row 2"),
         ({"user": [1.0, float("nan")], "item": [1, 2]}, "column 'user' holds no id in row 2"),
-        ({"user": [1, 2], "item": [1, 2], "rating": [1.0, -1.0]}, "no rating of 0 or more in row 2"),
-        ({"user": [1, 2], "item": [1, 2], "rating": [float("nan"), 1.0]}, "no rating of 0 or more in row 1"),
-        ({"user": [1, 2], "item": [1, 2], "rating": ["4", "good"]}, "no rating of 0 or more in row 2"),
-        ({"user": [1], "item": [1], "time": ["noon"]}, "holds no time in row 1"),
-        ({"user": [1, 1], "item": [1, 2], "time": ["2024-01-31", "noon"]}, "holds no time in row 2"),
+        ({"user": ["a", "NULL"], "item": [1, 2]}, "column 'user' holds no id in row 2"),
+        ({"user": ["", "a"], "item": [1, 2]}, "column 'user' holds no id in row 1"),
+        ({"user": [True, False], "item": [1, 2]}, "column 'user' holds what is neither whole number nor text in row 1"),
+        ({"user": [[1], [2]], "item": [1, 2]}, "column 'user' holds what is neither whole number nor text in row 1"),
+        ({"user": [1.5, 2.0**53], "item": [1, 2]}, "column 'user' holds a float that is no exact id in row 2"),
+        ({"user": pl.Series([1, 2**24], dtype=pl.Float32), "item": [1, 2]}, "a float that is no exact id in row 2"),
+        ({"user": [1, 2], "User ID": [1, 2], "item": [1, 2]}, "columns 'user' and 'User ID' may all be the users'"),
         ({"who": [1], "item": [1]}, "no column of users is known among who, item"),
         ({"user": [], "item": []}, "no interactions"),
     ],
@@ -93,11 +197,31 @@ def test_bad_frames_are_refused(frame: dict[str, list[object]], message: str) ->
         Interactions.from_frame(pl.DataFrame(frame, strict=False))
 
 
+@pytest.mark.parametrize(
+    ("column", "options", "message"),
+    [
+        ({"rating": [float("nan"), 1.0]}, {"min_rating": 1}, "column 'rating' holds no rating in row 1"),
+        ({"rating": ["4", "good"]}, {"min_rating": 1}, "column 'rating' holds no rating in row 2"),
+        ({"time": ["2024-01-31", "noon"]}, {"time": "time"}, "column 'time' holds no number, date .* in row 2"),
+        ({"date": ["1/31/2024", "2/1/2024"]}, {"time": "date"}, "column 'date' holds no number, date .* in row 1"),
+    ],
+)
+def test_columns_are_refused_where_they_are_asked_for_and_only_there(
+    column: dict[str, list[object]], options: dict[str, object], message: str
+) -> None:
+    frame = pl.DataFrame({"user": [1, 2], "item": [3, 4], **column})
+    found = Interactions.from_frame(frame)
+    assert pairs(found) == {(1, 3), (2, 4)}
+    assert found.times is None
+    with pytest.raises(InputError, match=message):
+        Interactions.from_frame(frame, **options)  # type: ignore[arg-type]
+
+
 def test_missing_columns_are_named() -> None:
     frame = pl.DataFrame({"user": [1], "item": [1]})
     with pytest.raises(InputError, match="no column 'buyer' among user, item"):
         Interactions.from_frame(frame, user="buyer")
-    with pytest.raises(InputError, match="no rating column"):
+    with pytest.raises(InputError, match="needs a rating column; found user, item: name it, rating=NAME"):
         Interactions.from_frame(frame, min_rating=3)
 
 
@@ -117,6 +241,37 @@ def test_ids_must_be_unique_and_enough(tiny: Interactions) -> None:
         Interactions(matrix, tiny.user_ids, tiny.item_ids, np.arange(5))
     with pytest.raises(InputError, match="no interactions"):
         Interactions.from_matrix(csr_array((3, 4)))
+
+
+def test_a_matrix_in_any_form_is_brought_into_order() -> None:
+    """User 0 has items 2 and 0, unsorted; user 1 has item 1 twice, and a zero at item 2 that is none."""
+    matrix = csr_array((np.array([1.0, 3.0, 1, 1, 0]), np.array([2, 0, 1, 1, 2]), np.array([0, 2, 5])), shape=(2, 3))
+    found = Interactions(matrix, ["b", "a"], [7, 8, 9], np.array([20, 10, 1, 2, 3]))  # type: ignore[arg-type]
+    assert found.matrix.toarray().tolist() == [[1, 0, 1], [0, 1, 0]]
+    assert found.matrix.has_canonical_format
+    assert found.times is not None
+    assert found.times.tolist() == [10, 20, 2], "of a pair that comes twice the latest"
+    assert matrix.nnz == 5, "what is given is left as it is"
+
+
+def test_indices_beyond_the_matrix_are_refused() -> None:
+    matrix = csr_array((np.ones(1), np.array([0]), np.array([0, 1])), shape=(1, 2))
+    matrix.indices[0] = 5
+    with pytest.raises(InputError, match="no valid CSR matrix"):
+        Interactions(matrix, [0], [0, 1])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("matrix", [coo_array(np.array([1, 2])), csr_array(np.array([[1j]])), csr_array([[np.inf]])])
+def test_matrices_of_other_kinds_are_refused(matrix: csr_array) -> None:
+    with pytest.raises(InputError, match=r"dimension|not numbers"):
+        Interactions.of(matrix)
+
+
+def test_a_path_stands_for_what_it_holds(tmp_path: Path) -> None:
+    (tmp_path / "own.csv").write_text("user,item\n1,2\n")
+    assert pairs(Interactions.of(tmp_path / "own.csv")) == pairs(Interactions.of(str(tmp_path / "own.csv"))) == {(1, 2)}
+    with pytest.raises(InputError, match="nowhere does not exist"):
+        Interactions.of("nowhere")
 
 
 def test_k_core_by_hand() -> None:
@@ -154,7 +309,7 @@ def test_taking_apart_and_joining_again(drawn: list[tuple[int, int]], seed: int)
         np.testing.assert_array_equal(joined.times, everything.times)
 
 
-@pytest.mark.parametrize("data", [[(1, 2)], "ratings.csv", np.ones((2, 2)), pl.LazyFrame({"user": [1], "item": [2]})])
+@pytest.mark.parametrize("data", [[(1, 2)], np.ones((2, 2)), pl.LazyFrame({"user": [1], "item": [2]})])
 def test_what_holds_no_interactions_is_named(data: object) -> None:
     with pytest.raises(InputError, match=f"of type {type(data).__name__}: give"):
         Interactions.of(data)  # type: ignore[arg-type]

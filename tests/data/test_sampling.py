@@ -18,6 +18,11 @@ def test_positives_are_owned_and_negatives_are_not(split: Split, by: str) -> Non
     assert (users.diff() >= 0).all()
 
 
+def test_other_ways_to_draw_are_refused(tiny: Interactions) -> None:
+    with pytest.raises(InputError, match=r"by is 'users': use 'user' or 'interaction' .*'user'"):
+        TripletSampler(tiny, by="users")  # type: ignore[arg-type]
+
+
 def test_users_are_uniform_and_so_are_items_within(tiny: Interactions) -> None:
     users, positives, negatives = TripletSampler(tiny, by="user", seed=1).sample(60_000)
     assert chisquare(np.bincount(users)).pvalue > 1e-3

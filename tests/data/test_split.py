@@ -1,13 +1,15 @@
 import logging
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.sparse import csr_array
 
-from ciess.data import Interactions, Split, split_by_time, split_given, split_last, split_random
+from ciess.data import Interactions, Split, read, split_by_time, split_given, split_last, split_random
 from ciess.errors import InputError
 
 
@@ -86,6 +88,73 @@ def test_given_parts_are_brought_onto_the_ids_of_train(caplog: pytest.LogCapture
         split_given(train, valid, timed([8], [1], [0]))
 
 
+PARTS = {
+    "whole numbers": [7, 8],
+    "text of them": ["7", "8"],
+    "floats": [7.0, 8.0],
+    "text among them": ["7", "8", "guest"],
+    "objects": pd.Series([7, "8"], dtype=object),
+}
+
+
+@pytest.mark.parametrize("of_valid", PARTS)
+@pytest.mark.parametrize("of_train", PARTS)
+def test_parts_with_ids_of_different_types_are_matched(of_train: str, of_valid: str) -> None:
+    """Users 7 and 8 have item 1 to learn, and 8 has item 2 in validation, however the ids are given."""
+    users = [PARTS[name] for name in (of_train, of_valid)]
+    train = pd.DataFrame({"user": [*users[0], users[0][0]], "item": [*range(1, len(users[0]) + 1), 5]})
+    valid = pd.DataFrame({"user": list(users[1])[:2], "item": [2, 1]})
+    split = split_given(Interactions.of(train), Interactions.of(valid))
+    assert split.valid.matrix.nnz == 2
+    assert split.train.user_rows(["7", 8.0]).tolist() == split.valid.user_rows([7, "8"]).tolist()
+    assert split.valid.user_ids.equals(split.train.user_ids)
+
+
+def test_ids_of_all_files_of_a_split_decide_what_they_are(tmp_path: Path) -> None:
+    """Item 11.7 is not item 11, user 01 is not user 1, and what is text in one file is text in all."""
+    (tmp_path / "train.csv").write_text("user,item\n1,11\n1,12\n2,11\n")
+    (tmp_path / "valid.csv").write_text("user,item\n2,12\n1,11.7\n01,11\n")
+    split = split_given(read(tmp_path / "train.csv"), read(tmp_path / "valid.csv"))
+    assert split.train.user_ids.to_list() == ["1", "2"]
+    assert split.train.item_ids.to_list() == ["11", "12"]
+    assert items_of(split.valid, 1) == ["12"]
+    assert len(split.valid) == 1
+    (tmp_path / "train.csv").write_text("user,item\n001,1\n001,2\n010,1\nguest,1\n")
+    (tmp_path / "valid.csv").write_text("user,item\n010,2\n")
+    assert len(split_given(read(tmp_path / "train.csv"), read(tmp_path / "valid.csv")).valid) == 1
+
+
+def test_parts_over_other_ids_are_refused() -> None:
+    train, other = timed([1, 2], [1, 2], [0, 0]), timed([3, 4], [1, 2], [0, 0])
+    with pytest.raises(InputError, match=r"users and items of validation are not those of train .*split_given"):
+        Split(train, other)
+    swapped = Interactions(train.matrix, train.user_ids.reverse(), train.item_ids)
+    with pytest.raises(InputError, match="users and items of test are not those of train"):
+        Split(train, train.take(np.array([True, False])), swapped)
+
+
+def test_what_is_known_before_is_not_held_out(caplog: pytest.LogCaptureFixture) -> None:
+    everything = timed([0] * 4 + [1] * 2, [0, 1, 2, 3, 0, 1], [1] * 6)
+    take = lambda *which: everything.take(np.array(which))  # noqa: E731
+    with caplog.at_level(logging.WARNING):
+        split = Split(take(0, 1, 4), take(1, 2, 5), take(0, 2, 3))
+    assert (items_of(split.valid, 0), items_of(split.valid, 1)) == ([2], [1])
+    assert (items_of(split.test, 0), items_of(split.test, 1)) == ([3], [])
+    assert "1 of 3 interactions of validation left out: they are known before" in caplog.text
+    assert "2 of 3 interactions of test left out: they are known before" in caplog.text
+    with pytest.raises(InputError, match="all interactions of validation are known before"):
+        Split(take(0, 1), take(0, 1))
+
+
+def test_the_last_by_parts_of_a_second(tmp_path: Path) -> None:
+    path = tmp_path / "own.csv"
+    path.write_text(
+        "user,item,time\n" + "".join(f"a,{item},2014-04-07T10:51:09.{ms}Z\n" for item, ms in enumerate((1, 9, 5)))
+    )
+    split = split_last(read(path))
+    assert (items_of(split.test, 0), items_of(split.valid, 0)) == ([1], [2])
+
+
 @pytest.mark.parametrize("ratios", [(0.5, 0.5, 0.5), (1.0, 0.0, 0.0), (0.5, 0.5), (-0.5, 1.0, 0.5)])
 def test_impossible_ratios_are_refused(tiny: Interactions, ratios: tuple[float, ...]) -> None:
     with pytest.raises(InputError, match="sum to 1"):
@@ -94,7 +163,7 @@ def test_impossible_ratios_are_refused(tiny: Interactions, ratios: tuple[float, 
 
 def test_what_needs_times_says_so(tiny: Interactions) -> None:
     for way in (split_last, split_by_time):
-        with pytest.raises(InputError, match="no times"):
+        with pytest.raises(InputError, match="no times are known: name their column"):
             way(tiny)
 
 

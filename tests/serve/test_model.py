@@ -4,9 +4,11 @@ import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import polars as pl
 import pytest
 import torch
@@ -42,6 +44,31 @@ def compressed(name: str, split: Split) -> tuple[CompressedModel, torch.nn.Modul
 @pytest.fixture(scope="module", params=NAMES)
 def model(request: pytest.FixtureRequest, split: Split) -> CompressedModel:
     return compressed(request.param, split)[0]
+
+
+@pytest.mark.parametrize(
+    ("users", "same", "unknown"),
+    [
+        ([3.0, 4.0], [3, 3.0, "3", np.int32(3), np.float32(3), np.str_("3"), Decimal(3)], ["03", "3.0", 5, None, True]),
+        (["3", "x"], [3, 3.0, "3", np.int32(3), b"3"], ["03", "3.0", 5, "X"]),
+        ([2**64, 3], [2**64, str(2**64), Decimal(2**64)], [float(2**64), 2**64 + 1, "4"]),
+    ],
+    ids=["whole numbers", "text", "beyond 64 bits"],
+)
+def test_a_user_is_the_same_whatever_the_type_of_its_id(
+    users: list[object], same: list[object], unknown: list[object]
+) -> None:
+    data = Interactions.from_frame(pd.DataFrame({"user": users, "item": ["07", "7"]}))
+    config = backbone_named("mf", dim=4)
+    plan = SizePlan(np.array([2, 3]), np.array([1, 4]), 4)
+    model = CompressedModel.pack(config, config.build(data), plan, data)
+    expected, scores = model.recommend(users[0], k=2)
+    assert expected[0] == "7", "it has 07"
+    for asked in same:
+        items, found = model.recommend(asked, k=2)
+        assert items.tolist() == expected.tolist()
+        assert found.tolist() == scores.tolist()
+    assert model.known([*same, *unknown]).tolist() == [True] * len(same) + [False] * len(unknown)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -56,6 +56,8 @@ class Fetch:
         if located(self.name) is None and not self.offline:
             console.print(f"{self.name}: {entry.terms}\nIn full: {entry.terms_url}", highlight=False, soft_wrap=True)
             accepted = accepted or _agreed(console)
+            if not accepted:
+                raise InputError("the terms are not accepted: read them and add --accept-terms")
         with ConsoleProgress(console) as progress:
             folder = fetch(self.name, accept_terms=accepted, offline=self.offline, progress=progress)
         console.print(f"{self.name} is in {folder}", highlight=False, soft_wrap=True)
@@ -137,9 +139,7 @@ def _agreed(console: Console) -> bool:
     """Ask, where somebody can answer."""
     if not (sys.stdin.isatty() and console.is_terminal):
         return False
-    if console.input("Do you accept these terms? Type yes or no: ").strip().lower() not in ("yes", "y"):
-        raise InputError("the terms were not accepted: nothing was downloaded")
-    return True
+    return console.input("Do you accept these terms? Type yes or no: ").strip().lower() in ("yes", "y")
 
 
 def _tell_unchecked(entry: "NamedSet", console: Console) -> None:

@@ -49,16 +49,17 @@ class Columns:
 
     columns: Annotated[tuple[str, ...], option("user=NAME ...")] = ()
     """Columns whose names are not the usual ones: user= item= rating= time="""
+    layout: Name[Literal["lines", "table"] | None] = None
+    """Of files of numbers: lines (user item item …) or table."""
 
-    def read(self, path: Path, min_rating: float | None = None, k_core: int = 1) -> "Interactions":
-        """Read interactions from a file, a folder or a named set, and filter them."""
+    def read(self, path: Path, min_rating: float | None = None) -> "Interactions":
+        """Read interactions from a file, a folder or a named set."""
         from ciess.data import read
 
         named = dict(each.partition("=")[::2] for each in self.columns)
         if not all(named.values()) or named.keys() - {"user", "item", "rating", "time"}:
             raise InputError(f"--columns {shlex.join(self.columns)} names no columns: write user=NAME item=NAME")
-        interactions = read(path, **named, min_rating=min_rating)
-        return interactions.k_core(k_core) if k_core > 1 else interactions
+        return read(path, **named, min_rating=min_rating, layout=self.layout)
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,15 @@ class Filters:
 
     def read(self, path: Path) -> "Interactions":
         """Read interactions from a file, a folder or a named set, and filter them."""
-        return self.columns.read(path, self.min_rating, self.k_core)
+        return self.core(self.rated(path))
+
+    def rated(self, path: Path) -> "Interactions":
+        """Read interactions, and filter them by rating alone."""
+        return self.columns.read(path, self.min_rating)
+
+    def core(self, interactions: "Interactions") -> "Interactions":
+        """Those of users and items that have enough."""
+        return interactions if self.k_core == 1 else interactions.k_core(self.k_core)
 
 
 @dataclass(frozen=True)
@@ -139,8 +148,9 @@ class Shared:
             return self.filters.read(self.data)
         if self.train is None or self.valid is None:
             raise InputError("no interactions are given: name DATA, or both --train and --valid")
-        test = self.filters.read(self.test) if self.test else None
-        return split_given(self.filters.read(self.train), self.filters.read(self.valid), test)
+        # A k-core of each file by itself would leave nothing of one that holds out one item of each user.
+        test = self.filters.rated(self.test) if self.test else None
+        return split_given(self.filters.read(self.train), self.filters.rated(self.valid), test)
 
 
 def command_line(command: Any) -> str:

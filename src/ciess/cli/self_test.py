@@ -17,6 +17,7 @@ import numpy as np
 _LIBRARIES = ("ciess", "torch", "numpy", "scipy", "polars", "safetensors", "rich", "tyro")
 _EXTRAS: Mapping[str, tuple[str, str]] = {
     "faiss": ("ciess export … faiss", "pip install 'ciess[export]'"),
+    "pooch": ("ciess data fetch", "pip install 'ciess[data]'"),
     "onnx": ("ciess export … onnx", "pip install 'ciess[export]'"),
     "torchrec": ("reading ciess export … torchrec", "the release of torchrec that was built for your PyTorch"),
 }

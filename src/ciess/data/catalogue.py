@@ -192,9 +192,11 @@ def fetch(name: str, *, accept_terms: bool = False, offline: bool = False, progr
     if found is not None:
         return found
     if offline:
-        raise InputError(f"{name} is not on this machine: fetch it once without --offline")
+        raise InputError(f"{name} is not on this machine: fetch it once with a connection")
     if not accept_terms:
-        raise InputError(f"{name} has terms ({entry.terms} {entry.terms_url}): read them and add --accept-terms")
+        raise InputError(
+            f"{name} has terms ({entry.terms} {entry.terms_url}): read them and accept them, accept_terms=True"
+        )
     kept, begun = _kept(name), _kept(f"{name}.part")
     try:
         begun.mkdir(parents=True, exist_ok=True)

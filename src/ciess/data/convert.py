@@ -30,14 +30,15 @@ def convert(interactions: Interactions, path: str | Path) -> Path:
         ".csv": lambda data, to: _frame(data).write_csv(to),
         ".txt": _write_lines,
     }
-    if path.suffix not in ways:
+    ending = path.suffix.lower()
+    if ending not in ways:
         raise InputError(f"{path} has no known ending: use one of {', '.join(ways)}")
-    if path.suffix == ".txt":
+    if ending == ".txt":
         for side, ids in (("users", interactions.user_ids), ("items", interactions.item_ids)):
             if not _whole(ids):
                 rows = pl.DataFrame({"row": np.arange(len(ids)), "id": ids})
                 write_whole(path.with_suffix(f".{side}.csv"), rows.write_csv)
-    write_whole(path, lambda to: ways[path.suffix](interactions, to))
+    write_whole(path, lambda to: ways[ending](interactions, to))
     return path
 
 

@@ -1,41 +1,29 @@
 """`Interactions`: implicit feedback of users with items, and the ids of both sides."""
 
-import contextlib
-from collections.abc import Sequence
+import os
+from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import polars as pl
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_array, sparray, spmatrix
 
+from ciess.checks import Positive, check
+from ciess.data.columns import Ids, encode, plain_ids, rows_of, series_of, whole_if_all
+from ciess.data.frames import Rows, Wanted, rows_of_frame
 from ciess.errors import InputError
 
 if TYPE_CHECKING:
     import pandas as pd
 
-Ids = Sequence[Any] | NDArray[Any] | pl.Series
-"""Ids of users or items, of any one type."""
+    InteractionsLike: TypeAlias = (
+        "Interactions | pl.DataFrame | pd.DataFrame | sparray | spmatrix | str | os.PathLike[str]"
+    )
 
-_USUAL_NAMES = {
-    "user": ("user", "user_id", "userid", "uid", "users", "customer", "customer_id", "visitorid"),
-    "item": (
-        "item",
-        "item_id",
-        "itemid",
-        "iid",
-        "items",
-        "movieid",
-        "movie_id",
-        "product_id",
-        "product",
-        "business_id",
-        "artistid",
-    ),
-    "rating": ("rating", "ratings", "score", "stars"),
-    "time": ("time", "timestamp", "date", "datetime"),
-}
+Times = NDArray[np.int64] | NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -43,34 +31,44 @@ class Interactions:
     """Which user interacted with which item, each pair once. Checked when made.
 
     Attributes:
-        matrix: (n_users, n_items) CSR with ones, columns of a row in rising order, int32 indices where they fit.
-        user_ids: (n_users,) unique ids of any type.
-        item_ids: (n_items,) unique ids of any type.
-        times: (n,) int64 time of each interaction in the matrix' order, or None.
+        matrix: (n_users, n_items) CSR with ones, columns of a row in rising order, int32 indices where they fit. Any
+            other matrix is brought into this form: values above 0 are interactions, zeros are none.
+        user_ids: (n_users,) ids, each once: Int64, or String where one is no whole number.
+        item_ids: (n_items,) the same of the items.
+        times: (n,) time of each interaction in the matrix' order, int64, or float64 where one is no whole number; None
+            where they are not known. Those of dates are seconds since 1970.
 
     Raises:
-        InputError: empty, or ids that are missing, repeated or too few.
+        InputError: no interactions, values that are negative or not numbers, or ids that are missing, repeated or of a
+            type that is none of ids.
     """
 
     matrix: csr_array
     user_ids: pl.Series
     item_ids: pl.Series
-    times: NDArray[np.int64] | None = None
+    times: Times | None = None
 
     def __post_init__(self) -> None:
-        if self.matrix.nnz == 0:
+        if self.times is not None and len(self.times) != self.matrix.nnz:
+            raise InputError(f"{len(self.times):,} times for {self.matrix.nnz:,} interactions: give one for each")
+        matrix, times = _canonical(self.matrix, self.times)
+        if matrix.nnz == 0:
             raise InputError("there are no interactions: check the file, the rating threshold and the k-core")
-        for side, ids, n in zip(("user", "item"), (self.user_ids, self.item_ids), self.matrix.shape, strict=True):
+        object.__setattr__(self, "matrix", matrix)
+        object.__setattr__(self, "times", times)
+        for side, n in zip(("user", "item"), matrix.shape, strict=True):
+            ids = plain_ids(series_of(getattr(self, f"{side}_ids")))
             if len(ids) != n:
                 raise InputError(f"{len(ids):,} {side} ids for {n:,} {side}s: give one id for each")
             if ids.null_count() or ids.n_unique() < n:
-                raise InputError(f"{side} ids are missing or repeated: give each {side} one id of its own")
-        if self.times is not None and len(self.times) != self.matrix.nnz:
-            raise InputError(f"{len(self.times):,} times for {self.matrix.nnz:,} interactions: give one for each")
+                raise InputError(
+                    f"{side} ids are missing or repeated, or neither whole numbers nor text: give each {side} one id"
+                )
+            object.__setattr__(self, f"{side}_ids", ids)
 
     @classmethod
-    def of(cls, data: "Interactions | pl.DataFrame | pd.DataFrame | sparray | spmatrix") -> "Interactions":
-        """From whatever holds interactions: a frame, see `from_frame`, or a sparse matrix, see `from_matrix`.
+    def of(cls, data: "InteractionsLike") -> "Interactions":
+        """From whatever holds interactions: a path or name, see `ciess.read`, a frame or a sparse matrix.
 
         Raises:
             InputError: anything else, or what these refuse.
@@ -81,8 +79,12 @@ class Interactions:
             return cls.from_matrix(data)
         if isinstance(data, pl.DataFrame) or type(data).__module__.partition(".")[0] == "pandas":
             return cls.from_frame(data)
+        if isinstance(data, str | os.PathLike):
+            from ciess.data.readers import read
+
+            return read(Path(data))
         raise InputError(
-            f"interactions cannot be of type {type(data).__name__}: give Interactions, such as ciess.read gives, "
+            f"interactions cannot be of type {type(data).__name__}: give a path, Interactions, "
             "a polars or pandas frame, or a scipy sparse matrix"
         )
 
@@ -93,71 +95,52 @@ class Interactions:
         items: ArrayLike,
         user_ids: pl.Series,
         item_ids: pl.Series,
-        times: NDArray[np.int64] | None = None,
+        times: Times | None = None,
     ) -> "Interactions":
         """From row numbers of users and items, (n,) each; a pair that comes twice counts once, with its latest time."""
-        users, items = np.asarray(users), np.asarray(items)
-        order = np.lexsort((items, users) if times is None else (times, items, users))
-        users, items = users[order], items[order]
-        last = np.ones(len(users), dtype=bool)
-        last[:-1] = (users[1:] != users[:-1]) | (items[1:] != items[:-1])
-        users, items = users[last], items[last]
-        small = len(users) < 2**31 and len(item_ids) < 2**31
-        index = np.int32 if small else np.int64
-        offsets = np.zeros(len(user_ids) + 1, dtype=index)
-        offsets[1:] = np.bincount(users, minlength=len(user_ids)).cumsum()
-        ones = np.ones(len(items), dtype=np.float32)
-        matrix = csr_array((ones, items.astype(index), offsets), shape=(len(user_ids), len(item_ids)))
-        return cls(matrix, user_ids, item_ids, None if times is None else times[order][last])
+        matrix, times = _merged(np.asarray(users), np.asarray(items), (len(user_ids), len(item_ids)), times)
+        return cls(matrix, user_ids, item_ids, times)
+
+    @classmethod
+    def from_rows(cls, rows: Rows) -> "Interactions":
+        """From the ids of a table's rows; rows of users and items are in order of rising id.
+
+        Raises:
+            InputError: there are none.
+        """
+        if not len(rows.users):
+            raise InputError("there are no interactions: check the data and the rating threshold")
+        (users, user_ids), (items, item_ids) = encode(rows.users), encode(rows.items)
+        return cls.from_pairs(users, items, user_ids, item_ids, rows.times)
 
     @classmethod
     def from_frame(
         cls,
         frame: Any,
         *,
-        user: str | None = None,
-        item: str | None = None,
-        rating: str | None = None,
-        time: str | None = None,
+        user: Hashable = None,
+        item: Hashable = None,
+        rating: Hashable = None,
+        time: Hashable = None,
         min_rating: float | None = None,
     ) -> "Interactions":
-        """From a polars or pandas frame with one interaction a row.
+        """From a polars or pandas frame with one interaction a row. Columns that are not needed are not looked at.
 
         Args:
             frame: the table.
-            user: column of user ids; None looks for a usual name, as for the other columns.
+            user: column of user ids: integers, text, or floats that are whole numbers; decimals, UUIDs, dates and other
+                floats become text. None looks for a usual name, as for the other columns.
             item: column of item ids.
-            rating: column of ratings, none below 0.
-            time: column of times: numbers, dates, or text such as 2024-01-31 or 2024-01-31 12:00:00.
+            rating: column of ratings, needed with `min_rating` only.
+            time: column of times: numbers, dates, or text such as 2024-01-31 or 2024-01-31 12:00:00. A column that is
+                found by its name and is not all times counts as none; one that you name is refused.
             min_rating: leave out rows rated below this.
 
         Raises:
-            InputError: a column that is missing, or values that are missing, not numbers or below 0.
+            InputError: a column that is missing, or one of several that may be meant; values that are missing or no
+                ids, ratings or times.
         """
-        # Polars' own way from pandas would need pyarrow.
-        table = frame if isinstance(frame, pl.DataFrame) else pl.DataFrame({c: frame[c].to_numpy() for c in frame})
-        names = {
-            role: _column(table, role, named)
-            for role, named in (("user", user), ("item", item), ("rating", rating), ("time", time))
-        }
-        if min_rating is not None and names["rating"] is None:
-            raise InputError(f"there is no rating column for a least rating among {table.columns}: name it")
-        for role in ("user", "item"):
-            _refuse_rows(_missing(table[names[role]]), f"column '{names[role]}' holds no id")
-        if names["rating"] is not None:
-            ratings = _numbers(table[names["rating"]])
-            _refuse_rows(_missing(ratings) | (ratings < 0), f"column '{names['rating']}' holds no rating of 0 or more")
-            if min_rating is not None:
-                table = table.filter(ratings >= min_rating)
-        if table.is_empty():
-            raise InputError("there are no interactions: check the data and the rating threshold")
-        times = None
-        if names["time"] is not None:
-            seconds = _seconds(table[names["time"]])
-            _refuse_rows(seconds.is_null(), f"column '{names['time']}' holds no time")
-            times = seconds.cast(pl.Int64).to_numpy()
-        (users, user_ids), (items, item_ids) = (_encode(table[names[role]]) for role in ("user", "item"))
-        return cls.from_pairs(users, items, user_ids, item_ids, times)
+        return cls.from_rows(rows_of_frame(frame, Wanted(user, item, rating, time, min_rating)))
 
     @classmethod
     def from_matrix(
@@ -166,23 +149,15 @@ class Interactions:
         """From a scipy sparse matrix (n_users, n_items); zeros are no interactions. Ids count from 0 unless given.
 
         Raises:
-            InputError: values that are not numbers or below 0.
+            InputError: values that are not numbers or below 0, or ids that are not one for each row and column.
         """
-        coordinates = matrix.tocoo()
-        data = np.asarray(coordinates.data, dtype=np.float64)
-        if np.isnan(data).any() or (data < 0).any():
-            raise InputError("the matrix holds values that are negative or not numbers: interactions are above 0")
-        kept = data > 0
-        users, items = coordinates.row[kept], coordinates.col[kept]
-        ids = [
-            pl.Series(np.arange(n) if given is None else given)
+        if matrix.ndim != 2:
+            raise InputError(f"the matrix has {matrix.ndim} dimension: give one of users × items")
+        users, items = (
+            pl.Series(np.arange(n)) if given is None else series_of(given)
             for n, given in zip(matrix.shape, (user_ids, item_ids), strict=True)
-        ]
-        if any(len(each) != n for each, n in zip(ids, matrix.shape, strict=True)):
-            raise InputError(
-                f"the matrix is {matrix.shape[0]:,} × {matrix.shape[1]:,}: give an id for each row and column"
-            )
-        return cls.from_pairs(users, items, ids[0], ids[1])
+        )
+        return cls(csr_array(matrix), users, items)
 
     def numbered(self, n_users: int, n_items: int) -> "Interactions":
         """The same over users 0..n_users − 1 and items 0..n_items − 1, those without interactions among them.
@@ -195,6 +170,7 @@ class Interactions:
             ("user", self.user_ids, self.users, n_users),
             ("item", self.item_ids, self.items, n_items),
         ):
+            ids = whole_if_all(ids.cast(pl.String))
             if not ids.dtype.is_integer() or ids.min() < 0 or ids.max() >= n:  # type: ignore[operator]
                 raise InputError(f"{side} ids are not all numbers in 0..{n - 1}: number the {side}s as their rows are")
             sides.append((ids.to_numpy()[rows], pl.Series(np.arange(n))))
@@ -240,11 +216,11 @@ class Interactions:
 
     def user_rows(self, ids: Ids) -> NDArray[np.int64]:
         """(b,) the row of each user id, −1 where it is unknown."""
-        return _rows_of(self.user_ids, ids)
+        return rows_of(self.user_ids, ids)
 
     def item_rows(self, ids: Ids) -> NDArray[np.int64]:
         """(b,) the column of each item id, −1 where it is unknown."""
-        return _rows_of(self.item_ids, ids)
+        return rows_of(self.item_ids, ids)
 
     def take(self, which: NDArray[np.bool_] | NDArray[np.integer]) -> "Interactions":
         """Only these interactions, over the same users and items."""
@@ -263,8 +239,9 @@ class Interactions:
         """Only users and items with at least k interactions among themselves.
 
         Raises:
-            InputError: nothing is left.
+            InputError: nothing is left, or k is below 1.
         """
+        check("k", k.item() if isinstance(k, np.integer) else k, Positive)
         users, items = self.users, self.items
         kept = np.ones(len(users), dtype=bool)
         while True:
@@ -288,50 +265,43 @@ class Interactions:
         )
 
 
-def _column(table: pl.DataFrame, role: str, named: str | None) -> Any:
-    if named is not None:
-        if named not in table.columns:
-            raise InputError(f"there is no column '{named}' among {', '.join(table.columns)}: name one of them")
-        return named
-    usual = [column for column in table.columns if column.lower() in _USUAL_NAMES[role]]
-    if not usual and role in ("user", "item"):
-        raise InputError(
-            f"no column of {role}s is known among {', '.join(table.columns)}: name it, "
-            f"as {role}='NAME' in Python, or --columns {role}=NAME"
-        )
-    return usual[0] if usual else None
+def _merged(
+    users: NDArray[Any], items: NDArray[Any], shape: tuple[int, int], times: Times | None
+) -> tuple[csr_array, Times | None]:
+    """A matrix of ones at pairs of rows, and the latest time of each pair in its order."""
+    order = np.lexsort((items, users) if times is None else (times, items, users))
+    users, items = users[order], items[order]
+    last = np.ones(len(users), dtype=bool)
+    last[:-1] = (users[1:] != users[:-1]) | (items[1:] != items[:-1])
+    users, items = users[last], items[last]
+    index = _index_type(len(users), shape)
+    offsets = np.zeros(shape[0] + 1, dtype=index)
+    offsets[1:] = np.bincount(users, minlength=shape[0]).cumsum()
+    ones = np.ones(len(items), dtype=np.float32)
+    matrix = csr_array((ones, items.astype(index), offsets), shape=shape)
+    return matrix, None if times is None else times[order][last]
 
 
-def _refuse_rows(bad: pl.Series, what: str) -> None:
-    if bad.any():
-        raise InputError(f"{what} in row {int(bad.arg_max() or 0) + 1}: mend or leave out such rows")
+def _canonical(matrix: csr_array, times: Times | None) -> tuple[csr_array, Times | None]:
+    """A matrix in the form that `Interactions` promises, and the times in its order.
+
+    Raises:
+        InputError: values that are no counts, or indices beyond the matrix.
+    """
+    if matrix.data.dtype.kind not in "biuf" or not (np.isfinite(matrix.data) & (matrix.data >= 0)).all():
+        raise InputError("the matrix holds values that are negative or not numbers: interactions are above 0")
+    try:
+        matrix.check_format(full_check=True)
+    except ValueError as error:
+        raise InputError(f"the matrix is no valid CSR matrix ({error}): build it anew") from error
+    index = _index_type(matrix.nnz, matrix.shape)
+    as_promised = matrix.data.dtype == np.float32 and matrix.indices.dtype == matrix.indptr.dtype == index
+    if as_promised and matrix.has_canonical_format and (matrix.data == 1).all():
+        return matrix, times
+    kept = matrix.data > 0
+    users = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
+    return _merged(users[kept], matrix.indices[kept], matrix.shape, None if times is None else times[kept])
 
 
-def _missing(column: pl.Series) -> pl.Series:
-    return column.is_null() | column.is_nan() if column.dtype.is_float() else column.is_null()
-
-
-def _numbers(column: pl.Series) -> pl.Series:
-    return column.cast(pl.Float64, strict=False)
-
-
-def _seconds(column: pl.Series) -> pl.Series:
-    """Times as numbers, null where there is none."""
-    if column.dtype == pl.String and _numbers(column).is_null().all():
-        # Text that is no date either stays what it is.
-        with contextlib.suppress(pl.exceptions.ComputeError):
-            column = column.str.to_datetime(strict=False)
-    return column.dt.epoch("s") if column.dtype.is_temporal() else _numbers(column)
-
-
-def _encode(column: pl.Series) -> tuple[NDArray[np.int64], pl.Series]:
-    """Row numbers, and the ids they stand for in rising order, whatever the order of the data."""
-    ids = column.unique().sort()
-    return _rows_of(ids, column), ids
-
-
-def _rows_of(ids: pl.Series, wanted: Ids) -> NDArray[np.int64]:
-    known = pl.DataFrame({"id": ids, "row": np.arange(len(ids), dtype=np.int64)})
-    asked = pl.Series("id", wanted, strict=False).cast(ids.dtype, strict=False)
-    found = asked.to_frame().join(known, on="id", how="left", maintain_order="left")
-    return found["row"].fill_null(-1).to_numpy()
+def _index_type(n: int, shape: tuple[int, int]) -> type[np.signedinteger]:
+    return np.int32 if n < 2**31 and shape[1] < 2**31 else np.int64

@@ -1,24 +1,30 @@
 """Readers of interaction files, chosen by name and content."""
 
-from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Literal
+from urllib.parse import unquote
 from zipfile import BadZipFile
 
 import polars as pl
 from scipy.sparse import load_npz
 
-from ciess.data.adjacency import read_adjacency
+from ciess.checks import choice
 from ciess.data.catalogue import CATALOGUE, located
+from ciess.data.columns import whole_if_all
+from ciess.data.frames import Rows, Wanted, rows_of_table, together
+from ciess.data.generated import synthetic
 from ciess.data.interactions import Interactions
-from ciess.data.synthetic import synthetic
+from ciess.data.lines import are_lines, is_digits, rows_of_lines
+from ciess.data.text import content_of, ending, may_be_lines, rows_of_text
 from ciess.errors import InputError
 
+Layout = Literal["lines", "table"]
+
 _USUAL_FILES = ("ratings.dat", "u.data", "ratings.csv", "user_artists.dat")
-_ENDINGS = (".inter", ".parquet", ".npz", ".csv", ".tsv", ".txt")
-_CONTROLS = bytes(set(range(32)) - set(b"\t\n\v\f\r"))
-"""Bytes that no text holds."""
-_MOVIELENS_COLUMNS = ["user", "item", "rating", "time"]
+_PARTS = ("train.txt", "valid.txt", "test.txt")
+_PARQUET = (".parquet", ".pq")
+_ENDINGS = (".inter", *_PARQUET, ".npz", ".csv", ".tsv", ".txt")
+_NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 
 
 def read(
@@ -29,55 +35,117 @@ def read(
     rating: str | None = None,
     time: str | None = None,
     min_rating: float | None = None,
+    layout: Layout | None = None,
 ) -> Interactions:
     """Read interactions from a file or a folder.
 
     Known are LightGCN's lines (`user item item …`), MovieLens (`ratings.dat`, `u.data`, `ratings.csv`), Last.fm of
-    HetRec (`user_artists.dat`), RecBole's `.inter`, `.csv`, `.tsv` and `.parquet` with named columns, and sparse
-    matrices of `scipy.sparse.save_npz`, whose rows and columns are numbered. In a folder, LightGCN's `train.txt` and
-    `test.txt` are put together; else the one file of a known kind is read.
+    HetRec (`user_artists.dat`), RecBole's `.inter`, text with a line of column names (separated by commas, semicolons,
+    tabs, bars or spaces), `.parquet`, and sparse matrices of `scipy.sparse.save_npz`, whose rows and columns are
+    numbered. Text may be packed (`.gz`, `.zst`). In a folder, LightGCN's `train.txt`, `test.txt` and, if there is one,
+    `valid.txt` are put together, and so are the parts of a Parquet table, partitioned by `key=value` or not; else the
+    one file of a known kind is read.
+
+    Ids of text files are whole numbers if all of a column are written as Python would write them, else text.
 
     Args:
         path: file or folder; else a name of the catalogue that was fetched (`ciess data list`), or `synthetic`, the
             embedded set.
         user: column of user ids, where it has no usual name; the other columns likewise.
         item: column of item ids.
-        rating: column of ratings.
-        time: column of times.
+        rating: column of ratings, needed with `min_rating` only.
+        time: column of times, see `Interactions.from_frame`.
         min_rating: leave out interactions rated below this.
+        layout: of text without column names: `lines` are LightGCN's, a `table` is user, item and, if there are more,
+            rating and time; None tells them apart where that is possible.
 
     Raises:
         InputError: what is wrong with which file, and what to do.
     """
+    wanted = Wanted(user, item, rating, time, min_rating)
+    if layout is not None:
+        choice("layout", layout, ("lines", "table"))
     path = Path(path)
     if not path.exists() and str(path) == "synthetic":
-        _refuse_ratings(path, min_rating)
+        _refuse_options(path, wanted, layout)
         return synthetic().interactions
-    if not path.exists():
-        path = _named(str(path))
-    if path.is_dir():
-        halves = [path / "train.txt", path / "test.txt"]
-        if all(half.is_file() for half in halves):
-            _refuse_ratings(path, min_rating)
-            for half in halves:
-                _content(half)
-            return read_adjacency(*halves)
-        path = _only_file(path)
-    if path.suffix == ".npz":
-        _refuse_ratings(path, min_rating)
-        return _matrix(path)
-    if path.suffix == ".parquet":
-        table = _parquet(path)
-    else:
-        content = _content(path)
-        if path.name != "u.data" and path.suffix not in (".csv", ".tsv", ".inter", ".dat"):
-            _refuse_ratings(path, min_rating)
-            return read_adjacency(path)
-        table = _text_table(path, content)
+    files = _files(path if path.exists() else _named(str(path)))
+    if ending(files[0]) == ".npz":
+        _refuse_options(path, wanted, layout)
+        return _matrix(files[0])
     try:
-        return Interactions.from_frame(table, user=user, item=item, rating=rating, time=time, min_rating=min_rating)
+        if ending(files[0]) in _PARQUET:
+            if layout is not None:
+                raise InputError("a layout is of text files: leave it out")
+            rows = together([_rows_of_parquet(file, path, wanted) for file in files])
+        else:
+            rows = _rows_of_texts(files, wanted, layout)
+        return Interactions.from_rows(rows)
     except InputError as error:
-        raise InputError(f"{path}: {error}") from error
+        raise error if str(path) in str(error) else InputError(f"{path}: {error}") from error
+
+
+def _rows_of_texts(files: list[Path], wanted: Wanted, layout: Layout | None) -> Rows:
+    contents = [content_of(file) for file in files]
+    lines = layout == "lines"
+    if layout is None and may_be_lines(files[0], contents[0]):
+        lines = not all(map(is_digits, contents)) or are_lines(files[0], contents)
+    if lines:
+        _refuse_options(files[0], wanted, None)
+        return together([rows_of_lines(*each) for each in zip(files, contents, strict=True)])
+    return together([rows_of_text(*each, wanted) for each in zip(files, contents, strict=True)])
+
+
+def _files(path: Path) -> list[Path]:
+    """The files that hold the interactions of a file or folder."""
+    if not path.is_dir():
+        return [path]
+    halves = [path / name for name in _PARTS if (path / name).is_file()]
+    if {half.name for half in halves} >= {"train.txt", "test.txt"}:
+        return halves
+    found = [path / name for name in _USUAL_FILES if (path / name).is_file()] or [
+        file
+        for file in sorted(path.iterdir())
+        if file.is_file() and ending(file) in _ENDINGS and "readme" not in file.name.lower()
+    ]
+    if all(ending(file) in _PARQUET for file in found):
+        found = sorted(file for file in path.rglob("*") if _is_part(file.relative_to(path)))
+        if found:
+            return found
+    if len(found) != 1:
+        names = ", ".join(file.name for file in found) or "none"
+        raise InputError(f"{path} should hold one file of interactions, found {names}: name the file itself")
+    return found
+
+
+def _is_part(place: Path) -> bool:
+    """Whether a file is a part of a Parquet table; names that begin so are what programs write beside the parts."""
+    return place.suffix.lower() in _PARQUET and not any(part.startswith((".", "_")) for part in place.parts)
+
+
+def _rows_of_parquet(file: Path, table: Path, wanted: Wanted) -> Rows:
+    """The interactions of a file or of a part of a table, whose folders may name columns: `key=value`."""
+    folders = (part.partition("=") for part in file.relative_to(table).parts[:-1]) if file != table else ()
+    constant = {
+        key: whole_if_all(pl.Series([None if value == _NO_VALUE else unquote(value)], dtype=pl.String))
+        for key, equal, value in folders
+        if equal
+    }
+    try:
+        stored = [name for name in pl.read_parquet_schema(file) if name not in constant]
+        names = [*stored, *constant]
+
+        def take(places: list[int]) -> list[pl.Series]:
+            part = pl.read_parquet(file, columns=[names[place] for place in places if place < len(stored)])
+            n = pl.scan_parquet(file).select(pl.len()).collect().item()
+            return [
+                part[name] if name in part.columns else constant[name].new_from_index(0, n)
+                for name in (names[place] for place in places)
+            ]
+
+        return rows_of_table(names, take, wanted)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise InputError(f"{file} cannot be read as Parquet: check that it is whole") from error
 
 
 def _named(name: str) -> Path:
@@ -89,32 +157,14 @@ def _named(name: str) -> Path:
     return found
 
 
-def _only_file(folder: Path) -> Path:
-    usual = [folder / name for name in _USUAL_FILES if (folder / name).is_file()]
-    found = usual or [
-        file for file in sorted(folder.iterdir()) if file.suffix in _ENDINGS and "readme" not in file.name.lower()
-    ]
-    if len(found) != 1:
-        names = ", ".join(file.name for file in found) or "none"
-        raise InputError(f"{folder} should hold one file of interactions, found {names}: name the file itself")
-    return found[0]
-
-
-def _content(path: Path) -> bytes:
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}): check its permissions") from error
-    if not content.strip():
-        raise InputError(f"{path} is empty: name a file with interactions")
-    if len(content.translate(None, _CONTROLS)) < len(content):
-        raise InputError(f"{path} is binary: name a text file, or a Parquet file that ends in .parquet")
-    return content
-
-
-def _refuse_ratings(path: Path, min_rating: float | None) -> None:
-    if min_rating is not None:
+def _refuse_options(path: Path, wanted: Wanted, layout: Layout | None) -> None:
+    """Refuse what does nothing where there are no columns."""
+    if wanted.min_rating is not None:
         raise InputError(f"{path} holds no ratings: leave the rating threshold out")
+    if wanted != Wanted():
+        raise InputError(f"{path} holds no named columns: leave their names out")
+    if layout is not None:
+        raise InputError(f"{path} is no text file: leave the layout out")
 
 
 def _matrix(path: Path) -> Interactions:
@@ -123,36 +173,3 @@ def _matrix(path: Path) -> Interactions:
     except (ValueError, OSError, KeyError, BadZipFile) as error:
         raise InputError(f"{path} holds no sparse matrix: write it with scipy.sparse.save_npz") from error
     return Interactions.from_matrix(matrix)
-
-
-def _parquet(path: Path) -> pl.DataFrame:
-    try:
-        return pl.read_parquet(path)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise InputError(f"{path} cannot be read as Parquet: check that it is whole") from error
-
-
-def _text_table(path: Path, content: bytes) -> pl.DataFrame:
-    """A table with named columns from a text file."""
-    first = content.split(b"\n", 1)[0]
-    options: dict[str, Any] = {"infer_schema_length": 10_000}
-    if path.suffix == ".dat":
-        # Polars separates by one byte only.
-        content = content.replace(b"::", b"\t")
-    headless = path.name == "u.data" or (path.suffix == ".dat" and b"::" in first)
-    options["separator"] = "," if b"," in first and path.suffix not in (".tsv", ".inter") else "\t"
-    if headless:
-        options |= {"has_header": False, "new_columns": _MOVIELENS_COLUMNS}
-    try:
-        content.decode()
-        table = pl.read_csv(BytesIO(content), **options)
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 text (byte {error.start}): save it as UTF-8") from error
-    except pl.exceptions.PolarsError as error:
-        reason = str(error).split("\n", 1)[0]
-        raise InputError(f"{path} cannot be read as a table ({reason}): mend it") from error
-    if path.suffix == ".inter":
-        table = table.rename(lambda name: name.split(":", 1)[0])
-    if not headless and all(name.replace(".", "").isdigit() for name in table.columns):
-        raise InputError(f"{path} has no line of column names: add one, such as user,item,rating,time")
-    return table

@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ciess.checks import choice
 from ciess.data.interactions import Interactions
 from ciess.errors import InputError
 
@@ -31,7 +32,7 @@ class TripletSampler:
         device: where triplets are drawn.
 
     Raises:
-        InputError: every user has every item.
+        InputError: every user has every item, or `by` is another word.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class TripletSampler:
         device: torch.device | str = "cpu",
         known: Interactions | None = None,
     ) -> None:
+        choice("by", by, ("user", "interaction"))
         self._n_items = interactions.n_items
         counts = interactions.user_counts
         keys = _keys(interactions)

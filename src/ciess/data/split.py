@@ -7,7 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ciess.data.interactions import Interactions
+from ciess.checks import Count, Positive, check
+from ciess.data.columns import one_type
+from ciess.data.interactions import Interactions, Times
 from ciess.errors import InputError
 
 _log = logging.getLogger(__name__)
@@ -15,31 +17,66 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Interactions to learn, to choose on and to test on, over the same users and items.
+    """Interactions to learn, to choose on and to test on, over the same users and items. Checked when made.
+
+    What is held out and known before, validation pairs of train and test pairs of either, is left out with a warning:
+    known items are never ranked, so that not even a perfect model could find them.
 
     Attributes:
         train: what models learn.
         valid: what choices are made on.
         test: touched once, at the end; None where there is none.
+
+    Raises:
+        InputError: parts over other ids than train, or nothing held out that is not known before.
     """
 
     train: Interactions
     valid: Interactions
     test: Interactions | None = None
 
+    def __post_init__(self) -> None:
+        for part, name in ((self.valid, "validation"), (self.test, "test")):
+            if part is not None and not _same_ids(self.train, part):
+                raise InputError(
+                    f"users and items of {name} are not those of train in the same order: use ciess.data.split_given"
+                )
+        object.__setattr__(self, "valid", _without(self.valid, _pairs(self.train), "validation"))
+        if self.test is not None:
+            known = np.concatenate([_pairs(self.train), _pairs(self.valid)])
+            object.__setattr__(self, "test", _without(self.test, known, "test"))
+
     def train_valid(self) -> Interactions:
         """Train and validation together."""
         return self.train.union(self.valid)
+
+
+def _same_ids(one: Interactions, other: Interactions) -> bool:
+    return one.user_ids.equals(other.user_ids) and one.item_ids.equals(other.item_ids)
+
+
+def _pairs(part: Interactions) -> NDArray[np.int64]:
+    """(n,) a number for each pair of user and item."""
+    return part.users.astype(np.int64) * part.n_items + part.items
+
+
+def _without(part: Interactions, known: NDArray[np.int64], name: str) -> Interactions:
+    again = np.isin(_pairs(part), known)
+    if not again.any():
+        return part
+    if again.all():
+        raise InputError(f"all interactions of {name} are known before: hold out others than those that are learned")
+    _log.warning("%d of %d interactions of %s left out: they are known before", again.sum(), len(part), name)
+    return part.take(~again)
 
 
 def check_seed(seed: int) -> None:
     """Refuse what NumPy takes for no seed.
 
     Raises:
-        InputError: it is below 0.
+        InputError: it is not a whole number of 0 or more.
     """
-    if seed < 0:
-        raise InputError(f"seed is {seed}: give a whole number of 0 or more")
+    check("seed", seed.item() if isinstance(seed, np.integer) else seed, Count)
 
 
 def split_random(interactions: Interactions, ratios: Sequence[float] = (0.5, 0.25, 0.25), seed: int = 0) -> Split:
@@ -79,8 +116,9 @@ def split_last(interactions: Interactions, n: int = 1) -> Split:
     """Each user's last n interactions are test, the n before them validation; users with fewer than 2n + 1 are train.
 
     Raises:
-        InputError: no times, or nobody has enough interactions.
+        InputError: no times, nobody has enough interactions, or n is below 1.
     """
+    check("n", n.item() if isinstance(n, np.integer) else n, Positive)
     order = np.lexsort((_times(interactions), interactions.users))
     counts = interactions.user_counts
     from_end = np.empty(len(order), dtype=np.int64)
@@ -93,9 +131,14 @@ def split_last(interactions: Interactions, n: int = 1) -> Split:
 def split_given(train: Interactions, valid: Interactions, test: Interactions | None = None) -> Split:
     """A split that is given: ids are those of train, and what train does not know is left out with a warning.
 
+    Parts are matched by their ids, of one type for all: text where those of any part are text.
+
     Raises:
-        InputError: validation or test shares nothing with train.
+        InputError: validation or test shares nothing with train, or as for `Split`.
     """
+    parts = [part for part in (train, valid, test) if part is not None]
+    users, items = (one_type([getattr(part, f"{side}_ids") for part in parts])[0] for side in ("user", "item"))
+    train = Interactions(train.matrix, users, items, train.times)
     return Split(train, _aligned(train, valid, "validation"), test and _aligned(train, test, "test"))
 
 
@@ -138,7 +181,9 @@ def _parts(interactions: Interactions, part: NDArray[np.integer]) -> Split:
     return Split(interactions.take(part == 0), interactions.take(part == 1), test)
 
 
-def _times(interactions: Interactions) -> NDArray[np.int64]:
+def _times(interactions: Interactions) -> Times:
     if interactions.times is None:
-        raise InputError("the interactions have no times: name their column, or split at random")
+        raise InputError(
+            "no times are known: name their column, time=NAME, which also tells what is wrong in it, or split at random"
+        )
     return interactions.times

@@ -30,13 +30,11 @@ from ciess.tables.precision import Precision
 from ciess.train.finish import Finish
 
 if TYPE_CHECKING:
-    import pandas as pd
-    import polars as pl
-    from scipy.sparse import sparray, spmatrix
+    from ciess.data.interactions import InteractionsLike
 
 
 def compare(
-    data: "Interactions | Split | pl.DataFrame | pd.DataFrame | sparray | spmatrix",
+    data: "InteractionsLike | Split",
     *,
     methods: Sequence[str | Method] | Mapping[str, Method] = (),
     backbone: str | BackboneConfig = "lightgcn",

@@ -12,9 +12,7 @@ from ciess.tables.budget import Budget
 from ciess.tables.precision import Precision
 
 if TYPE_CHECKING:
-    import pandas as pd
-    import polars as pl
-    from scipy.sparse import sparray, spmatrix
+    from ciess.data.interactions import InteractionsLike
 
 _RATIOS = (0.75, 0.25, 0.0)
 """No test: tables that were trained elsewhere have usually learned all interactions, those held out here among them."""
@@ -22,7 +20,7 @@ _RATIOS = (0.75, 0.25, 0.0)
 
 def compress(
     factors: Factors,
-    interactions: "Interactions | pl.DataFrame | pd.DataFrame | sparray | spmatrix",
+    interactions: "InteractionsLike",
     *,
     budgets: Sequence[str | Budget] = ("5%",),
     precision: str | Precision = "auto",

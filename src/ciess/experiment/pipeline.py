@@ -22,15 +22,13 @@ from ciess.tables.precision import Precision
 from ciess.train.finish import Finish
 
 if TYPE_CHECKING:
-    import pandas as pd
-    import polars as pl
-    from scipy.sparse import sparray, spmatrix
+    from ciess.data.interactions import InteractionsLike
 
 EQUAL, AUTO = "equal", "auto"
 
 
 def search(
-    data: "Interactions | Split | pl.DataFrame | pd.DataFrame | sparray | spmatrix",
+    data: "InteractionsLike | Split",
     *,
     backbone: str | BackboneConfig = "lightgcn",
     budgets: Sequence[str | Budget] = ("20%", "10%", "5%"),
@@ -50,8 +48,9 @@ def search(
     back, and measured on test where there is one.
 
     Args:
-        data: interactions, to be split 50/25/25 for each user at random, or a split of your own. A polars or pandas
-            frame with usual names of columns, and a scipy sparse matrix of users × items, will do as interactions.
+        data: interactions, to be split 50/25/25 for each user at random, or a split of your own. A path or name, see
+            `ciess.read`, a polars or pandas frame with usual names of columns, and a scipy sparse matrix of
+            users × items, will do as interactions.
         backbone: a name, or a backbone's settings.
         budgets: limits on the bytes of both tables as stored.
         method: what finds the plans: a name, or a method's settings; None is CIESS. `auto` tries the cheap methods,

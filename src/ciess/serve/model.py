@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
+from ciess.data.ids import RowIds, is_single
 from ciess.errors import InputError
 from ciess.serve.ranking import top_items
 from ciess.serve.seen import SeenItems
-from ciess.tables.ids import RowIds
 from ciess.tables.packed import PackedTable, falling_order, stored_bytes
 from ciess.tables.plan import SizePlan
 
@@ -150,9 +150,9 @@ class CompressedModel:
         matrix = csr_array(parts, shape=(len(self.users), len(self.items)))
         return Interactions(matrix, pl.Series(self.user_ids), pl.Series(self.item_ids), None)
 
-    def known(self, user_ids: ArrayLike) -> NDArray[np.bool_]:
+    def known(self, user_ids: Any) -> NDArray[np.bool_]:
         """(b,) whether the model knows each user."""
-        return self.user_index.rows(np.atleast_1d(np.asarray(user_ids))) >= 0
+        return self.user_index.rows(user_ids) >= 0
 
     def recommend(
         self, user_ids: Any, k: int = 10, exclude_seen: bool = True, device: "torch.device | str | None" = None
@@ -175,11 +175,11 @@ class CompressedModel:
         Raises:
             InputError: k is below 1 or above the number of items, or a file of the model is damaged.
         """
-        one = np.ndim(user_ids) == 0
+        one = is_single(user_ids)
         if not 1 <= k <= len(self.items):
             raise InputError(f"k is {k}: ask for 1 to {len(self.items):,} items")
         self.verify()
-        rows = self.user_index.rows(np.atleast_1d(np.asarray(user_ids)))
+        rows = self.user_index.rows(user_ids)
         items = np.full((len(rows), k), -1)
         scores = np.full(items.shape, np.nan, dtype=np.float32)
         known = rows >= 0

@@ -12,11 +12,11 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 from safetensors.numpy import save as serialised
 
+from ciess.data.ids import RowIds
 from ciess.errors import InputError
 from ciess.serve.model import CompressedModel
 from ciess.serve.seen import SeenItems
 from ciess.tables.files import checksum, damaged, map_arrays, write_arrays
-from ciess.tables.ids import RowIds
 from ciess.tables.packed import SIDES, load_tables, save_tables
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ciess.tables.ids import smallest_type
+from ciess.data.ids import smallest_type
 
 _ENTRIES_AT_ONCE = 1 << 22
 

@@ -18,7 +18,7 @@ class Synthetic:
 
     Attributes:
         interactions: ids are `u0…` and `i0…`.
-        user_dims: (n_users,) how many numbers of each user's vector are not zero.
+        user_dims: (n_users,) how many entries of each user's vector are not zero.
         item_dims: (n_items,) the same of the items.
         user_factors: (n_users, dim) vectors.
         item_factors: (n_items, dim) vectors.

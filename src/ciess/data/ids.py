@@ -1,12 +1,86 @@
-"""`RowIds`: which user or item each row of a table belongs to, looked up without reading all of them."""
+"""Ids of users and items: one rule for what two ids have in common, and `RowIds`, which finds the row of an id.
 
+An id is known by its text, see `id_text`: 3, 3.0, NumPy's 3 and "3" are one id; 7, "07" and "007" are three.
+"""
+
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import date, datetime
+from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
+
+from ciess.errors import InputError
+
+_CANONICAL = re.compile(r"0|-?[1-9][0-9]{0,18}")
+_INT64 = np.iinfo(np.int64)
+
+
+def id_text(value: Any) -> str | None:
+    """The text that stands for an id; None for what is none.
+
+    Whole numbers are their decimal digits, whatever their type, floats such as 3.0 and decimals among them. Other
+    floats, text, UUIDs and dates are as Python writes them, bytes are UTF-8. Truth values, times, containers, what is
+    missing, and floats that are too large to be exact are no ids.
+    """
+    # Instances of these are subclasses of others below.
+    if value is None or isinstance(value, bool | np.bool_ | datetime):
+        return None
+    if isinstance(value, str):
+        return str(value)
+    if isinstance(value, int | np.integer):
+        return str(int(value))
+    if isinstance(value, float | np.floating):
+        if not np.isfinite(value):
+            return None
+        if value != np.floor(value):
+            return str(value)
+        # Beyond its significant bits a float may have lost digits.
+        whole, bits = int(value), np.finfo(type(value)).nmant + 1
+        return str(whole) if abs(whole) < 2**bits else None
+    if isinstance(value, Decimal):
+        if not value.is_finite():
+            return None
+        return str(int(value)) if value == value.to_integral_value() else format(value.normalize(), "f")
+    if isinstance(value, bytes):
+        return _decoded(value)
+    if isinstance(value, np.datetime64):
+        return str(value) if np.datetime_data(value)[0] == "D" and not np.isnat(value) else None
+    return str(value) if isinstance(value, date | UUID) and value == value else None
+
+
+def _decoded(letters: bytes) -> str | None:
+    try:
+        return letters.decode()
+    except UnicodeDecodeError:
+        return None
+
+
+def whole_number(text: str | None) -> int | None:
+    """The number that a text writes as Python would, if it fits 64 bits: of "7", but not of "07", "+7" or "7.0"."""
+    if text is None or _CANONICAL.fullmatch(text) is None:
+        return None
+    number = int(text)
+    return number if _INT64.min <= number <= _INT64.max else None
+
+
+def is_single(ids: Any) -> bool:
+    """Whether this is one id and no list of them."""
+    return not isinstance(ids, list | tuple) and np.ndim(ids) == 0
+
+
+def listed(ids: Any) -> NDArray[Any]:
+    """(b,) ids as an array in which each keeps its own type: of 3.0 and "a", NumPy by itself makes text of both."""
+    if not isinstance(ids, list | tuple):
+        return np.atleast_1d(ids.to_numpy() if hasattr(ids, "to_numpy") else np.asarray(ids))
+    if all(type(each) is int and _INT64.min <= each <= _INT64.max for each in ids):
+        return np.array(ids, dtype=np.int64)
+    return np.fromiter(ids, dtype=object, count=len(ids))
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,13 +94,19 @@ class RowIds(ABC):
     order: NDArray[np.signedinteger]
 
     @classmethod
-    def of(cls, ids: ArrayLike) -> "RowIds":
-        """Of (n,) unique ids, one for each row; what is neither a whole number nor text is told apart by its text."""
-        found = np.asarray(ids)
-        if found.dtype.kind in "iu" and (not len(found) or found.max() <= np.iinfo(np.int64).max):
+    def of(cls, ids: Any) -> "RowIds":
+        """Of (n,) ids, one for each row and no two the same: whole numbers if they are integers, else their texts.
+
+        Raises:
+            InputError: a value that is no id.
+        """
+        found = listed(ids)
+        if found.dtype.kind in "iu" and (not len(found) or found.max() <= _INT64.max):
             return WholeIds(_rows_by(found), found.astype(smallest_type(found)))
-        texts = [str(each) for each in found.tolist()]
-        letters = [text.encode() for text in texts]
+        texts = [id_text(each) for each in found]
+        if None in texts:
+            raise InputError(f"{found[texts.index(None)]!r} is no id: give whole numbers or text")
+        letters = [text.encode() for text in texts if text is not None]
         ends = np.cumsum([len(each) for each in letters], dtype=np.int64)
         rising = _rows_by(np.array([*texts, None], dtype=object)[:-1])
         return TextIds(rising, np.frombuffer(b"".join(letters), dtype=np.uint8), ends)
@@ -66,9 +146,9 @@ class RowIds(ABC):
     @abstractmethod
     def __len__(self) -> int: ...
 
-    def rows(self, ids: ArrayLike) -> NDArray[np.int64]:
-        """(b,) the row of each id, −1 where it is unknown; whole numbers may be asked for as text."""
-        wanted, possible = self._comparable(np.asarray(ids))
+    def rows(self, ids: Any) -> NDArray[np.int64]:
+        """(b,) the row of each id, −1 where it is unknown; ids are compared by their texts, see `id_text`."""
+        wanted, possible = self._comparable(listed(ids))
         if not len(self):
             return np.full(len(wanted), -1)
         low, high = np.zeros(len(wanted), dtype=np.int64), np.full(len(wanted), len(self) - 1)
@@ -108,16 +188,9 @@ class WholeIds(RowIds):
     def _comparable(self, ids: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         if ids.dtype.kind in "iu" and ids.dtype != np.uint64:
             return ids.astype(np.int64), np.ones(len(ids), dtype=bool)
-        numbers, possible = np.zeros(len(ids), dtype=np.int64), np.zeros(len(ids), dtype=bool)
-        for place, each in enumerate(ids.tolist()):
-            try:
-                whole = int(each)
-                # Neither 1.5 nor what is beyond 64 bits; True is no id.
-                possible[place] = (isinstance(each, str) or whole == each) and not isinstance(each, bool)
-                numbers[place] = whole
-            except (ValueError, TypeError, OverflowError):
-                possible[place] = False
-        return numbers, possible
+        numbers = [whole_number(id_text(each)) for each in ids]
+        possible = np.array([each is not None for each in numbers], dtype=bool)
+        return np.array([each or 0 for each in numbers], dtype=np.int64), possible
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,8 +224,9 @@ class TextIds(RowIds):
 
     def _comparable(self, ids: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         texts = np.empty(len(ids), dtype=object)
-        texts[:] = [str(each) for each in ids.tolist()]
-        return texts, np.ones(len(ids), dtype=bool)
+        texts[:] = [id_text(each) for each in ids]
+        possible = np.array([each is not None for each in texts], dtype=bool)
+        return np.where(possible, texts, ""), possible
 
 
 def _rows_by(ids: NDArray[Any]) -> NDArray[np.signedinteger]:

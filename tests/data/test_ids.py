@@ -1,11 +1,15 @@
 import datetime
+from decimal import Decimal
 
 import numpy as np
+import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ciess.tables.ids import RowIds, TextIds, WholeIds
+from ciess.data.columns import whole_if_all
+from ciess.data.ids import RowIds, TextIds, WholeIds, id_text, whole_number
+from ciess.errors import InputError
 
 WHOLE = st.lists(st.integers(-(2**63), 2**63 - 1), unique=True, max_size=40)
 TEXTS = st.lists(st.text(max_size=6), unique=True, max_size=40)
@@ -30,8 +34,40 @@ def test_whole_numbers_that_are_none_of_the_ids_are_unknown(ids: list[int], aske
 def test_whole_numbers_may_be_asked_for_as_text() -> None:
     index = RowIds.of(np.array([30, 10, 20]))
     assert isinstance(index, WholeIds)
-    asked = np.array(["10", "x", 20.0, 20.5, None, True, float("nan"), "30"], dtype=object)
-    assert index.rows(asked).tolist() == [1, -1, 2, -1, -1, -1, -1, 0]
+    asked = ["10", "x", 20.0, 20.5, None, True, float("nan"), "30", "010", "+10", " 10", "10.0", "1e1", 2**70]
+    expected = [1, -1, 2, -1, -1, -1, -1, 0, *[-1] * 6]
+    assert index.rows(asked).tolist() == index.rows(np.array(asked, dtype=object)).tolist() == expected
+
+
+def test_each_id_of_a_list_keeps_its_type() -> None:
+    """NumPy by itself makes text "3.0" of 3.0 beside text, and floats that have lost digits of large numbers."""
+    index = RowIds.of(["3", "a", str(2**63 + 1)])
+    assert index.rows([3.0, "a"]).tolist() == [0, 1]
+    assert index.rows([3, 2**63 + 1]).tolist() == [0, 2]
+    assert index.rows([3.0, 2**63 + 1]).tolist() == [0, 2]
+    assert index.rows([(1, 2), (3,)]).tolist() == [-1, -1]
+    assert index.rows(3).tolist() == [0]
+
+
+@given(st.integers(-(2**53) + 1, 2**53 - 1))
+def test_a_number_is_one_id_whatever_its_type(number: int) -> None:
+    same = [number, str(number), float(number), np.int64(number), np.float64(number), Decimal(number)]
+    assert {id_text(each) for each in same} == {str(number)}
+    assert whole_number(str(number)) == number
+    assert whole_number(f"0{number}") is None
+
+
+@given(st.lists(st.text("0123456789+-. eE", max_size=4), min_size=1, max_size=8))
+def test_tables_and_models_go_by_one_rule(texts: list[str]) -> None:
+    """Texts become whole numbers in a column exactly if each is one by itself."""
+    numbers = [whole_number(text) for text in texts]
+    found = whole_if_all(pl.Series(texts, dtype=pl.String))
+    assert found.to_list() == (texts if None in numbers else numbers)
+
+
+def test_what_is_no_id_is_refused() -> None:
+    with pytest.raises(InputError, match="True is no id: give whole numbers or text"):
+        RowIds.of(["a", True])
 
 
 def test_ids_of_other_kinds_are_their_texts() -> None:

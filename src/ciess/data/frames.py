@@ -1,0 +1,180 @@
+"""Tables with one interaction a row: which columns are meant, and what they hold."""
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from ciess.data import columns
+from ciess.errors import InputError
+
+_USUAL_NAMES = {
+    "user": ("user", "userid", "uid", "users", "customer", "customerid", "visitorid"),
+    "item": (
+        "item",
+        "itemid",
+        "iid",
+        "items",
+        "movieid",
+        "product",
+        "productid",
+        "businessid",
+        "artistid",
+    ),
+    "rating": ("rating", "ratings", "score", "stars"),
+    "time": ("time", "timestamp", "date", "datetime"),
+}
+"""In lower case, without spaces, underscores and hyphens."""
+_IGNORED = str.maketrans("", "", " _-\t\ufeff")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is asked of a table, see `Interactions.from_frame`; None is a column of a usual name."""
+
+    user: Hashable = None
+    item: Hashable = None
+    rating: Hashable = None
+    time: Hashable = None
+    min_rating: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """What a table holds, one interaction a row.
+
+    Attributes:
+        users: (n,) plain ids, Int64 or String.
+        items: (n,) the same.
+        times: (n,) numbers, or None where the table tells no times or not all of them.
+    """
+
+    users: pl.Series
+    items: pl.Series
+    times: NDArray[Any] | None
+
+
+def rows_of_frame(frame: Any, wanted: Wanted) -> Rows:
+    """The interactions of a polars or pandas frame.
+
+    Raises:
+        InputError: as `Interactions.from_frame`.
+    """
+    if isinstance(frame, pl.DataFrame):
+        return rows_of_table(frame.columns, lambda places: [frame.to_series(place) for place in places], wanted)
+    labels = list(frame.columns)
+    return rows_of_table(labels, lambda places: [columns.series_of(frame.iloc[:, place]) for place in places], wanted)
+
+
+def rows_of_table(
+    labels: Sequence[Hashable],
+    take: Callable[[list[int]], list[pl.Series]],
+    wanted: Wanted,
+    *,
+    untyped: bool = False,
+) -> Rows:
+    """The interactions of a table of which only the columns that matter are looked at.
+
+    Args:
+        labels: names of all columns.
+        take: gives columns by their places among the labels.
+        wanted: which are meant, and the least rating.
+        untyped: whether the columns are text because their file knows no types.
+
+    Raises:
+        InputError: a column that is missing or not told apart from others, or values that are missing or of no use.
+    """
+    places = {"user": _place(labels, "user", wanted.user), "item": _place(labels, "item", wanted.item)}
+    if wanted.min_rating is not None or wanted.rating is not None:
+        places["rating"] = _place(labels, "rating", wanted.rating)
+    if (time := _place_of_time(labels, wanted.time)) is not None:
+        places["time"] = time
+    distinct = sorted(set(places.values()))
+    taken = dict(zip(distinct, take(distinct), strict=True))
+    found = {role: taken[place] for role, place in places.items()}
+    name = {role: f"column '{labels[place]}'" for role, place in places.items()}
+    ids = {role: _ids(found[role], untyped) for role in ("user", "item")}
+    kept = _rated_enough(found, name, wanted.min_rating)
+    for role in ids:
+        columns.refuse_rows(kept & columns.is_missing(found[role]), f"{name[role]} holds no id")
+        is_float = found[role].dtype.is_float()
+        unfit = "a float that is no exact id" if is_float else "what is neither whole number nor text"
+        columns.refuse_rows(kept & ids[role].is_null(), f"{name[role]} holds {unfit}")
+    users, items = (each.filter(kept) for each in ids.values())
+    if "time" not in found:
+        return Rows(users, items, None)
+    times = columns.seconds(found["time"])
+    if wanted.time is not None:
+        unread = kept & times.is_null()
+        columns.refuse_rows(unread, f"{name['time']} holds no number, date or ISO text such as 2024-01-31")
+    times = times.filter(kept)
+    return Rows(users, items, None if times.null_count() else times.to_numpy())
+
+
+def together(parts: Sequence[Rows]) -> Rows:
+    """All rows of several tables; times only where all have them."""
+    users, items = (
+        pl.concat(columns.one_type([getattr(part, side) for part in parts]), rechunk=True)
+        for side in ("users", "items")
+    )
+    times = [part.times for part in parts if part.times is not None]
+    return Rows(users, items, np.concatenate(times) if len(times) == len(parts) else None)
+
+
+def _ids(column: pl.Series, untyped: bool) -> pl.Series:
+    if not untyped:
+        return columns.plain_ids(column)
+    present = column.filter(~columns.is_missing(column))
+    return column.cast(pl.Int64, strict=False) if columns.whole_if_all(present).dtype == pl.Int64 else column
+
+
+def _rated_enough(found: dict[str, pl.Series], name: dict[str, str], least: float | None) -> pl.Series:
+    if least is None:
+        return pl.Series([True], dtype=pl.Boolean).new_from_index(0, len(found["user"]))
+    ratings = columns.numbers(found["rating"])
+    columns.refuse_rows(ratings.is_null(), f"{name['rating']} holds no rating")
+    return ratings >= least
+
+
+def _place(labels: Sequence[Hashable], role: str, named: Hashable) -> int:
+    """Where a column is that must be there."""
+    if named is not None:
+        return _place_named(labels, named)
+    usual = _usual(labels, role)
+    known = ", ".join(map(str, labels))
+    if len({labels[place] for place in usual}) > 1:
+        several = " and ".join(f"'{labels[place]}'" for place in usual)
+        raise InputError(f"columns {several} may all be the {role}s': name the one that is, {role}=NAME")
+    if usual:
+        return _place_named(labels, labels[usual[0]])
+    if role == "rating":
+        raise InputError(f"a rating threshold needs a rating column; found {known}: name it, rating=NAME")
+    raise InputError(f"no column of {role}s is known among {known}: name it, {role}=NAME")
+
+
+def _place_of_time(labels: Sequence[Hashable], named: Hashable) -> int | None:
+    """Where the times are; nothing is guessed where several columns may hold them."""
+    if named is not None:
+        return _place_named(labels, named)
+    usual = _usual(labels, "time")
+    return usual[0] if len(usual) == 1 else None
+
+
+def _place_named(labels: Sequence[Hashable], named: Hashable) -> int:
+    places = [place for place, label in enumerate(labels) if label == named]
+    if not places:
+        raise InputError(f"there is no column '{named}' among {', '.join(map(str, labels))}: name one of them")
+    if len(places) > 1:
+        raise InputError(f"{len(places)} columns are called '{named}': rename all but one")
+    return places[0]
+
+
+def _usual(labels: Sequence[Hashable], role: str) -> list[int]:
+    return [
+        place
+        for place, label in enumerate(labels)
+        if isinstance(label, str) and label.lower().translate(_IGNORED) in _USUAL_NAMES[role]
+    ]

@@ -1,0 +1,158 @@
+"""Text files with one interaction a line: unpacked, recognised by their content, read as text."""
+
+import csv
+import gzip
+import re
+import zlib
+from io import BytesIO
+from pathlib import Path
+
+import polars as pl
+
+from ciess.data.columns import refuse_rows
+from ciess.data.frames import Rows, Wanted, rows_of_table
+from ciess.errors import InputError
+
+PACKED = (".gz", ".zst")
+TABLES = (".csv", ".tsv", ".inter", ".dat")
+_GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+_BOM = b"\xef\xbb\xbf"
+_CONTROLS = bytes(set(range(32)) - set(b"\t\n\v\f\r"))
+"""Bytes that no text holds."""
+_DIGITS = b"0123456789 \t\r\n"
+_NUMBERS = _DIGITS + b".+-eE"
+_NO_LINE_HOLDS = "\x1f"
+_MOVIELENS_COLUMNS = ["user", "item", "rating", "time"]
+_RECBOLE_TYPE = re.compile(r":(token|float)(_seq)?$")
+_BLANK_LINE = re.compile(rb"\n[ \t\r]*(?=\n)")
+_UNEVEN = re.compile(rb"\t|  |^ | $", re.MULTILINE)
+_OUTER_SPACES = re.compile(rb"^[ \t]+|[ \t\r]+$", re.MULTILINE)
+_REPLACED = "\ufffd"
+
+
+def ending(path: Path) -> str:
+    """The ending that tells the format, in lower case: `.csv` of `A.CSV.gz`."""
+    name = path.with_suffix("") if path.suffix.lower() in PACKED else path
+    return name.suffix.lower()
+
+
+def content_of(path: Path) -> bytes:
+    """What a text file holds, unpacked and without a byte order mark.
+
+    Raises:
+        InputError: it cannot be read, is empty or no text.
+    """
+    try:
+        stored = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}): check its permissions") from error
+    content = _unpacked(path, stored).removeprefix(_BOM)
+    if not content.strip():
+        raise InputError(f"{path} is empty: name a file with interactions")
+    if len(content.translate(None, _CONTROLS)) < len(content):
+        raise InputError(f"{path} is binary: name a text file, or a Parquet file that ends in .parquet")
+    return content
+
+
+def _unpacked(path: Path, content: bytes) -> bytes:
+    try:
+        if content.startswith(_GZIP):
+            return gzip.decompress(content)
+        if content.startswith(_ZSTD):
+            # Python unpacks Zstandard from 3.14 on; polars does while it reads.
+            return "\n".join(lines_of(content)).encode()
+    except (OSError, EOFError, zlib.error, pl.exceptions.PolarsError) as error:
+        raise InputError(f"{path} cannot be unpacked: check that it is whole") from error
+    return content
+
+
+def lines_of(content: bytes) -> pl.Series:
+    """The lines of a text, packed or not, that are not blank."""
+    lines = pl.read_csv(
+        BytesIO(content), has_header=False, schema={"line": pl.String}, separator=_NO_LINE_HOLDS, quote_char=None
+    )["line"]
+    return lines.filter(lines.str.contains(r"\S"))
+
+
+def widths(*contents: bytes) -> int:
+    """How many different numbers of entries the lines of texts have."""
+    return pl.concat([lines_of(content).str.count_matches(r"\S+") for content in contents]).n_unique()
+
+
+def may_be_lines(path: Path, content: bytes) -> bool:
+    """Whether a text file may be lines of whole numbers, of whatever meaning; else it is a table."""
+    if ending(path) in TABLES:
+        return False
+    if not content.translate(None, _NUMBERS) and content.translate(None, _DIGITS):
+        # Ratings with decimals or signs; where lines differ in length, reading them will tell which entry is wrong.
+        return widths(content) != 1
+    return all(token.isdigit() for token in content.lstrip().split(b"\n", 1)[0].split())
+
+
+def rows_of_text(path: Path, content: bytes, wanted: Wanted) -> Rows:
+    """The interactions of a table in a text file: with a line of column names, or as MovieLens has them.
+
+    Raises:
+        InputError: no such table, or as `Interactions.from_frame`.
+    """
+    content = _BLANK_LINE.sub(b"", content.lstrip(b"\r\n") + b"\n")
+    first = content.split(b"\n", 1)[0]
+    separator = _separator(first)
+    quote = None if separator == "::" or ending(path) in (".inter", ".dat") else '"'
+    if separator == "::":
+        # Polars separates by one byte only.
+        content, separator = content.replace(b"::", b"\t"), "\t"
+    elif separator == " " and _UNEVEN.search(content):
+        content, separator = re.sub(rb"[ \t]+", b"\t", _OUTER_SPACES.sub(b"", content)), "\t"
+    line, body = content.split(b"\n", 1)
+    names = next(csv.reader([line.decode(errors="replace").strip("\r")], delimiter=separator))
+    names = [_RECBOLE_TYPE.sub("", name.strip()) for name in names]
+    if all(name.replace(".", "").isdigit() for name in names[:2]):
+        if separator in ",;|" or not 2 <= len(names) <= len(_MOVIELENS_COLUMNS):
+            raise InputError(f"{path} has no line of column names: add one, such as user,item,rating,time")
+        names, body = _MOVIELENS_COLUMNS[: len(names)], content
+
+    def take(places: list[int]) -> list[pl.Series]:
+        return _columns(path, body, len(names), places, separator, quote)
+
+    return rows_of_table(names, take, wanted, untyped=True)
+
+
+def _separator(first: bytes) -> str:
+    """What separates columns, by the first line; spaces where there is nothing else."""
+    for clear in ("\t", "::"):
+        if clear.encode() in first:
+            return clear
+    counts = {each: first.count(each.encode()) for each in (",", ";", "|")}
+    most = max(counts, key=lambda each: counts[each])
+    return most if counts[most] else " "
+
+
+def _columns(
+    path: Path, body: bytes, width: int, places: list[int], separator: str, quote: str | None
+) -> list[pl.Series]:
+    """Columns as text, without spaces around it, in the order of their rising places."""
+    # A column more than there are: polars itself counts the entries of a line only where it reads all columns.
+    header = separator.join(map(str, range(width + 1))).encode() + b"\n"
+    for encoding in ("utf8", "utf8-lossy"):
+        try:
+            table = pl.read_csv(
+                BytesIO(header + body),
+                columns=[*places, width],
+                infer_schema=False,
+                separator=separator,
+                quote_char=quote,
+                encoding=encoding,
+            )
+        except pl.exceptions.PolarsError as error:
+            reason = str(error).split("\n", 1)[0]
+            if "utf-8" in reason:
+                continue
+            raise InputError(f"{path} cannot be read as a table ({reason}): fix it") from error
+        *found, beyond = (column.str.strip_chars() for column in table)
+        refuse_rows(beyond.is_not_null(), f"{path} has more entries than columns")
+        # Letters of other encodings do no harm where they are not needed.
+        if encoding != "utf8" and any(column.str.contains(_REPLACED, literal=True).any() for column in found):
+            break
+        return found
+    raise InputError(f"{path} is not UTF-8 text: save it as UTF-8")

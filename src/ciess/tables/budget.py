@@ -103,10 +103,10 @@ class Budget:
         return f"{share:g}%" if share <= 100 else f"{size}B"
 
     def filled(self, plan_of: Callable[[int], SizePlan], numbers: int) -> SizePlan:
-        """A plan that fits and leaves hardly a number's room, of a family that grows with its numbers.
+        """A plan that fits and leaves hardly a parameter's room, of a family that grows with its parameters.
 
         Args:
-            plan_of: the plan that keeps so many numbers.
+            plan_of: the plan that keeps so many parameters.
             numbers: what surely fits, see `numbers`.
         """
         plan = plan_of(numbers)
@@ -129,8 +129,8 @@ def project(desired: ArrayLike, numbers: int, dim: int) -> NDArray[np.int32]:
     """Scale positive desired sizes so that the whole sizes in 1..dim fill `numbers` and never exceed it.
 
     Args:
-        desired: (n,) positive numbers; only their ratios matter.
-        numbers: how many numbers there are to give, n..n·dim.
+        desired: (n,) sizes, finite and above 0; only their ratios matter.
+        numbers: how many parameters there are to give, n..n·dim.
 
     Returns:
         (n,) int32 sizes whose sum is `numbers`.

@@ -28,7 +28,7 @@ from ciess.tables.packed import stored_bytes
 from ciess.tables.plan import SizePlan, TableShape
 from ciess.tables.precision import Precision
 from ciess.train.checkpoint import fitted_once
-from ciess.train.finish import Finish, finish
+from ciess.train.finish import Finish, Finishing, finish
 from ciess.train.fit import Fitted, fit
 from ciess.train.losses import BPR
 
@@ -90,7 +90,7 @@ class Finished:
     """
 
     plan: SizePlan
-    fitted: Fitted
+    fitted: Fitted | Finishing
     valid: Evaluation
     seconds: float
     model: Backbone | None = None

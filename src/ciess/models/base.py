@@ -3,8 +3,9 @@
 import dataclasses
 import warnings
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -188,6 +189,12 @@ class Training(Checked):
         longer = dataclasses.replace(self, steps=steps, lr_every=lr_every, eval_every=eval_every)
         return longer.paced(by**-0.5)
 
+    def shortened(self, steps: int) -> "Training":
+        """The same recipe in so many steps at most: the rate falls as far, and validation is looked at three times."""
+        steps = min(steps, self.steps)
+        lr_every = max(1, self.lr_every * steps // self.steps) if steps else self.lr_every
+        return dataclasses.replace(self, steps=steps, lr_every=lr_every, eval_every=max(1, -(-steps // 3)))
+
     def paced(self, by: float) -> "Training":
         """The same recipe at `by` times the learning rate."""
         return dataclasses.replace(self, lr=by * self.lr, lr_floor=by * self.lr_floor)
@@ -197,6 +204,7 @@ class Training(Checked):
         return dataclasses.replace(self, steps=-(-steps // 3), lr=self.lr / 3)
 
 
+_TRIED_STEPS = 240
 LEARNING_ALONE = Training(steps=240, batch_size=2_000_000, lr=0.3, lr_every=10, eval_every=60, patience=2)
 """How rows that stand alone learn from a full model: nothing else brings them closer, so it takes longer. Tables
 trained elsewhere learn as others do: their search shall end in a minute."""
@@ -220,8 +228,26 @@ class BackboneConfig(Checked, ABC):
     """How its small models learn from the full one. The batch size counts scores, the learning rate counts root mean
     squares of the full model's parameters."""
 
+    tuned: ClassVar[Mapping[str, float]] = {"l2": 4.0, "lr": 3.0}
+    """Settings, of the backbone or of its training, that decide the full model's quality, and the factor by which a
+    search for better ones steps at first."""
+
     dim: Positive = 128
     training: Training = field(default_factory=Training)
+
+    def setting(self, name: str) -> float:
+        """A number among the settings, of the backbone or of its training."""
+        return float(getattr(self if hasattr(self, name) else self.training, name))
+
+    def changed(self, **settings: Any) -> Self:
+        """With other settings, each the backbone's own or its training's."""
+        own = {name: value for name, value in settings.items() if hasattr(self, name)}
+        others = {name: value for name, value in settings.items() if name not in own}
+        return dataclasses.replace(self, **own, training=dataclasses.replace(self.training, **others))
+
+    def short(self, dim: int) -> Self:
+        """A narrower model with a part of the training, to try settings on."""
+        return dataclasses.replace(self, dim=min(self.dim, dim), training=self.training.shortened(_TRIED_STEPS))
 
     @abstractmethod
     def build(self, train: Interactions, seed: int = 0) -> Backbone:

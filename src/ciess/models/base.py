@@ -19,6 +19,11 @@ from ciess.tables.plan import SizePlan
 warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta state")
 
 
+_TRIPLETS, _TRIPLETS_A_ROW = 50_000, 5
+_TRIED_STEPS = 240
+"""Of training, at most, where settings are tried."""
+
+
 class Represented(NamedTuple):
     """The vectors that are scored: users (n_users, width), items (n_items, width)."""
 
@@ -142,7 +147,8 @@ class Training(Checked):
 
     Attributes:
         steps: the most steps, or calls of the solver; 0 where nothing is to be trained.
-        batch_size: triplets a step.
+        batch_size: triplets a step; None takes 50,000, or five for each row of both tables where these are more, so that a
+            step sees every row.
         lr: learning rate at the start.
         lr_decay: what it is multiplied by every `lr_every` steps.
         lr_every: steps between two decays.
@@ -160,7 +166,7 @@ class Training(Checked):
     """
 
     steps: Count = 750
-    batch_size: Positive = 50_000
+    batch_size: Positive | None = None
     lr: NotNegative = 0.03
     lr_decay: Share = 0.9
     lr_every: Positive = 50
@@ -174,6 +180,10 @@ class Training(Checked):
     def rate(self, step: int) -> float:
         """The learning rate of a step, counted from 1."""
         return max(self.lr_floor, self.lr * self.lr_decay ** ((step - 1) // self.lr_every))
+
+    def triplets(self, rows: int) -> int:
+        """Triplets a step, for tables of so many rows together."""
+        return self.batch_size or max(_TRIPLETS, _TRIPLETS_A_ROW * rows)
 
     def lasting(self, steps: int) -> "Training":
         """The same recipe for another number of steps."""
@@ -204,7 +214,6 @@ class Training(Checked):
         return dataclasses.replace(self, steps=-(-steps // 3), lr=self.lr / 3)
 
 
-_TRIED_STEPS = 240
 LEARNING_ALONE = Training(steps=240, batch_size=2_000_000, lr=0.3, lr_every=10, eval_every=60, patience=2)
 """How rows that stand alone learn from a full model: nothing else brings them closer, so it takes longer. Tables
 trained elsewhere learn as others do: their search shall end in a minute."""

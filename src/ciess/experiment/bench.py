@@ -238,7 +238,7 @@ class Bench:
     def built(self, chosen: Finished, about: Mapping[str, Any] | None = None, parts: int = 2) -> CompressedModel:
         """The chosen plan's model: finished anew from the full model that has learned more.
 
-        It takes as many steps as were best on validation: what training made no better there is cut here, too.
+        It repeats the runs that were best on validation: what training made no better there is cut here, too.
 
         Args:
             chosen: the plan, finished on train.
@@ -252,7 +252,7 @@ class Bench:
             chosen.plan,
             self.recipe.finishing,
             seed=self.seed,
-            steps=chosen.fitted.steps,
+            runs=chosen.runs,
             phase="finish, test too" if parts > 2 else "finish, all data",
             progress=self.progress,
         )

@@ -8,6 +8,7 @@ from ciess.results.outcome import Row
 from ciess.tables.budget import Budget
 from ciess.tables.packed import stored_bytes
 from ciess.tables.plan import SizePlan
+from ciess.train.finish import Finishing, Run
 from ciess.train.fit import Fitted
 
 
@@ -24,10 +25,15 @@ class Finished:
     """
 
     plan: SizePlan
-    fitted: Fitted
+    fitted: Fitted | Finishing
     valid: Evaluation
     seconds: float
     found_by: str = ""
+
+    @property
+    def runs(self) -> tuple[Run, ...]:
+        """The runs of distillation, to be repeated; the full model has none."""
+        return self.fitted.runs if isinstance(self.fitted, Finishing) else ()
 
     @property
     def quality(self) -> float:

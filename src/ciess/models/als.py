@@ -4,6 +4,7 @@ Minimises Σ c (p − x·y)² + λ (Σ‖x‖² + Σ‖y‖²) over all pairs of
 for interactions, and p is 0 and c is 1 for all other pairs.
 """
 
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -37,10 +38,16 @@ class ALS(BackboneConfig):
     """
 
     distillation = LEARNING_ALONE
+    tuned = {"alpha": 4.0, "regularisation": 4.0}  # noqa: RUF012 - never changed
 
     training: Training = field(default_factory=lambda: Training(steps=15, eval_every=1, patience=3))
     alpha: NotNegative = 15.0
     regularisation: AboveZero = 1.3
+
+    def short(self, dim: int) -> "ALS":
+        """Few sweeps: they come close to the last one's quality soon."""
+        training = dataclasses.replace(self.training, steps=min(8, self.training.steps), eval_every=4)
+        return dataclasses.replace(self, dim=min(self.dim, dim), training=training)
 
     def build(self, train: Interactions, seed: int = 0) -> "ALSModel":
         """Rows drawn from N(0, 0.1²)."""

@@ -147,8 +147,8 @@ class Training(Checked):
 
     Attributes:
         steps: the most steps, or calls of the solver; 0 where nothing is to be trained.
-        batch_size: triplets a step; None takes 50,000, or five for each row of both tables where these are more, so that
-            a step sees every row.
+        batch_size: triplets a step; None takes 50,000, or five for each row of both tables where these are more: so a
+            step sees every row.
         lr: learning rate at the start.
         lr_decay: what it is multiplied by every `lr_every` steps.
         lr_every: steps between two decays.

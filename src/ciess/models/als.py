@@ -46,7 +46,7 @@ class ALS(BackboneConfig):
 
     def short(self, dim: int) -> "ALS":
         """Few sweeps: they come close to the last one's quality soon."""
-        training = dataclasses.replace(self.training, steps=min(8, self.training.steps), eval_every=4)
+        training = dataclasses.replace(self.training, steps=min(5, self.training.steps), eval_every=5)
         return dataclasses.replace(self, dim=min(self.dim, dim), training=training)
 
     def build(self, train: Interactions, seed: int = 0) -> "ALSModel":

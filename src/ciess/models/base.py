@@ -147,7 +147,7 @@ class Training(Checked):
 
     Attributes:
         steps: the most steps, or calls of the solver; 0 where nothing is to be trained.
-        batch_size: triplets a step; None takes 50,000, or five for each row of both tables where these are more, so that a
+        batch_size: triplets a step; None takes 50,000, or five for each row of both tables where these are more: so a
             step sees every row.
         lr: learning rate at the start.
         lr_decay: what it is multiplied by every `lr_every` steps.

@@ -1,0 +1,62 @@
+"""Tuning finds a known optimum, keeps what is as good, and leaves alone what it is told to."""
+
+import math
+
+import pytest
+
+from ciess.data import Split
+from ciess.models import backbone_named
+from ciess.models.als import ALS
+from ciess.models.base import BackboneConfig
+from ciess.train import tune as tuning
+from ciess.train.tune import Tuning, tune
+
+
+def peaked(alpha: float, regularisation: float, height: float = 1.0) -> "object":
+    """A quality that is best at given settings and falls by a tenth for each factor e away from them."""
+
+    def quality(_: object, config: BackboneConfig) -> float:
+        away = math.log(config.setting("alpha") / alpha), math.log(config.setting("regularisation") / regularisation)
+        return height * (1 - 0.1 * math.hypot(*away))
+
+    return quality
+
+
+@pytest.mark.parametrize(("alpha", "regularisation"), [(200.0, 20.0), (3.0, 0.2), (60.0, 0.5)])
+def test_a_known_optimum_is_found(
+    split: Split, monkeypatch: pytest.MonkeyPatch, alpha: float, regularisation: float
+) -> None:
+    monkeypatch.setattr(tuning._Search, "_quality", peaked(alpha, regularisation))
+    found = tune(ALS(), split, tuning=Tuning(trials=40))
+    assert len(found.trials) <= 40
+    assert isinstance(found.config, ALS)
+    assert found.config.alpha == pytest.approx(alpha, rel=0.3)
+    assert found.config.regularisation == pytest.approx(regularisation, rel=0.3)
+
+
+def test_settings_stay_where_nothing_is_clearly_better(split: Split, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tuning._Search, "_quality", peaked(15.3, 1.33))
+    assert tune(ALS(), split).config == ALS()
+
+
+def test_what_is_held_stays_and_the_rest_is_tuned(split: Split, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tuning._Search, "_quality", peaked(200.0, 20.0))
+    found = tune(ALS(), split, held={"alpha"}).config
+    assert isinstance(found, ALS)
+    assert found.alpha == 15.0
+    assert found.regularisation == pytest.approx(20.0, rel=0.3)
+    assert tune(ALS(), split, held={"alpha", "regularisation"}).trials == []
+
+
+def test_a_bad_start_is_left_behind(split: Split) -> None:
+    bad = ALS(dim=8, alpha=500.0, regularisation=0.05)
+    found = tune(bad, split, tuning=Tuning(trials=12))
+    assert max(each["quality"] for each in found.trials) > 1.1 * found.trials[0]["quality"]
+    assert tune(bad, split, tuning=Tuning(trials=12)).config == found.config, "the same seed, the same settings"
+
+
+def test_settings_of_training_are_tuned_where_a_backbone_descends(split: Split) -> None:
+    config = backbone_named("mf", dim=8).changed(steps=30, lr=1e-4)
+    found = tune(config, split, tuning=Tuning(trials=6))
+    assert {"l2", "lr"} < found.trials[0].keys()
+    assert found.config.training.lr > 1e-4, "thirty steps of this rate lead nowhere"

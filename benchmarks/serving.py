@@ -22,9 +22,9 @@ import numpy as np
 import tyro
 
 import ciess
+from ciess.data.ids import RowIds
 from ciess.serve.model import CompressedModel
 from ciess.serve.seen import SeenItems
-from ciess.data.ids import RowIds
 from ciess.tables.packed import PackedTable, falling_order
 from ciess.tables.plan import SizePlan
 from ciess.tables.precision import Precision

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -47,6 +47,7 @@ class Interactions:
         user_ids: (n_users,) unique ids of any type.
         item_ids: (n_items,) unique ids of any type.
         times: (n,) int64 time of each interaction in the matrix' order, or None.
+        first_seen: (n_users,) and (n_items,) rows in order of their first appearance in the data; None where unknown.
 
     Raises:
         InputError: empty, or ids that are missing, repeated or too few.
@@ -56,6 +57,7 @@ class Interactions:
     user_ids: pl.Series
     item_ids: pl.Series
     times: NDArray[np.int64] | None = None
+    first_seen: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None
 
     def __post_init__(self) -> None:
         if self.matrix.nnz == 0:
@@ -157,7 +159,8 @@ class Interactions:
             _refuse_rows(seconds.is_null(), f"column '{names['time']}' holds no time")
             times = seconds.cast(pl.Int64).to_numpy()
         (users, user_ids), (items, item_ids) = (_encode(table[names[role]]) for role in ("user", "item"))
-        return cls.from_pairs(users, items, user_ids, item_ids, times)
+        found = cls.from_pairs(users, items, user_ids, item_ids, times)
+        return replace(found, first_seen=(_first_seen(users, len(user_ids)), _first_seen(items, len(item_ids))))
 
     @classmethod
     def from_matrix(
@@ -183,23 +186,6 @@ class Interactions:
                 f"the matrix is {matrix.shape[0]:,} × {matrix.shape[1]:,}: give an id for each row and column"
             )
         return cls.from_pairs(users, items, ids[0], ids[1])
-
-    def numbered(self, n_users: int, n_items: int) -> "Interactions":
-        """The same over users 0..n_users − 1 and items 0..n_items − 1, those without interactions among them.
-
-        Raises:
-            InputError: an id is not such a number.
-        """
-        sides = []
-        for side, ids, rows, n in (
-            ("user", self.user_ids, self.users, n_users),
-            ("item", self.item_ids, self.items, n_items),
-        ):
-            if not ids.dtype.is_integer() or ids.min() < 0 or ids.max() >= n:  # type: ignore[operator]
-                raise InputError(f"{side} ids are not all numbers in 0..{n - 1}: number the {side}s as their rows are")
-            sides.append((ids.to_numpy()[rows], pl.Series(np.arange(n))))
-        (users, user_ids), (items, item_ids) = sides
-        return self.from_pairs(users, items, user_ids, item_ids, self.times)
 
     @property
     def n_users(self) -> int:
@@ -328,6 +314,13 @@ def _encode(column: pl.Series) -> tuple[NDArray[np.int64], pl.Series]:
     """Row numbers, and the ids they stand for in rising order, whatever the order of the data."""
     ids = column.unique().sort()
     return _rows_of(ids, column), ids
+
+
+def _first_seen(rows: NDArray[np.int64], n: int) -> NDArray[np.int64]:
+    """(n,) the rows 0 to n − 1, each of which comes up, in order of their first appearance."""
+    first = np.empty(n, dtype=np.int64)
+    first[rows[::-1]] = np.arange(len(rows))[::-1]
+    return np.argsort(first)
 
 
 def _rows_of(ids: pl.Series, wanted: Ids) -> NDArray[np.int64]:

@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ciess.data import Interactions, Split, split_random
+from ciess.data import Interactions, Split
 from ciess.errors import InputError
 from ciess.evaluation.metrics import Evaluation
 from ciess.experiment.bench import Bench, Finished, Recipe, Target
+from ciess.experiment.given import Given, given
 from ciess.experiment.outcome import Outcome, Row
 from ciess.experiment.spelling import spelled_call
 from ciess.methods import cheap_methods, method_name, method_named
@@ -30,7 +31,7 @@ EQUAL, AUTO = "equal", "auto"
 
 
 def search(
-    data: "Interactions | Split | pl.DataFrame | pd.DataFrame | sparray | spmatrix",
+    data: "Interactions | Split | Given | pl.DataFrame | pd.DataFrame | sparray | spmatrix",
     *,
     backbone: str | BackboneConfig = "lightgcn",
     budgets: Sequence[str | Budget] = ("20%", "10%", "5%"),
@@ -83,8 +84,9 @@ def search(
         target=target,
         seed=seed,
     )
-    split = data if isinstance(data, Split) else split_random(Interactions.of(data), seed=seed)
-    return _Run(Bench(split, recipe, seed, progress), name, methods, dict(beside or {}), call).outcome(wanted)
+    found = given(data, recipe.config, seed)
+    bench = Bench(found.split, recipe, seed, progress)
+    return _Run(bench, name, methods, dict(beside or {}), call, found.cautions).outcome(wanted)
 
 
 def parsed_budgets(budgets: Sequence[str | Budget]) -> list[Budget]:
@@ -126,12 +128,19 @@ class _Run:
         methods: the best of them and equal sizes is kept.
         beside: other methods that the table shows.
         call: what `search` was told, as Python.
+        cautions: sentences about what the result may be worth.
     """
 
     def __init__(
-        self, bench: Bench, name: str, methods: dict[str, Method], beside: dict[str, Method], call: str
+        self,
+        bench: Bench,
+        name: str,
+        methods: dict[str, Method],
+        beside: dict[str, Method],
+        call: str,
+        cautions: Sequence[str] = (),
     ) -> None:
-        self.bench, self.name, self.call = bench, name, call
+        self.bench, self.name, self.call, self.cautions = bench, name, call, cautions
         self.methods = {name: bench.prepared(method) for name, method in methods.items()}
         self.beside = {name: bench.prepared(method) for name, method in beside.items()}
 
@@ -195,6 +204,7 @@ class _Run:
         tried = {name: described(method) for name, method in self.methods.items()}
         return {
             "call": self.call,
+            "cautions": list(self.cautions),
             "seed": self.bench.seed,
             "budgets": [str(budget) for budget in budgets],
             "method": {"name": AUTO, "tried": tried} if self.name == AUTO else tried[self.name],

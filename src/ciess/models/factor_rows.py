@@ -134,7 +134,7 @@ def caution(interactions: Interactions, tables: tuple[_Table, _Table], ids: RowI
     names = [(user, item) for user in sides[0] for item in sides[1]]
     wins = {(user, item): trial.wins(sides[0][user], sides[1][item]) for user, item in names}
     by_rule, *_ = names
-    chance, spread = trial.shuffled()
+    chance, spread = trial.shuffled(sides[0][by_rule[0]], sides[1][by_rule[1]])
     best = max(names, key=lambda name: wins[name].mean())
     shares = {name: float(each.mean()) for name, each in wins.items()}
     if (
@@ -180,15 +180,18 @@ class _Trial:
         known = (user >= 0) & (own >= 0) & (other >= 0)
         return np.where(known, (np.sign(margin) + 1) / 2, 0.5)
 
-    def shuffled(self) -> tuple[float, float]:
-        """Mean and standard deviation of the share won by rows in random order."""
-        shares = [
-            self.wins(
-                *(self._rng.integers(len(table), size=n) for table, n in zip(self._tables, self._shape, strict=True))
-            ).mean()
-            for _ in range(_SHUFFLES)
-        ]
-        return float(np.mean(shares)), float(np.std(shares))
+    def shuffled(self, users: Rows, items: Rows) -> tuple[float, float]:
+        """Mean of the share won by rows of which one side is shuffled, and the larger side's standard deviation."""
+        shares = np.array(
+            [
+                (
+                    self.wins(self._rng.permutation(len(self._tables[0]))[users], items).mean(),
+                    self.wins(users, self._rng.permutation(len(self._tables[1]))[items]).mean(),
+                )
+                for _ in range(_SHUFFLES)
+            ]
+        )
+        return float(shares.mean()), float(shares.std(axis=0).max())
 
     def standard_errors(self, differences: NDArray[np.float64]) -> float:
         """How many standard errors a mean difference is above 0; users are the independent ones."""

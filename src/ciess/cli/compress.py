@@ -15,17 +15,18 @@ class Compress:
     """Make tables small that you have trained elsewhere."""
 
     users: Annotated[Path, option("FILE")]
-    """A .npy file with a row of numbers for each user."""
+    """User factors: a .npy file with a row for each user."""
     items: Annotated[Path, option("FILE")]
-    """The same for each item; inner products of the rows are scores."""
+    """Item factors: the same for each item; inner products of the rows are scores."""
     interactions: Annotated[Path, option("FILE")]
     """What the tables have learned, as `search` reads it, or a .npz matrix."""
     held_out: File = None
     """Interactions that they have not learned, to measure on."""
     user_ids: File = None
-    """Ids of the users' rows; without them row 0 is the smallest id, and so on; text ids sort as text."""
+    """Ids of the users' rows, one a line, or .npy, .csv, .parquet; without them row 0 is the smallest id,
+    and so on; text ids sort as text."""
     item_ids: File = None
-    """Ids of the items' rows: a text with one id a line, .npy, .csv or .parquet."""
+    """The same for the items' rows."""
     budgets: Budgets = ("5%",)
     precision: Name[PrecisionName] = "auto"
     """Numbers: float32, float16, int8, int6, int4, int4-shared or auto."""

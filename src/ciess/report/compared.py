@@ -109,7 +109,6 @@ class _Compared:
 
     def _quality(self) -> Section:
         text = [
-            *self.settings["cautions"],
             "Every method had the same split, full model, fidelity and finish. Quality is the mean of Recall and NDCG "
             "at 5, 10 and 20, and kept is its share of the full model's. Bytes are those of both tables as stored, "
             "index and scales included.",

@@ -55,7 +55,7 @@ class _Searched:
         return Report(self._title(), self._facts(), self._cards(), sections)
 
     def summary(self) -> Report:
-        results = Section("results", "Results", self.settings["cautions"], tables=[self._table()])
+        results = Section("results", "Results", tables=[self._table()])
         return Report(self._title(), self._facts(), self._cards(), [results])
 
     def _title(self) -> str:
@@ -112,7 +112,6 @@ class _Searched:
             "results",
             "How much is saved, how much is kept",
             [
-                *self.settings["cautions"],
                 "Quality is the mean of Recall and NDCG at 5, 10 and 20, and kept is its share of the full model's. "
                 "Bytes are those of both tables as stored, index and scales included.",
             ],

@@ -23,10 +23,9 @@ class Compress:
     held_out: File = None
     """Interactions that they have not learned, to measure on."""
     user_ids: File = None
-    """Ids of the users' rows, one a line, or .npy, .csv, .parquet; without them row 0 is the smallest id,
-    and so on; text ids sort as text."""
+    """Ids of its rows, one a line, .npy, .csv or .parquet; else row 0 is the smallest, text as text."""
     item_ids: File = None
-    """The same for the items' rows."""
+    """The same for the items."""
     budgets: Budgets = ("5%",)
     precision: Name[PrecisionName] = "auto"
     """Numbers: float32, float16, int8, int6, int4, int4-shared or auto."""

@@ -108,7 +108,7 @@ class Shared:
     item_factors: File = None
     """The same for each item."""
     user_ids: File = None
-    """Ids of its rows, one a line, or .npy, .csv, .parquet; else row 0 is the smallest."""
+    """Ids of its rows, one a line, .npy, .csv or .parquet; else rising."""
     item_ids: File = None
     """The same for each item."""
     train: File = None
@@ -126,7 +126,7 @@ class Shared:
 
         if self.backbone.lower() != "factors":
             if self.user_factors or self.item_factors or self.user_ids or self.item_ids:
-                raise InputError("--user-factors and --item-factors need --backbone factors, and so do their ids: name it")
+                raise InputError("--user-factors and --item-factors need --backbone factors, as ids do: name it")
             config = backbone_named(self.backbone, **({} if self.dim is None else {"dim": self.dim}))
             return config if self.l2 is None else replace(config, training=replace(config.training, l2=self.l2))
         if self.user_factors is None or self.item_factors is None:

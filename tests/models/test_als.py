@@ -166,6 +166,6 @@ def test_the_whole_way(split: Split) -> None:
         method=ciess.Ciess(episodes=2, steps=2, updates=1, td3=TD3Settings(batch_size=64, hidden=16)),
         progress=lambda phase, _, total, __: phases.update({phase: total}),
     )
-    assert outcome.row("ciess", "60%").kept > 0.7
+    assert outcome.row("search", "60%").kept > 0.7
     assert phases["full model"] == 15
     assert phases["full model, all data"] <= 5

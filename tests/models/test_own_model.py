@@ -54,7 +54,7 @@ def test_its_plans_are_finished_as_it_says(outcome: ciess.Outcome) -> None:
 
 
 def test_its_small_model_keeps_most_of_its_quality(outcome: ciess.Outcome) -> None:
-    assert outcome.row("ciess", "60%").kept > 0.7
+    assert outcome.row("search", "60%").kept > 0.7
 
 
 def test_it_is_saved_and_loaded_with_its_settings(outcome: ciess.Outcome, split: Split, tmp_path: Path) -> None:

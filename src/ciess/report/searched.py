@@ -182,8 +182,8 @@ class _Searched:
             for row in self.outcome.rows
         ]
         caption = (
-            f"Measured on {self.outcome.shown}. Sizes are mean dimensions; search is what was kept; the difference from equal sizes is in "
-            "percentage points of quality kept."
+            f"Measured on {self.outcome.shown}. Sizes are mean dimensions. The row named search is what was kept; the "
+            "difference from equal sizes is in percentage points of quality kept."
         )
         return Table(caption, columns, rows)
 

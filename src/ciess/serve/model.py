@@ -158,7 +158,8 @@ class CompressedModel:
 
         seen = self._seen_matrix
         if self.seen.learned is not None:
-            seen = csr_array((self.seen.learned.astype(np.float32), seen.indices, seen.indptr), shape=seen.shape)
+            seen = seen.copy()
+            seen.data[~self.seen.learned] = 0
             seen.eliminate_zeros()
         return Interactions(seen, pl.Series(self.user_ids), pl.Series(self.item_ids), None)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from ciess.checks import Count, check
@@ -313,7 +314,12 @@ class Bench:
 
         def train() -> Fitted:
             lesson = backbone.solver(data) or BPR(backbone, data, training, self.seed)
-            fitted = fit(backbone, lesson, training, valid=valid, seed=self.seed, phase=phase, progress=self.progress)
+            # What drops out while it learns is drawn by PyTorch's own generator, whatever ran before.
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(self.seed)
+                fitted = fit(
+                    backbone, lesson, training, valid=valid, seed=self.seed, phase=phase, progress=self.progress
+                )
             backbone.order_dimensions()
             return fitted
 

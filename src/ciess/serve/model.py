@@ -152,7 +152,6 @@ class CompressedModel:
     def interactions(self) -> "Interactions":
         """What was learned, ids and rows in the order of the packed tables."""
         import polars as pl
-        from scipy.sparse import csr_array
 
         from ciess.data import Interactions
 

@@ -12,19 +12,20 @@ from ciess.data import Interactions, Split, split_random
 from ciess.data.split import check_seed
 from ciess.errors import InputError
 from ciess.evaluation.metrics import Evaluation
-from ciess.experiment.bench import Bench, Finished, Recipe, Target
+from ciess.experiment.bench import Bench
 from ciess.experiment.cells import Cell, Cells
 from ciess.experiment.comparison import EQUAL, FULL, Comparison
+from ciess.experiment.finished import Finished
 from ciess.experiment.given import learned, matched
-from ciess.experiment.outcome import Row
 from ciess.experiment.pipeline import parsed_budgets
+from ciess.experiment.recipe import Recipe, Target
+from ciess.experiment.settings import described, surroundings
 from ciess.experiment.spelling import spelled_call
 from ciess.methods import method_name, method_names, methods_named
 from ciess.methods.equal import EqualSizes
 from ciess.methods.problem import Method
 from ciess.models import BackboneConfig
 from ciess.progress import Progress, silent
-from ciess.settings import described, surroundings
 from ciess.tables.budget import Budget
 from ciess.tables.plan import SizePlan
 from ciess.tables.precision import Precision
@@ -185,7 +186,7 @@ class _Seed:
     def _full(self) -> Cell:
         shown = self.bench.full_shown()
         users = self._by_user(shown)
-        row = Row.of(FULL, "", self.bench.full_finished, shown, _mean(users))
+        row = self.bench.full_finished.row(FULL, "", shown, _mean(users))
         return Cell(FULL, self.seed, [row], {"": users}, trainings=1, seconds=row.seconds)
 
     def _searched(self, name: str, method: Method, full: Cell) -> Cell:
@@ -196,7 +197,7 @@ class _Seed:
         rows, quality = [], {}
         for budget, finished in found.best.items():
             shown = self._shown(finished)
-            rows.append(Row.of(name, str(budget), finished, shown, peak))
+            rows.append(finished.row(name, str(budget), shown, peak))
             quality[str(budget)] = self._by_user(shown)
         effort = found.trainings, found.measurements, found.finishes, found.seconds
         return Cell(name, self.seed, rows, quality, *effort)

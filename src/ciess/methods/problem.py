@@ -39,10 +39,17 @@ class Measurement:
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """A plan that a search found for a budget, and its mean quality on validation."""
+    """A plan that a search found for a budget.
+
+    Attributes:
+        plan: its sizes.
+        quality: its mean quality on validation.
+        found_by: the simple rule that found it, where a method starts from one; empty for the method itself.
+    """
 
     plan: SizePlan
     quality: float
+    found_by: str = ""
 
 
 @dataclass(eq=False)

@@ -57,6 +57,7 @@ def finish(
     *,
     seed: int,
     valid: Evaluator | None = None,
+    steps: int | None = None,
     phase: str = "finish",
     progress: Progress = silent,
 ) -> tuple[Backbone, Fitted]:
@@ -72,6 +73,8 @@ def finish(
         settings: of the refit and of training.
         seed: of the users that training draws.
         valid: stops training and picks the best state, the one before training among them.
+        steps: of training; None takes those of the recipe. What an earlier finish came to, its `Fitted.steps`, repeats
+            it without validation.
         phase: what progress is told.
         progress: told every step.
 
@@ -88,6 +91,8 @@ def finish(
     lesson, training = Distillation(small, full, settings.training, seed), settings.training
     if full.rows_stand_alone:
         training = training.stretched(max(1.0, settings.share / lesson.share))
+    if steps is not None:
+        training = training.lasting(steps)
     fitted = fit(
         small,
         lesson,

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ciess.methods import method_name
 from ciess.methods.ciess.noise import Noise, NoiseSource
 from ciess.methods.ciess.td3 import TD3, Replay, TD3Settings, Transitions
 from ciess.methods.ciess.walk import RandomWalk
@@ -190,8 +191,12 @@ class _Search:
     def _start_from(self, rule: Popularity) -> None:
         """Take over the rule's plans, and teach both actors to act so."""
         started = dataclasses.replace(rule, seed=self.settings.seed).search(self.problem)
-        self.started, self.trace = started.best, started.trace
-        self.found = {budget: list(candidates) for budget, candidates in started.best.items()}
+        self.started = {
+            budget: [dataclasses.replace(each, found_by=method_name(rule)) for each in candidates]
+            for budget, candidates in started.best.items()
+        }
+        self.trace = started.trace
+        self.found = {budget: list(candidates) for budget, candidates in self.started.items()}
         lessons: list[list[tuple[Tensor, Tensor]]] = [[], []]
         for budget, [best, *_] in started.best.items():
             first = self._first_states(budget)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from rich.console import Console
 
-from ciess.cli.options import Budgets, Columns, Count, Flat, Folder, Name, PrecisionName, Printing, option
+from ciess.cli.options import Budgets, Columns, Count, File, Flat, Folder, Name, PrecisionName, Printing, option
 from ciess.cli.results import show
 
 
@@ -15,11 +15,17 @@ class Compress:
     """Make tables small that you have trained elsewhere."""
 
     users: Annotated[Path, option("FILE")]
-    """A .npy file with a row of numbers for each user."""
+    """User factors: a .npy file with a row for each user."""
     items: Annotated[Path, option("FILE")]
-    """The same for each item; inner products of the rows are scores."""
+    """Item factors: the same for each item; inner products of the rows are scores."""
     interactions: Annotated[Path, option("FILE")]
-    """Of the same users and items, as `search` reads them, or a .npz matrix."""
+    """What the tables have learned, as `search` reads it, or a .npz matrix."""
+    held_out: File = None
+    """Interactions that they have not learned, to measure on."""
+    user_ids: File = None
+    """Ids of its rows, one a line, .npy, .csv or .parquet; else row 0 is the smallest, text as text."""
+    item_ids: File = None
+    """The same for the items."""
     budgets: Budgets = ("5%",)
     precision: Name[PrecisionName] = "auto"
     """Numbers: float32, float16, int8, int6, int4, int4-shared or auto."""
@@ -38,10 +44,19 @@ class Compress:
         from ciess.tables.budget import Budget
 
         budgets = [Budget.parse(budget) for budget in self.budgets]
-        factors = Factors(users=self.users, items=self.items)
+        factors = Factors(
+            users=self.users, items=self.items, user_ids=self.user_ids or "", item_ids=self.item_ids or ""
+        )
         data = self.columns.read(self.interactions)
+        held_out = self.columns.read(self.held_out) if self.held_out else None
         with ConsoleProgress(console) as progress:
             outcome = compress(
-                factors, data, budgets=budgets, precision=self.precision, seed=self.seed, progress=progress
+                factors,
+                data,
+                held_out=held_out,
+                budgets=budgets,
+                precision=self.precision,
+                seed=self.seed,
+                progress=progress,
             )
         show(self, outcome, console)

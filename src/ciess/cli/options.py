@@ -113,8 +113,12 @@ class Shared:
     l2: Annotated[float | None, option("WEIGHT")] = None
     """Weight of the rows' norms in training: try a few."""
     user_factors: File = None
-    """With --backbone factors: .npy, a row for each user, ids rising."""
+    """With --backbone factors: a .npy file with a row for each user."""
     item_factors: File = None
+    """The same for each item."""
+    user_ids: File = None
+    """Ids of its rows, one a line, .npy, .csv or .parquet; else rising."""
+    item_ids: File = None
     """The same for each item."""
     train: File = None
     """In place of DATA: interactions to learn."""
@@ -130,13 +134,19 @@ class Shared:
         from ciess.models import backbone_named
 
         if self.backbone.lower() != "factors":
-            if self.user_factors or self.item_factors:
-                raise InputError("--user-factors and --item-factors need --backbone factors: name it")
+            if self.user_factors or self.item_factors or self.user_ids or self.item_ids:
+                raise InputError("--user-factors and --item-factors need --backbone factors, as ids do: name it")
             config = backbone_named(self.backbone, **({} if self.dim is None else {"dim": self.dim}))
             return config if self.l2 is None else replace(config, training=replace(config.training, l2=self.l2))
         if self.user_factors is None or self.item_factors is None:
             raise InputError("--backbone factors needs two tables: name both --user-factors and --item-factors")
-        return backbone_named("factors", users=self.user_factors, items=self.item_factors)
+        return backbone_named(
+            "factors",
+            users=self.user_factors,
+            items=self.item_factors,
+            user_ids=self.user_ids or "",
+            item_ids=self.item_ids or "",
+        )
 
     def interactions(self) -> "Interactions | Split":
         """The data, or a split of one's own."""

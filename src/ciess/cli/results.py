@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from ciess.cli.options import command_line
@@ -41,6 +42,8 @@ def show(command: Any, outcome: "Outcome", console: Console) -> list[Path]:
     if command.printing.json:
         print((command.out / "result.json").read_text(), end="")
     console.print(_table(outcome))
+    for caution in outcome.settings["cautions"]:
+        console.print(f"[bold yellow]Caution:[/] {escape(caution)}", highlight=False, soft_wrap=True)
     for budget, folder in saved.items():
         found_by = outcome.row(KEPT, budget).found_by
         # A graph or a network is needed too, though no budget counts it.

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_array, sparray, spmatrix
 
 from ciess.checks import Positive, check
-from ciess.data.columns import Ids, encode, plain_ids, rows_of, series_of, whole_if_all
+from ciess.data.columns import Ids, encode, plain_ids, rows_of, series_of
 from ciess.data.frames import Rows, Wanted, rows_of_frame
 from ciess.errors import InputError
 
@@ -37,6 +37,7 @@ class Interactions:
         item_ids: (n_items,) the same of the items.
         times: (n,) time of each interaction in the matrix' order, int64, or float64 where one is no whole number; None
             where they are not known. Those of dates are seconds since 1970.
+        first_seen: (n_users,) and (n_items,) rows in order of their first appearance in the data; None where unknown.
 
     Raises:
         InputError: no interactions, values that are negative or not numbers, or ids that are missing, repeated or of a
@@ -47,6 +48,7 @@ class Interactions:
     user_ids: pl.Series
     item_ids: pl.Series
     times: Times | None = None
+    first_seen: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None
 
     def __post_init__(self) -> None:
         if self.times is not None and len(self.times) != self.matrix.nnz:
@@ -111,7 +113,8 @@ class Interactions:
         if not len(rows.users):
             raise InputError("there are no interactions: check the data and the rating threshold")
         (users, user_ids), (items, item_ids) = encode(rows.users), encode(rows.items)
-        return cls.from_pairs(users, items, user_ids, item_ids, rows.times)
+        found = cls.from_pairs(users, items, user_ids, item_ids, rows.times)
+        return replace(found, first_seen=(_first_seen(users, len(user_ids)), _first_seen(items, len(item_ids))))
 
     @classmethod
     def from_frame(
@@ -158,24 +161,6 @@ class Interactions:
             for n, given in zip(matrix.shape, (user_ids, item_ids), strict=True)
         )
         return cls(csr_array(matrix), users, items)
-
-    def numbered(self, n_users: int, n_items: int) -> "Interactions":
-        """The same over users 0..n_users − 1 and items 0..n_items − 1, those without interactions among them.
-
-        Raises:
-            InputError: an id is not such a number.
-        """
-        sides = []
-        for side, ids, rows, n in (
-            ("user", self.user_ids, self.users, n_users),
-            ("item", self.item_ids, self.items, n_items),
-        ):
-            ids = whole_if_all(ids.cast(pl.String))
-            if not ids.dtype.is_integer() or ids.min() < 0 or ids.max() >= n:  # type: ignore[operator]
-                raise InputError(f"{side} ids are not all numbers in 0..{n - 1}: number the {side}s as their rows are")
-            sides.append((ids.to_numpy()[rows], pl.Series(np.arange(n))))
-        (users, user_ids), (items, item_ids) = sides
-        return self.from_pairs(users, items, user_ids, item_ids, self.times)
 
     @property
     def n_users(self) -> int:
@@ -280,6 +265,13 @@ def _merged(
     ones = np.ones(len(items), dtype=np.float32)
     matrix = csr_array((ones, items.astype(index), offsets), shape=shape)
     return matrix, None if times is None else times[order][last]
+
+
+def _first_seen(rows: NDArray[np.int64], n: int) -> NDArray[np.int64]:
+    """(n,) the rows 0 to n − 1, each of which comes up, in order of their first appearance."""
+    first = np.empty(n, dtype=np.int64)
+    first[rows[::-1]] = np.arange(len(rows))[::-1]
+    return np.argsort(first)
 
 
 def _canonical(matrix: csr_array, times: Times | None) -> tuple[csr_array, Times | None]:

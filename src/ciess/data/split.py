@@ -138,7 +138,7 @@ def split_given(train: Interactions, valid: Interactions, test: Interactions | N
     """
     parts = [part for part in (train, valid, test) if part is not None]
     users, items = (one_type([getattr(part, f"{side}_ids") for part in parts])[0] for side in ("user", "item"))
-    train = Interactions(train.matrix, users, items, train.times)
+    train = Interactions(train.matrix, users, items, train.times, train.first_seen)
     return Split(train, _aligned(train, valid, "validation"), test and _aligned(train, test, "test"))
 
 

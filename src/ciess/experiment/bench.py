@@ -259,8 +259,7 @@ class Bench:
         # Rows that are scored as they are need no more of the backbone than their width.
         outputs = isinstance(small, FactorsModel) and not isinstance(self.recipe.config, Factors)
         config = Factors(dim=chosen.plan.dim) if outputs else self.recipe.config
-        learned = full.data if self.learns else self.given
-        return CompressedModel.pack(config, small, chosen.plan, learned, about, self.given)
+        return CompressedModel.pack(config, small, chosen.plan, full.data, about, self.given)
 
     def _packed(self, trained: Backbone) -> Backbone:
         """The model whose tables are packed: the trained one, or one whose tables are the rows that it scores."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ciess.data import Interactions, Split, split_random
+from ciess.data import Split, split_random
 from ciess.data.split import check_seed
 from ciess.errors import InputError
 from ciess.evaluation.metrics import Evaluation
@@ -16,6 +16,7 @@ from ciess.experiment.bench import Bench
 from ciess.experiment.cells import Cell, Cells
 from ciess.experiment.comparison import EQUAL, FULL, Comparison
 from ciess.experiment.finished import Finished
+from ciess.experiment.given import learned, matched
 from ciess.experiment.pipeline import parsed_budgets
 from ciess.experiment.recipe import Recipe, Target
 from ciess.experiment.settings import described, surroundings
@@ -94,13 +95,14 @@ def compare(
     def told(phase: str, done: int, total: int, note: str = "") -> None:
         progress(f"{len(found) + 1}/{len(seeds) * (1 + len(chosen))} {phase}", done, total, note)
 
-    given = data if isinstance(data, Split) else Interactions.of(data)
+    given, cautions = matched(data, recipe.config)
     for seed in seeds:
         split = given if isinstance(given, Split) else split_random(given, seed=seed)
         for cell in _Seed(split, recipe, wanted, seed, None if cells is None else Path(cells), told).cells(chosen):
             found.append(cell)  # noqa: PERF402 - progress counts them as they come
     about = {
         "call": call,
+        "cautions": cautions if isinstance(given, Split) else [*cautions, *learned(recipe.config)],
         "seeds": list(seeds),
         "budgets": [str(budget) for budget in wanted],
         **recipe.described(),

@@ -3,7 +3,14 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ciess.data import Interactions, split_random
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ciess.checks import choice
+from ciess.data import Interactions, Split, split_random
+from ciess.data.columns import Ids
+from ciess.errors import InputError
+from ciess.experiment.given import LEARNED, Given, below_popularity, matched
 from ciess.experiment.outcome import Outcome
 from ciess.experiment.pipeline import search
 from ciess.models.factors import Factors
@@ -19,9 +26,12 @@ _RATIOS = (0.75, 0.25, 0.0)
 
 
 def compress(
-    factors: Factors,
+    factors: Factors | tuple[ArrayLike, ArrayLike],
     interactions: "InteractionsLike",
     *,
+    user_ids: Ids | None = None,
+    item_ids: Ids | None = None,
+    held_out: "InteractionsLike | None" = None,
     budgets: Sequence[str | Budget] = ("5%",),
     precision: str | Precision = "auto",
     seed: int = 0,
@@ -29,14 +39,18 @@ def compress(
 ) -> Outcome:
     """Make tables small that were trained elsewhere, such as those of implicit or LightFM.
 
-    A quarter of each user's interactions is held out, and plans are chosen by how well they rank it. The tables have
-    usually learned these too, so what the result shows is the share of their quality that is kept, no promise for new
-    interactions. Models know all interactions: what a user has is not recommended.
+    Size plans are chosen by how well they rank interactions that are left out: half of `held_out`, while the other
+    half is what the result shows. Without `held_out`, both are done on a quarter of each user's `interactions`. The
+    factors have usually learned these, so the result then tells how much of what they know is kept, not how well they
+    recommend. All interactions that are given count as known: they are not recommended.
 
     Args:
-        factors: both tables: from files, arrays or a fitted model.
-        interactions: of the same users and items, as `search` takes them. Where ids are fewer than rows, they are the
-            rows' numbers, from 0; else row n belongs to the n-th id in rising order.
+        factors: both tables: a pair of arrays or tensors, or `Factors` from files or a fitted model.
+        interactions: what the factors have learned, as `search` takes it.
+        user_ids: (n_users,) ids in the order of the user factors' rows. If left out, row n belongs to the n-th user
+            in rising order of ids; if there are fewer users than rows, their ids are the rows' numbers, from 0.
+        item_ids: (n_items,) the same for the item factors.
+        held_out: interactions of the same users and items that the factors have not learned.
         budgets: limits on the bytes of both tables as stored.
         precision: how numbers are stored; `auto` takes what is best for each budget.
         seed: of everything random.
@@ -45,9 +59,38 @@ def compress(
     Raises:
         InputError: tables and interactions that do not belong together, or a budget that cannot be met.
     """
-    found = Interactions.of(interactions)
-    rows = tuple(len(table) for table in factors.tables)
-    if (found.n_users, found.n_items) != rows and found.n_users <= rows[0] and found.n_items <= rows[1]:
-        found = found.numbered(*rows)
-    split = split_random(found, _RATIOS, seed)
-    return search(split, backbone=factors, budgets=budgets, precision=precision, seed=seed, progress=progress)
+    choice("precision", precision, ("auto", *Precision))
+    config = factors if isinstance(factors, Factors) else Factors.from_arrays(*_pair(factors))
+    config = config.with_ids(user_ids, item_ids)
+    found, cautions = matched(interactions, config)
+    assert isinstance(found, Interactions)
+    if held_out is None:
+        split = split_random(found, _RATIOS, seed)
+    else:
+        split = _halved(found, config.matched(Interactions.of(held_out)), seed)
+    cautions += [*below_popularity(config, split), *([LEARNED] if held_out is None else [])]
+    return search(
+        Given(split, tuple(cautions)),
+        backbone=config,
+        budgets=budgets,
+        precision=precision,
+        seed=seed,
+        progress=progress,
+    )
+
+
+def _pair(factors: object) -> tuple[ArrayLike, ArrayLike]:
+    if not isinstance(factors, tuple | list) or len(factors) != 2:
+        raise InputError(
+            f"factors are of type {type(factors).__name__}: give a pair of tables, users and items, or ciess.Factors"
+        )
+    return factors[0], factors[1]
+
+
+def _halved(train: Interactions, held_out: Interactions, seed: int) -> Split:
+    """Half of the held-out interactions, drawn from all of them, to choose on, and the others to measure on."""
+    if len(held_out) < 2:
+        raise InputError("held_out has one interaction that can be measured: give more of them")
+    order = np.random.default_rng(seed).permutation(len(held_out))
+    middle = (len(order) + 1) // 2
+    return Split(train, held_out.take(np.sort(order[:middle])), held_out.take(np.sort(order[middle:])))

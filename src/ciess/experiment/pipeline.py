@@ -5,12 +5,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ciess.checks import Count, check
-from ciess.data import Interactions, Split, split_random
+from ciess.data import Split
 from ciess.errors import InputError
 from ciess.evaluation.metrics import Evaluation
 from ciess.experiment.bench import Bench
 from ciess.experiment.clock import Clock
 from ciess.experiment.finished import Finished, Searched, best_of
+from ciess.experiment.given import Given, given
 from ciess.experiment.outcome import Outcome
 from ciess.experiment.recipe import Recipe, Target
 from ciess.experiment.settings import described, surroundings
@@ -36,7 +37,7 @@ _log = logging.getLogger(__name__)
 
 
 def search(
-    data: "InteractionsLike | Split",
+    data: "InteractionsLike | Split | Given",
     *,
     backbone: str | BackboneConfig = "lightgcn",
     budgets: str | Budget | Sequence[str | Budget] = ("20%", "10%", "5%"),
@@ -101,9 +102,9 @@ def search(
         refit=refit,
         seed=seed,
     )
-    split = data if isinstance(data, Split) else split_random(Interactions.of(data), seed=seed)
-    bench = Bench(split, recipe, seed, progress, clock=clock)
-    return _Run(bench, name, methods, others, refit, call).outcome(wanted)
+    found = given(data, recipe.config, seed)
+    bench = Bench(found.split, recipe, seed, progress, clock=clock)
+    return _Run(bench, name, methods, others, refit, call, found.cautions).outcome(wanted)
 
 
 def parsed_budgets(budgets: str | Budget | Sequence[str | Budget]) -> list[Budget]:
@@ -146,6 +147,7 @@ class _Run:
         beside: other methods that the table shows.
         refit: whether models learn test, too, once they are measured.
         call: what `search` was told, as Python.
+        cautions: sentences about what the result may be worth.
     """
 
     def __init__(
@@ -156,8 +158,9 @@ class _Run:
         beside: dict[str, Method],
         refit: bool,
         call: str,
+        cautions: Sequence[str] = (),
     ) -> None:
-        self.bench, self.name, self.refit, self.call = bench, name, refit, call
+        self.bench, self.name, self.refit, self.call, self.cautions = bench, name, refit, call, cautions
         self.methods = {name: bench.prepared(method) for name, method in methods.items()}
         self.beside = {name: bench.prepared(method) for name, method in beside.items()}
 
@@ -272,6 +275,7 @@ class _Run:
         tried = {name: described(method) for name, method in self.methods.items()}
         return {
             "call": self.call,
+            "cautions": list(self.cautions),
             "seed": self.bench.seed,
             "budgets": [str(budget) for budget in budgets],
             "method": {"name": AUTO, "tried": tried} if self.name == AUTO else tried[self.name],

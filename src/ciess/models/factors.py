@@ -1,7 +1,7 @@
 """Two tables that were trained elsewhere: by implicit, LightFM, RecBole, or anything that scores by inner products."""
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,36 +12,45 @@ from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
 from ciess.data import Interactions
+from ciess.data.columns import Ids
 from ciess.errors import InputError
+from ciess.models import factor_rows
 from ciess.models.base import BackboneConfig, Training, TwoTables
+from ciess.models.factor_rows import RowIds
 
 _Table = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Factors(BackboneConfig):
-    """Tables trained elsewhere, taken as they are.
+    """Tables trained elsewhere, scored by inner products of a user's and an item's row.
 
-    Row n of each belongs to the n-th id of the interactions, ids in rising order. A user's score of an item is the
-    inner product of their rows.
+    They are not trained here. Columns of very different scale on both sides are balanced, which changes no score.
+    If no ids are given, row 0 belongs to the smallest id of the interactions, and so on; text ids sort as text. If
+    there are more rows than ids, the ids must be the rows' numbers, from 0.
 
     Attributes:
         dim: the tables' width; 0 reads it from the files.
         training: none.
         users: a .npy file of (n_users, dim) numbers; empty for tables from memory, see `from_arrays`.
         items: a .npy file of (n_items, dim) numbers.
+        user_ids: a file with the id of each row of `users`, in their order: a text with one id a line, .npy, or a
+            column of .csv or .parquet; empty if none are given.
+        item_ids: the same for `items`.
 
     Raises:
-        InputError: a file that is missing or holds no such table, or tables of different widths.
+        InputError: a file that is missing or holds no such table, tables of different widths, or not one id a row.
     """
 
     dim: int = 0
     training: Training = field(default_factory=lambda: Training(steps=0))
     users: str | os.PathLike[str] = ""
     items: str | os.PathLike[str] = ""
+    user_ids: str | os.PathLike[str] = ""
+    item_ids: str | os.PathLike[str] = ""
 
     def __post_init__(self) -> None:
-        for side in ("users", "items"):
+        for side in ("users", "items", "user_ids", "item_ids"):
             object.__setattr__(self, side, os.fspath(getattr(self, side)))
         # With a width, as in the settings of a saved model, the files are read when they are needed, if ever.
         if self.dim == 0:
@@ -49,22 +58,50 @@ class Factors(BackboneConfig):
         super().__post_init__()
 
     @classmethod
-    def from_arrays(cls, users: ArrayLike, items: ArrayLike) -> "Factors":
-        """From tables in memory, (n_users, dim) and (n_items, dim), which are copied.
+    def from_arrays(
+        cls, users: ArrayLike, items: ArrayLike, *, user_ids: Ids | None = None, item_ids: Ids | None = None
+    ) -> "Factors":
+        """From tables in memory, which are copied: NumPy arrays, PyTorch tensors or lists of any kind of numbers.
+
+        Args:
+            users: (n_users, dim) numbers.
+            items: (n_items, dim) numbers.
+            user_ids: (n_users,) ids in the order of the rows; see the class for what counts without them.
+            item_ids: (n_items,) the same for items.
 
         Raises:
-            InputError: not two tables of finite numbers and one width.
+            InputError: not two tables of finite numbers and one width, or not one id for each row.
         """
-        tables = _checked(users, "the user factors"), _checked(items, "the item factors")
-        _refuse_widths(*tables)
+        tables = _balanced(_checked(users, "the user factors"), _checked(items, "the item factors"))
         config = cls(dim=tables[0].shape[1])
         # In place of what would be read from files; no field, so that settings stay plain.
         vars(config)["tables"] = tables
+        return config.with_ids(user_ids, item_ids)
+
+    def with_ids(self, user_ids: Ids | None = None, item_ids: Ids | None = None) -> "Factors":
+        """The same with ids of the rows, as in `from_arrays`; sides without new ones keep theirs.
+
+        Raises:
+            InputError: not one id for each row.
+        """
+        if user_ids is None and item_ids is None:
+            return self
+        new = (("user", user_ids), ("item", item_ids))
+        ids = RowIds(
+            *(
+                kept if given is None else factor_rows.given_ids(side, given, len(table))
+                for (side, given), kept, table in zip(new, self.ids, self.tables, strict=True)
+            )
+        )
+        config = replace(self)
+        vars(config).update(tables=self.tables, ids=ids)
         return config
 
     @classmethod
-    def from_model(cls, model: Any) -> "Factors":
+    def from_model(cls, model: Any, *, user_ids: Ids | None = None, item_ids: Ids | None = None) -> "Factors":
         """From a fitted model of implicit (its user_factors and item_factors) or of LightFM (its representations).
+
+        Ids are as in `from_arrays`.
 
         LightFM's biases become two more columns: users get (bias, 1), items get (1, bias). A LightFM model with
         features of users or items needs them to represent both: give its representations to `from_arrays`.
@@ -81,7 +118,7 @@ class Factors(BackboneConfig):
             (user_bias, users), (item_bias, items) = sides
             users = np.column_stack([users, user_bias, np.ones(len(users))])
             items = np.column_stack([items, np.ones(len(items)), item_bias])
-            return cls.from_arrays(users, items)
+            return cls.from_arrays(users, items, user_ids=user_ids, item_ids=item_ids)
         try:
             users, items = model.user_factors, model.item_factors
         except AttributeError as error:
@@ -90,32 +127,61 @@ class Factors(BackboneConfig):
             raise InputError(f"{name} has no factors yet: fit it first")
         # Implicit keeps the factors of models fitted on a GPU in a class of its own.
         users, items = (table.to_numpy() if hasattr(table, "to_numpy") else table for table in (users, items))
-        return cls.from_arrays(users, items)
+        return cls.from_arrays(users, items, user_ids=user_ids, item_ids=item_ids)
 
     @cached_property
     def tables(self) -> tuple[_Table, _Table]:
-        """The user and the item table, read once."""
+        """The user and the item table, read once and balanced."""
         if not self.users or not self.items:
             raise InputError("factors are two tables: name a .npy file of users and one of items")
-        users, items = _read(Path(self.users)), _read(Path(self.items))
-        _refuse_widths(users, items)
+        users, items = _balanced(_read(Path(self.users)), _read(Path(self.items)))
         if self.dim not in (0, users.shape[1]):
             raise InputError(f"dim is {self.dim}, but {self.users} holds {users.shape[1]} columns: leave dim out")
         return users, items
 
-    def build(self, train: Interactions, seed: int = 0) -> "FactorsModel":
-        """The tables as they are; the seed does not matter.
+    @cached_property
+    def ids(self) -> RowIds:
+        """Ids of the rows of both tables, where they are given."""
+        files = (("user", self.user_ids), ("item", self.item_ids))
+        return RowIds(
+            *(
+                factor_rows.given_ids(side, Path(file), len(table)) if file else None
+                for (side, file), table in zip(files, self.tables, strict=True)
+            )
+        )
+
+    def matched(self, interactions: Interactions) -> Interactions:
+        """The interactions over the users and items that have a row, in the order of the rows.
+
+        Users and items without interactions stay. Interactions of others are left out with a warning.
 
         Raises:
-            InputError: not one row for each user and each item.
+            InputError: rows and ids that do not belong together.
         """
-        for side, table, n in zip(("user", "item"), self.tables, (train.n_users, train.n_items), strict=True):
-            if len(table) != n:
-                raise InputError(
-                    f"there are {len(table):,} rows of {side} factors for {n:,} {side}s: "
-                    f"give one for each {side} of the interactions, ids in rising order"
-                )
-        return FactorsModel(*self.tables)
+        return factor_rows.matched(interactions, self.tables, self.ids)
+
+    def caution(self, interactions: Interactions) -> str:
+        """What to tell if the rows seem to be in another order than the ids; empty if they do not.
+
+        Raises:
+            InputError: another order explains the interactions clearly better.
+        """
+        return factor_rows.caution(interactions, self.tables, self.ids)
+
+    def build(self, train: Interactions, seed: int = 0) -> "FactorsModel":
+        """The rows of the users and items of `train`; the seed does not matter.
+
+        Raises:
+            InputError: a user or item has no row, or there are more rows than these without ids that tell which.
+        """
+        users, items = (
+            table[factor_rows.rows_of_all(side, known, find, len(table), given)]
+            for side, known, find, table, given in (
+                ("user", train.user_ids, train.user_rows, self.tables[0], self.ids.users),
+                ("item", train.item_ids, train.item_rows, self.tables[1], self.ids.items),
+            )
+        )
+        return FactorsModel(users, items)
 
     def skeleton(self, train: Interactions) -> "FactorsModel":
         """A model that needs no tables of its own to score."""
@@ -142,20 +208,36 @@ def _read(path: Path) -> _Table:
     return _checked(table, str(path))
 
 
-def _checked(table: ArrayLike, name: str) -> _Table:
-    found = np.asarray(table)
-    if found.dtype.kind not in "fiu" or found.ndim != 2 or 0 in found.shape:
+def _checked(table: Any, name: str) -> _Table:
+    if isinstance(table, torch.Tensor):
+        # NumPy has no bfloat16.
+        table = table.detach().cpu().to_dense()
+        table = (table.float() if table.is_floating_point() else table).numpy()
+    try:
+        found = np.asarray(table)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"{name} are no table of numbers ({error}): give rows of one length") from error
+    # Floats that NumPy does not know by itself, such as JAX's bfloat16, are of kind V.
+    if (found.dtype.kind not in "fiu" and "float" not in found.dtype.name) or found.ndim != 2 or 0 in found.shape:
         raise InputError(f"{name}: {found.dtype} of shape {found.shape}, not a table of numbers (rows, columns)")
     with np.errstate(over="ignore"):
         numbers = found.astype(np.float32)
     finite = np.isfinite(numbers).all(1)
     if not finite.all():
-        raise InputError(f"{name}: row {int(finite.argmin())} (from 0) holds numbers that are not finite: mend it")
+        raise InputError(
+            f"{name}: row {int(finite.argmin())} (from 0) holds numbers that are not finite: fix or remove it"
+        )
     return numbers
 
 
-def _refuse_widths(users: _Table, items: _Table) -> None:
+def _balanced(users: _Table, items: _Table) -> tuple[_Table, _Table]:
+    """Both tables with columns of like mean squares; scores stay as they are, since the factors are powers of two."""
     if users.shape[1] != items.shape[1]:
         raise InputError(
             f"user factors have {users.shape[1]} columns and item factors {items.shape[1]}: both need the same"
         )
+    of_users, of_items = (np.square(table, dtype=np.float64).mean(0) for table in (users, items))
+    usable = (of_users > 0) & (of_items > 0)
+    ratio = np.divide(of_items, of_users, out=np.ones_like(of_users), where=usable)
+    exponents = np.rint(np.log2(ratio) / 4).astype(np.int32)
+    return np.ldexp(users, exponents), np.ldexp(items, -exponents)

@@ -20,7 +20,7 @@ def listed(names: Sequence[str]) -> str:
 
 
 def facts(settings: dict[str, Any], shown: str, seeds: str) -> list[str]:
-    """What was measured on what."""
+    """What was measured on what, and what must be said about it."""
     data = settings["data"]
     return [
         f"backbone {settings['backbone']['name']}",
@@ -28,6 +28,7 @@ def facts(settings: dict[str, Any], shown: str, seeds: str) -> list[str]:
         f"{whole(data['train'] + data['valid'] + data['test'])} interactions",
         f"measured on {shown}",
         seeds,
+        *(f"caution: {each}" for each in settings["cautions"]),
     ]
 
 

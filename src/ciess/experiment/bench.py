@@ -15,6 +15,7 @@ from ciess.data import Interactions, Split
 from ciess.data.split import check_seed
 from ciess.errors import InputError
 from ciess.evaluation.metrics import Evaluation, Evaluator, evaluate
+from ciess.methods import method_name
 from ciess.methods.fidelity import Fidelity, suiting
 from ciess.methods.problem import Method, Problem
 from ciess.models import Backbone, BackboneConfig, InnerProduct, Training, backbone_named, backbone_settings
@@ -31,6 +32,7 @@ from ciess.train.checkpoint import fitted_once
 from ciess.train.finish import Finish, finish
 from ciess.train.fit import Fitted, fit
 from ciess.train.losses import BPR
+from ciess.train.scratch import train_from_scratch
 
 Target = Literal["input", "output"]
 
@@ -86,6 +88,7 @@ class Finished:
         fitted: how training went.
         valid: what it came to on validation.
         seconds: of the search and of training.
+        from_scratch: whether it was trained anew rather than distilled.
         model: only where full models are not trained, and so cannot learn validation too.
     """
 
@@ -93,6 +96,7 @@ class Finished:
     fitted: Fitted
     valid: Evaluation
     seconds: float
+    from_scratch: bool = False
     model: Backbone | None = None
 
     @property
@@ -152,7 +156,7 @@ class Bench:
         self.fidelity: Fidelity = suiting(untrained)
         self._shape = TableShape(split.train.n_users, split.train.n_items, untrained.user_table.shape[1])
         self._precisions: dict[Budget, Precision] = {}
-        self._finished: dict[SizePlan, Finished] = {}
+        self._finished: dict[tuple[SizePlan, bool], Finished] = {}
 
     def check(self, budgets: Sequence[Budget]) -> None:
         """Before anything is trained.
@@ -167,8 +171,13 @@ class Bench:
         """A method with the bench's seed, and its fidelity unless it has one of its own.
 
         Raises:
-            InputError: it is no dataclass.
+            InputError: it is no dataclass, or trains plans from scratch where nothing is trained within them.
         """
+        if getattr(method, "from_scratch", False):
+            if self.recipe.config.training.steps == 0:
+                raise InputError(f"{method_name(method)} trains models, and there is nothing to train: use a backbone")
+            if self.recipe.target == "output":
+                raise InputError(f"{method_name(method)} trains tables within their sizes: pack these, the input")
         if not dataclasses.is_dataclass(method):
             raise InputError(f"{type(method).__name__} is no dataclass: make it one, its fields are its settings")
         given = {"seed": self.seed, "fidelity": getattr(method, "fidelity", None) or self.fidelity}
@@ -216,7 +225,8 @@ class Bench:
             own = {plan: f"{budget} {name} {number}" for number, plan in enumerate(plans, 1)}
             if own.pop(problem.equal(budget), None) and not own:
                 own = {problem.equal(budget): f"{budget} equal sizes"}
-            finished = [self._finish(plan, phase) for plan, phase in own.items()]
+            from_scratch = getattr(method, "from_scratch", False)
+            finished = [self._finish(plan, phase, from_scratch) for plan, phase in own.items()]
             finishes += len(finished)
             # Of equally good ones the first.
             won = max(finished, key=lambda each: each.quality)
@@ -268,10 +278,14 @@ class Bench:
     def built(self, chosen: Finished, about: Mapping[str, Any] | None = None) -> CompressedModel:
         """The chosen plan on all data: finished anew from the full model that trained on.
 
-        What training made no better on validation is cut from the full model, here too.
+        What training made no better on validation is cut from the full model, here too. A plan that was trained from
+        scratch is so again, for as many steps as were best on validation.
         """
         full, small = self.full_on_all, chosen.model
-        if small is None:
+        if chosen.from_scratch:
+            training = self.recipe.config.training.lasting(chosen.fitted.steps)
+            small, _ = self._trained_anew(self.all_data, chosen.plan, "from scratch, all data", training)
+        elif small is None:
             settings = self.recipe.finishing if chosen.fitted.steps else self.recipe.finishing.lasting(0)
             small, _ = finish(
                 full, chosen.plan, settings, seed=self.seed, phase="finish, all data", progress=self.progress
@@ -336,9 +350,28 @@ class Bench:
         kept = None if self._kept is None else self._kept.with_name(f"{self._kept.name}-{name}.safetensors")
         return fitted_once(kept, backbone, train)
 
-    def _finish(self, plan: SizePlan, phase: str) -> Finished:
+    def _trained_anew(
+        self, data: Interactions, plan: SizePlan, phase: str, training: Training, valid: Evaluator | None = None
+    ) -> tuple[Backbone, Fitted]:
+        return train_from_scratch(
+            self.recipe.config,
+            data,
+            plan,
+            training,
+            seed=self.seed,
+            valid=valid,
+            phase=phase,
+            progress=self.progress,
+        )
+
+    def _finish(self, plan: SizePlan, phase: str, from_scratch: bool = False) -> Finished:
         """Bring a plan to its best, once: methods that come to the same plan share what came of it."""
-        if plan not in self._finished:
+        key = plan, from_scratch
+        if key not in self._finished and from_scratch:
+            training, phase = self.recipe.config.training, f"{phase}, from scratch"
+            small, fitted = self._trained_anew(self.split.train, plan, phase, training, self.valid)
+            self._finished[key] = Finished(plan, fitted, evaluate(small, self.valid), fitted.seconds, from_scratch)
+        elif key not in self._finished:
             small, fitted = finish(
                 self.full,
                 plan,
@@ -349,8 +382,8 @@ class Bench:
                 progress=self.progress,
             )
             model = None if self.recipe.config.training.steps else small
-            self._finished[plan] = Finished(plan, fitted, evaluate(small, self.valid), fitted.seconds, model)
-        return self._finished[plan]
+            self._finished[key] = Finished(plan, fitted, evaluate(small, self.valid), fitted.seconds, model=model)
+        return self._finished[key]
 
 
 def _check_plans(name: str, plans: list[SizePlan], budget: Budget) -> None:

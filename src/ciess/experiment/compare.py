@@ -119,7 +119,7 @@ def methods_by_name(methods: Sequence[str | Method] | Mapping[str, Method]) -> d
         given = list(methods.items())
     else:
         given = []
-        for each in methods or method_names():
+        for each in methods or method_names(by_default=True):
             given += methods_named(each).items() if isinstance(each, str) else [(method_name(each), each)]
     names = [name for name, _ in given]
     if len({*names}) < len(names) or FULL in names:

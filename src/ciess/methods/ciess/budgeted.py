@@ -109,18 +109,16 @@ class Ciess(Checked):
 
     def search(self, problem: Problem) -> SearchResult:
         """Find plans for every budget. Equal sizes and the rule's plans are among the candidates."""
-        equal, rule = EqualSizes().search(problem), SearchResult(best={})
+        equal, rule = EqualSizes().search(problem), SearchResult({budget: [] for budget in problem.budgets})
         if self.start is not None:
             rule = dataclasses.replace(self.start, seed=self.seed).search(problem)
         result = SearchResult(best={}, trace=rule.trace)
         for budget in problem.budgets:
-            by_rule = [
-                dataclasses.replace(each, found_by=method_name(self.start)) for each in rule.best.get(budget, [])
-            ]
+            by_rule = [dataclasses.replace(each, found_by=method_name(Popularity)) for each in rule.best[budget]]
             search = _BudgetSearch(self, problem, budget, by_rule, result.trace)
             for episode in range(self.episodes):
                 search.episode(episode)
-            # The same plan found twice is the rule's.
+            # A plan that was found twice is the rule's.
             plans = {each.plan: each for each in [*search.found, *equal.best[budget], *by_rule]}
             result.best[budget] = sorted(plans.values(), key=lambda each: -each.quality)
         return result
@@ -252,7 +250,7 @@ class _BudgetSearch:
             # A critic that has learned nothing has nothing to choose by.
             if self.settings.walk_length and len(side.replay):
                 visited = self.walk.visit(size.round(), self.generator)
-                size = best_visited(side.agent, seen, visited, self.to_actions(visited, self.dim)).float()
+                size = best_visited(side.agent, seen, visited, self.to_actions(visited, self.dim))
             chosen.append(self._moved(size, noise if late else 0))
         return chosen
 

@@ -135,7 +135,7 @@ def paid_reward(quality: Tensor, sizes: Tensor, dim: int, price: float, free: in
 def best_visited(agent: TD3, states: Tensor, visited: Tensor, actions: Tensor) -> Tensor:
     """(n,) of the sizes that a walk visited, (n, m), the one that the critic values most as an action (Eq. 14)."""
     values = agent.value(states.repeat_interleave(visited.shape[1], dim=0), actions.reshape(-1)).view_as(visited)
-    return visited.gather(1, values.argmax(1, keepdim=True)).squeeze(1)
+    return visited.gather(1, values.argmax(1, keepdim=True)).squeeze(1).float()
 
 
 class Side:
@@ -200,9 +200,8 @@ class _Run:
             measured = self.problem.measure(plan, self.fidelity)
             states, quality = self._learn(states, sizes, measured)
             self._keep(measured, quality)
-            row: dict[str, float | str] = {"kind": "explore", "episode": episode, "quality": measured.quality}
-            row |= {"user_size": float(sizes[0].mean()), "item_size": float(sizes[1].mean())}
-            self.trace.append(row | {"sparsity": plan.sparsity})
+            means: dict[str, float | str] = {"user_size": float(sizes[0].mean()), "item_size": float(sizes[1].mean())}
+            self.trace.append({"kind": "explore", "episode": episode, "quality": measured.quality, **means})
             note = f"quality {measured.quality:.4f}, sparsity {plan.sparsity:.0%}"
             self.problem.progress("search", episode * self.settings.steps + step + 1, self.measurements, note)
 
@@ -228,8 +227,8 @@ class _Run:
         for side, state, size, ratio, quality in zip(self.sides, states, sizes, ratios, qualities, strict=True):
             actions = to_actions(size, self.dim)
             reward = paid_reward(quality, size, self.dim, settings.price, settings.free_dimensions)
-            following.append(side.states(actions, ratio))
-            side.remember(state, actions, reward, following[-1])
+            following.append(then := side.states(actions, ratio))
+            side.remember(state, actions, reward, then)
             side.agent.update(side.replay)
         return following, float(torch.cat(ratios).nanmean())
 

@@ -24,7 +24,7 @@ from ciess.methods.problem import Measurement, Problem
 from ciess.tables.budget import Budget
 from ciess.tables.plan import SizePlan, TableShape
 
-SMALL = TD3Settings(gamma=0.0, batch_size=512, hidden=64, max_grad_norm=1.0, target_policy_noise=0.03, noise_clip=0.08)
+SMALL = TD3Settings(gamma=0.0, batch_size=512, hidden=64, max_grad_norm=1.0)
 
 
 BARE = Ciess(steps=10, td3=SMALL, start=None)

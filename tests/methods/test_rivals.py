@@ -31,7 +31,7 @@ from ciess.tables.packed import stored_bytes
 from ciess.tables.plan import SizePlan
 from ciess.tables.precision import Precision
 
-SMALL = TD3Settings(batch_size=64, hidden=8, target_policy_noise=0.03, noise_clip=0.08)
+SMALL = TD3Settings(batch_size=64, hidden=8)
 RECIPE = Training(steps=30, batch_size=500)
 BACKBONES = {
     "mf": ciess.MF(dim=8, training=RECIPE),

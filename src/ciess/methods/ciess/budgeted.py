@@ -25,15 +25,10 @@ from ciess.methods.problem import Candidate, Measurement, Problem, SearchResult,
 from ciess.tables.budget import Budget
 from ciess.tables.plan import SizePlan
 
+_NOISE_UNIT = 2 / 127
+"""What one size of TD3's noise is in actions, whatever the dim: here sizes are no equal steps of actions."""
 _STRAYING = 0.15
 """Standard deviation of the log-odds of the users' share around the best plan's."""
-
-
-def _agent() -> TD3Settings:
-    """Noise is in actions: 2 and 5 of 128 linear sizes."""
-    return TD3Settings(
-        gamma=0.9, batch_size=2048, hidden=64, max_grad_norm=1.0, target_policy_noise=4 / 127, noise_clip=10 / 127
-    )
 
 
 @dataclass(frozen=True)
@@ -72,7 +67,7 @@ class Ciess(Checked):
         walk_threshold: the largest difference of neighbouring sizes on the walk (t).
         peers: groups of like popularity whose entities share the quality and size they see; 0 for none.
         finalists: candidates returned for each budget, beside equal sizes and the rule's.
-        td3: settings of TD3, noise in actions.
+        td3: settings of TD3; its noise is in 127ths of the range of actions.
 
     Raises:
         InputError: a setting outside of its bounds.
@@ -95,7 +90,9 @@ class Ciess(Checked):
     walk_threshold: Positive = 5
     peers: Count = 32
     finalists: Positive = 1
-    td3: TD3Settings = field(default_factory=_agent)
+    td3: TD3Settings = field(
+        default_factory=lambda: TD3Settings(gamma=0.9, max_grad_norm=1.0, batch_size=2048, hidden=64)
+    )
 
     @staticmethod
     def paper(price: float = 0.4, dim: int | None = None) -> CiessPaper:
@@ -187,7 +184,7 @@ class _BudgetSearch:
         self.sides = [
             Side(
                 np.log1p(popularity) if settings.log_sizes else popularity,
-                TD3(paper.STATE_SIZE, settings.td3, 2 * seed + side),
+                TD3(paper.STATE_SIZE, settings.td3, 2 * seed + side, _NOISE_UNIT),
                 settings.episodes * settings.steps,
             )
             for side, popularity in enumerate(problem.popularity)

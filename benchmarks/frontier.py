@@ -32,8 +32,9 @@ import ciess
 from ciess.data import split_random
 from ciess.errors import InputError
 from ciess.evaluation.metrics import Evaluation, Evaluator, evaluate
-from ciess.experiment.bench import Bench, Recipe
+from ciess.experiment.bench import Bench
 from ciess.experiment.cells import Cells
+from ciess.experiment.recipe import Recipe
 from ciess.files import write_whole
 from ciess.methods.shared.pruning import relative, root_mean_square
 from ciess.models import Backbone

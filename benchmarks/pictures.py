@@ -16,7 +16,8 @@ from rich.console import Console
 
 import ciess
 from ciess.data import split_random
-from ciess.experiment.bench import Bench, Recipe
+from ciess.experiment.bench import Bench
+from ciess.experiment.recipe import Recipe
 from ciess.files import write_whole
 from ciess.methods import method_named, method_names
 from ciess.progress import ConsoleProgress

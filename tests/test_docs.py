@@ -22,6 +22,7 @@ from ciess.cli import (
     Search,
     main,
 )
+from ciess.results.outcome import KEPT
 
 ROOT = Path(__file__).parent.parent
 TEXTS = {path.stem: path.read_text() for path in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]}
@@ -47,7 +48,7 @@ def test_blocks_run(document: str, tmp_path: Path, monkeypatch: pytest.MonkeyPat
         if not any(f"from {name} import" in block for name in NOT_EVERYWHERE):
             exec(compile(block, document, "exec"), names)
         if outcome := names.get("outcome"):
-            small = [row for row in outcome.rows if row.method == outcome.method]
+            small = [row for row in outcome.rows if row.method == KEPT]
             assert all(row.table_bytes < outcome.row("full").table_bytes for row in small)
 
 

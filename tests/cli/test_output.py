@@ -39,8 +39,8 @@ def test_recommendations_are_valid_json(data: str, tmp_path: Path, capsys: pytes
     main(["recommend", str(tmp_path / "out" / "budget-60"), "--users", "3", "no-one", "--json", "-k", "18"])
     known, unknown = json.loads(capsys.readouterr().out, parse_constant=lambda name: pytest.fail(f"{name} in JSON"))
     assert (known["user"], known["known"]) == ("3", True)
-    # Of 20 items the model has seen 4 in train and 2 in validation.
-    assert len(known["items"]) == len(known["scores"]) == 14
+    # Of 20 items the user has 8.
+    assert len(known["items"]) == len(known["scores"]) == 12
     assert (unknown["user"], unknown["known"], len(unknown["items"]), unknown["scores"]) == ("no-one", False, 18, [])
 
 
@@ -49,3 +49,4 @@ def test_a_command_is_spelled_without_how_it_prints() -> None:
         command_line(Search(data=Path("a.csv"), printing=Printing(quiet=True, json=True), seed=1))
         == "ciess search a.csv --seed 1"
     )
+    assert command_line(Search(data=Path("a.csv"), refit=False)) == "ciess search a.csv --no-refit"

@@ -9,7 +9,7 @@ import pytest
 from ciess.evaluation.metrics import QUALITY_METRICS
 from ciess.experiment.cells import Cell
 from ciess.experiment.comparison import Comparison
-from ciess.experiment.outcome import Row
+from ciess.results.outcome import Row
 
 SETTINGS = {
     "call": "ciess.compare(data)",

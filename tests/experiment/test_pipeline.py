@@ -1,4 +1,8 @@
 import dataclasses
+import gc
+import json
+import re
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,12 +14,16 @@ import torch
 import ciess
 from ciess.data import Interactions, Split
 from ciess.errors import InputError
+from ciess.experiment.bench import Bench
+from ciess.experiment.clock import Clock
 from ciess.experiment.outcome import Outcome
+from ciess.experiment.recipe import Recipe
 from ciess.methods.ciess.td3 import TD3Settings
 from ciess.methods.mixed import MixedRandom
 from ciess.methods.popularity import Popularity
 from ciess.methods.problem import Candidate, Problem, SearchResult
-from ciess.models import Backbone, Training, backbone_named
+from ciess.models import Backbone, BackboneConfig, Training, backbone_named
+from ciess.serve.model import CompressedModel
 from ciess.tables.plan import SizePlan, TableShape
 from ciess.train.finish import Finish, finish
 from ciess.train.fit import Fitted
@@ -28,8 +36,18 @@ BACKBONE = ciess.LightGCN(dim=16, training=Training(steps=200, batch_size=2_000,
 SHORT = dataclasses.replace(BACKBONE, training=Training(steps=60, batch_size=2_000, l2=0.02))
 
 
+CUT = Finish().lasting(0)
+PLAIN = ciess.ALS(dim=16, training=Training(steps=3, eval_every=1))
+
+
 def search(data: Interactions | Split, seed: int = 0) -> Outcome:
     return ciess.search(data, backbone=BACKBONE, budgets=["30%", "15%"], method=QUICK, seed=seed)
+
+
+def plain(data: Interactions | Split, **settings: Any) -> Outcome:
+    """Without gradients, and so in a moment."""
+    given = {"backbone": PLAIN, "budgets": ["40%"], "method": "equal", "finishing": CUT, **settings}
+    return ciess.search(data, **given)
 
 
 @pytest.fixture(scope="module")
@@ -37,14 +55,12 @@ def outcome(split: Split) -> Outcome:
     return search(split)
 
 
-def test_the_table_has_full_equal_and_ciess_at_each_budget(outcome: Outcome) -> None:
-    assert [(row.method, row.budget) for row in outcome.rows] == [
-        ("full", ""),
-        ("equal", "30%"),
-        ("ciess", "30%"),
-        ("equal", "15%"),
-        ("ciess", "15%"),
-    ]
+def test_the_table_has_full_equal_and_what_was_kept_at_each_budget(outcome: Outcome) -> None:
+    lines = [(row.method, row.budget) for row in outcome.rows]
+    assert lines[0] == ("full", "")
+    for budget in ("30%", "15%"):
+        here = [method for method, at in lines if at == budget]
+        assert here in (["equal", "search"], ["equal", "ciess", "search"]), "CIESS where the policy found a plan"
     assert outcome.shown == "test"
     assert outcome.row("full").kept == 1
     assert outcome.row("full").table_bytes == 250 * 16 * 4
@@ -53,7 +69,7 @@ def test_the_table_has_full_equal_and_ciess_at_each_budget(outcome: Outcome) -> 
 
 def test_nothing_kept_is_worse_on_validation_than_equal_sizes(outcome: Outcome) -> None:
     for budget in ("30%", "15%"):
-        assert outcome.row("ciess", budget).valid_quality >= outcome.row("equal", budget).valid_quality
+        assert outcome.row("search", budget).valid_quality >= outcome.row("equal", budget).valid_quality
 
 
 def test_budgets_hold_to_the_byte_on_disk(outcome: Outcome, tmp_path: Path) -> None:
@@ -63,15 +79,81 @@ def test_budgets_hold_to_the_byte_on_disk(outcome: Outcome, tmp_path: Path) -> N
     for budget, folder in saved.items():
         stored = sum(path.stat().st_size for path in folder.glob("tables*.safetensors"))
         assert stored <= budget.limit(shape)
-        assert stored == outcome.row("ciess", str(budget)).table_bytes
+        assert stored == outcome.row("search", budget).table_bytes
     assert (tmp_path / "result.json").is_file()
 
 
-def test_what_is_saved_is_what_was_measured(outcome: Outcome, split: Split, tmp_path: Path) -> None:
+@pytest.mark.parametrize("backbone", [SHORT, PLAIN])
+@pytest.mark.parametrize("tested", [True, False])
+def test_without_a_last_fit_what_is_saved_is_what_was_measured(
+    backbone: BackboneConfig, tested: bool, split: Split, tmp_path: Path
+) -> None:
+    given = split if tested else Split(split.train, split.valid)
+    held_out = given.test or given.valid
+    found = plain(given, backbone=backbone, refit=False)
+    [(budget, folder)] = found.save(tmp_path).items()
+    model = ciess.load(folder)
+    assert model.evaluate(held_out)["ndcg@20"] == found.row("search", budget).metrics["ndcg@20"]
+    learned = split.train_valid() if tested else split.train
+    assert len(model.interactions) == len(learned)
+    assert len(model.seen.items) == len(learned) + len(held_out)
+
+
+def all_of(split: Split) -> Interactions:
+    return split.train_valid() if split.test is None else split.train_valid().union(split.test)
+
+
+def recommended_again(model: CompressedModel, given: Interactions) -> int:
+    """How many recommendations a user has in the data."""
+    items, _ = model.recommend(given.user_ids.to_list(), 10)
+    columns = [given.item_rows([item for item in row if item is not None]) for row in items]
+    return int(sum(given.matrix[[user], :][:, found].sum() for user, found in enumerate(columns)))
+
+
+@pytest.mark.parametrize("backbone", [SHORT, PLAIN])
+@pytest.mark.parametrize("refit", [True, False])
+@pytest.mark.parametrize("tested", [True, False])
+def test_nobody_is_recommended_what_the_data_say_they_have(
+    backbone: BackboneConfig, refit: bool, tested: bool, split: Split, tmp_path: Path
+) -> None:
+    given = split if tested else Split(split.train, split.valid)
+    found = plain(given, backbone=backbone, refit=refit)
+    assert found.settings["refit"] is refit
+    parts = ["train", "validation", "test"][: 1 + tested + refit]
+    assert found.settings["learned"] == parts
+    [folder] = found.save(tmp_path).values()
+    for model in (*found.models.values(), ciess.load(folder)):
+        assert recommended_again(model, all_of(given)) == 0
+        assert len(model.seen.items) == len(all_of(given))
+        assert len(model.interactions) == sum(
+            len(part) for part in (split.train, split.valid, split.test)[: len(parts)]
+        )
+
+
+def test_compressed_factors_leave_out_all_that_was_given(split: Split) -> None:
+    rng = np.random.default_rng(0)
+    factors = ciess.Factors.from_arrays(*(rng.normal(size=(n, 8)) for n in (split.train.n_users, split.train.n_items)))
+    for found in (
+        ciess.compress(factors, all_of(split), budgets="60%"),
+        plain(split, backbone=factors, budgets="60%"),
+    ):
+        assert recommended_again(found.models["60%"], all_of(split)) == 0
+
+
+def test_a_last_fit_learns_test_after_test_was_measured(split: Split) -> None:
+    found, kept = (plain(split, refit=refit) for refit in (True, False))
+    assert [row.metrics for row in found.rows] == [row.metrics for row in kept.rows], "the last fit changes no measure"
     assert split.test is not None
-    for budget, folder in outcome.save(tmp_path).items():
-        row = outcome.row("ciess", str(budget))
-        assert ciess.load(folder).evaluate(split.test)["ndcg@20"] == row.metrics["ndcg@20"]
+    told, before = (each.models["40%"].evaluate(split.test)["ndcg@20"] for each in (found, kept))
+    assert told > before + 0.05, "what was learned is ranked higher"
+
+
+def test_who_evaluates_what_was_learned_is_warned(split: Split, caplog: pytest.LogCaptureFixture) -> None:
+    assert split.test is not None
+    plain(split, refit=False).models["40%"].evaluate(split.test)
+    assert not caplog.records
+    plain(split).models["40%"].evaluate(split.test)
+    assert f"has learned {len(split.test)} of the {len(split.test)} held-out" in caplog.text
 
 
 def test_the_same_seed_gives_the_same_plans_and_numbers(outcome: Outcome, split: Split) -> None:
@@ -119,8 +201,8 @@ def test_impossible_requests_are_refused_before_training(split: Split) -> None:
 def test_methods_beside_ciess_are_measured_by_the_same_rules(split: Split) -> None:
     beside = {"mixed random": MixedRandom(), "popularity": Popularity(rounds=1)}
     found = ciess.search(split, backbone=BACKBONE, budgets=["30%"], method=QUICK, beside=beside)
-    assert [row.method for row in found.rows] == ["full", "equal", "mixed random", "popularity", "ciess"]
-    assert found.row("popularity", "30%").valid_quality <= found.row("ciess", "30%").valid_quality
+    lines = [row.method for row in found.rows if row.method != "ciess"]
+    assert lines == ["full", "equal", "mixed random", "popularity", "search"]
     assert all(row.table_bytes <= 0.3 * 250 * 16 * 4 for row in found.rows[1:])
     assert [*found.settings["beside"]] == [*beside]
     for row in found.rows:
@@ -133,12 +215,12 @@ def test_auto_keeps_the_best_of_several_and_says_which(split: Split, monkeypatch
     quick = {"popularity": Popularity(rounds=1), "ciess": QUICK}
     monkeypatch.setattr("ciess.experiment.pipeline.cheap_methods", lambda: quick)
     found = ciess.search(split, backbone=SHORT, budgets=["30%", "15%"], method="auto")
-    assert [row.method for row in found.rows[1:5]] == ["equal", "popularity", "ciess", "auto"]
     for budget in ("30%", "15%"):
-        kept = found.row("auto", budget)
-        tried = {name: found.row(name, budget) for name in ("equal", "popularity", "ciess")}
-        assert kept.valid_quality == max(row.valid_quality for row in tried.values())
-        assert kept.metrics == tried[kept.found_by].metrics
+        here = {row.method: row for row in found.rows if row.budget == budget}
+        kept = here.pop("search")
+        assert {"equal", "popularity"} <= {*here} <= {"equal", "popularity", "ciess"}
+        assert kept.valid_quality == max(row.valid_quality for row in here.values())
+        assert kept.metrics == here[kept.found_by].metrics
     assert [*found.settings["method"]["tried"]] == ["popularity", "ciess"]
     assert {row["kind"] for row in found.trace} >= {"popularity", "explore"}
 
@@ -149,19 +231,39 @@ class Sized:
 
     size: int = 0
     seed: int = 0
+    rule: str = ""
 
     def search(self, problem: Problem) -> SearchResult:
         plans = [SizePlan.equal(problem.shape, self.size)] if self.size else []
-        return SearchResult({budget: [Candidate(plan, 1.0) for plan in plans] for budget in problem.budgets})
+        return SearchResult({budget: [Candidate(plan, 1.0, self.rule) for plan in plans] for budget in problem.budgets})
 
 
 def test_any_method_can_search_and_equal_sizes_win_over_worse_ones(split: Split) -> None:
-    cut = Finish().lasting(0)
-    found = ciess.search(split, backbone=BACKBONE, budgets=["30%"], method=Sized(1), finishing=cut, seed=3)
-    assert [row.method for row in found.rows] == ["full", "equal", "sized"]
-    assert found.row("sized", "30%").found_by == "equal"
-    assert found.row("sized", "30%").metrics == found.row("equal", "30%").metrics
-    assert found.settings["method"] == {"name": "Sized", "size": 1, "seed": 3}
+    found = plain(split, backbone=SHORT, method=Sized(1), seed=3)
+    assert [(row.method, row.found_by) for row in found.rows] == [
+        ("full", "full"),
+        ("equal", "equal"),
+        ("sized", "sized"),
+        ("search", "equal"),
+    ]
+    assert found.row("search", "40%").metrics == found.row("equal", "40%").metrics
+    assert found.settings["method"] == {"name": "Sized", "size": 1, "seed": 3, "rule": ""}
+
+
+def test_a_method_has_a_line_only_where_the_plan_is_its_own(split: Split) -> None:
+    """Not where its starting rule or equal sizes found it; what is kept says who did."""
+    by_rule = plain(split, method=Sized(5, rule="popularity"))
+    assert [(row.method, row.found_by) for row in by_rule.rows[1:]] == [("equal", "equal"), ("search", "popularity")]
+    equal = plain(split, method=Sized(6))
+    assert [(row.method, row.found_by) for row in equal.rows[1:]] == [("equal", "equal"), ("search", "equal")]
+    beside = plain(split, beside={"six": Sized(6)})
+    assert [(row.method, row.found_by) for row in beside.rows[2:]] == [("six", "equal"), ("search", "equal")]
+
+
+def test_names_of_other_lines_are_refused_beside(split: Split) -> None:
+    for name in ("full", "equal", "search", "sized"):
+        with pytest.raises(InputError, match=f"beside names {name}"):
+            plain(split, method=Sized(1), beside={name: Sized(2)})
 
 
 def test_plans_that_exceed_their_budget_or_are_missing_are_refused(split: Split) -> None:
@@ -191,7 +293,38 @@ def test_what_distillation_makes_no_better_is_cut_from_the_full_model_on_all_dat
     )
     assert phases["full model, all data"] > 0
     assert "finish, all data" not in phases
+    assert "finish, test too" not in phases
     assert found.row("equal", "30%").kept > 0.5
+
+
+def test_models_take_as_many_steps_as_were_best_on_validation(split: Split) -> None:
+    last: dict[str, list[tuple[int, str]]] = {}
+
+    def told(phase: str, done: int, _: int, note: str = "") -> None:
+        runs = last.setdefault(phase, [])
+        if done > 1:
+            runs.pop()
+        runs.append((done, note))
+
+    training = Training(steps=30, batch_size=500_000, lr=0.03, lr_every=10, eval_every=2, patience=2)
+    finishing = Finish(training=training)
+    plain(split, backbone=SHORT, budgets="20%", finishing=finishing, progress=told)
+    on_train = last["20% equal sizes 1"]
+    best = [int(each) for _, note in on_train if (each := note.rpartition("at step ")[2]) != "0"]
+    assert best, "some run gained"
+    assert any(done > each for (done, _), each in zip(on_train, best, strict=False)), "one went on beyond its best"
+    for phase in ("finish, all data", "finish, test too"):
+        assert [done for done, _ in last[phase]] == best
+
+
+def test_factors_are_saved_as_they_were_measured(split: Split) -> None:
+    """They learn nothing, so what is built is what was finished, run by run."""
+    rng = np.random.default_rng(0)
+    factors = ciess.Factors.from_arrays(*(rng.normal(size=(n, 8)) for n in (split.train.n_users, split.train.n_items)))
+    training = Training(steps=20, batch_size=500_000, lr=0.3, eval_every=2, patience=1)
+    found = plain(Split(split.train, split.valid), backbone=factors, budgets="50%", finishing=Finish(training=training))
+    shown = found.row("search", "50%").metrics["ndcg@20"]
+    assert found.models["50%"].evaluate(split.valid)["ndcg@20"] == pytest.approx(shown, abs=1e-6)
 
 
 def test_choices_are_measured_on_a_sample_where_all_would_take_long(
@@ -201,15 +334,15 @@ def test_choices_are_measured_on_a_sample_where_all_would_take_long(
     found = ciess.search(split, backbone=BACKBONE, budgets=["30%"], method=QUICK)
     assert split.test is not None
     everyone = int((split.test.user_counts > 0).sum())
-    assert len(found.evaluations["ciess", "30%"].users) == everyone, "test is always measured on all"
+    assert len(found.evaluations["search", "30%"].users) == everyone, "test is always measured on all"
     again = ciess.search(split, backbone=BACKBONE, budgets=["30%"], method=QUICK)
     assert again.rows[0].valid_quality == found.rows[0].valid_quality
 
 
 def test_numbers_of_few_bits_are_what_is_measured_and_stored(split: Split, tmp_path: Path) -> None:
-    found = ciess.search(split, backbone=SHORT, budgets=["10%"], method=QUICK, precision="int4")
+    found = ciess.search(split, backbone=SHORT, budgets=["10%"], method=QUICK, precision="int4", refit=False)
     [(budget, folder)] = found.save(tmp_path).items()
-    row = found.row("ciess", "10%")
+    row = found.row("search", "10%")
     assert row.precision == found.row("equal", "10%").precision == "int4"
     assert (folder / "tables.safetensors").stat().st_size == row.table_bytes <= budget.limit(TableShape(150, 100, 16))
     # Four bits and a byte a row leave room for more than float32's one number.
@@ -220,8 +353,8 @@ def test_numbers_of_few_bits_are_what_is_measured_and_stored(split: Split, tmp_p
 
 def test_the_precision_is_chosen_where_none_is_given(split: Split) -> None:
     found = ciess.search(split, backbone=SHORT, budgets=["8%", "100%"], method=QUICK, precision="auto")
-    assert found.row("ciess", "8%").precision in ("int8", "int6", "int4", "int4-shared")
-    assert found.row("ciess", "100%").user_size >= 15, "where there is room, there is no need to save"
+    assert found.row("search", "8%").precision in ("int8", "int6", "int4", "int4-shared")
+    assert found.row("search", "100%").user_size >= 15, "where there is room, there is no need to save"
     with pytest.raises(InputError, match="precision 'int3' is unknown"):
         ciess.search(split, backbone=SHORT, budgets=["10%"], precision="int3")
 
@@ -245,14 +378,126 @@ def test_precisions_are_compared_by_what_a_finish_makes_of_them(split: Split, mo
 
 
 def test_packed_outputs_need_no_graph(split: Split, tmp_path: Path) -> None:
-    found = ciess.search(split, backbone=SHORT, budgets=["30%"], method=QUICK, target="output")
+    found = ciess.search(split, backbone=SHORT, budgets=["30%"], method=QUICK, target="output", refit=False)
     assert found.settings["method"]["fidelity"]["name"] == "Truncate"
     [folder] = found.save(tmp_path).values()
     model = ciess.load(folder)
     assert isinstance(model.config, ciess.Factors)
     assert split.test is not None
     assert model.evaluate(split.test)["ndcg@20"] == pytest.approx(
-        found.row("ciess", "30%").metrics["ndcg@20"], abs=1e-6
+        found.row("search", "30%").metrics["ndcg@20"], abs=1e-6
     )
     with pytest.raises(InputError, match="pack the input"):
         ciess.search(split, backbone="ncf", budgets=["30%"], target="output")
+
+
+def test_a_budgets_result_is_what_it_would_be_alone(split: Split) -> None:
+    def found(*budgets: str) -> Outcome:
+        return plain(split, budgets=budgets, method=Popularity(rounds=1), precision="auto", finishing=short)
+
+    short = Finish(training=SHORT.distillation.lasting(5))
+    alone, among = found("20%"), found("40%", "20%", "10%")
+    assert among.plans["20%"] == alone.plans["20%"]
+    for method in ("equal", "search"):
+        rows = [dataclasses.replace(each.row(method, "20%"), seconds=0.0) for each in (alone, among)]
+        assert rows[0] == rows[1]
+    assert np.array_equal(alone.models["20%"].users.dense(), among.models["20%"].users.dense())
+
+
+def test_results_are_found_by_budgets_as_people_write_them(split: Split, tmp_path: Path) -> None:
+    found = plain(split, budgets="40%")
+    assert found.models["40 %"] is found.models[ciess.Budget.parse("40%")] is found.models.get("40.0%")
+    assert found.plans["40%"] == found.models["40%"].plan or len(found.plans["40%"].sizes) == 250
+    assert "40%" in found.plans
+    assert "50%" not in found.plans
+    assert found.models.get("50%") is None
+    assert found.row("equal", "40 %") is found.row("equal", ciess.Budget.parse("40%"))
+    with pytest.raises(InputError, match="no budget 50%: use one of 40%"):
+        _ = found.models["50%"]
+    with pytest.raises(InputError, match="no row 'ciess 40%': use one of full, equal 40%, search 40%"):
+        found.row("ciess", "40%")
+    with pytest.raises(InputError, match="no row 'equal'"):
+        found.row("equal")
+    found.save(tmp_path)
+    told = json.loads((tmp_path / "result.json").read_text())
+    assert [row["found_by"] for row in told["rows"]] == ["full", "equal", "equal"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"budgets": [0.5]}, "'0.5' has no unit: write '50%'"),
+        ({"budgets": 0.5}, "'0.5' has no unit: write '50%'"),
+        ({"budgets": "1MB"}, "more than the 16,.* of the full tables: use at most"),
+        ({"target": "inputs"}, "target is 'inputs': use 'input' or 'output'"),
+        ({"precision": "float12"}, "float12"),
+        ({"method": "popularty"}, "not a method"),
+        ({"backbone": "asl"}, "not a backbone"),
+        ({"finishing": "quick"}, "finishing is of type str"),
+        ({"refit": "no"}, "refit is of type str"),
+        ({"seed": 1.5}, "seed is 1.5: give a whole number"),
+    ],
+)
+def test_words_and_values_are_checked_where_they_enter(settings: dict[str, Any], message: str, split: Split) -> None:
+    def never(*_: object) -> None:
+        raise AssertionError("training began")
+
+    with pytest.raises(InputError, match=message):
+        plain(split, progress=never, **settings)
+
+
+def test_tables_of_one_dimension_can_be_compressed(split: Split) -> None:
+    one = ciess.MF(dim=1, training=Training(steps=10, batch_size=500))
+    with pytest.raises(InputError, match=r"use at least '(\d+)B'") as refused:
+        plain(split, backbone=one, budgets="100%", method="popularity")
+    least = re.findall(r"'(\d+B)'", str(refused.value))[0]
+    found = plain(split, backbone=one, budgets=least, method="popularity")
+    assert found.plans[least].sizes.max() == 1
+
+
+def test_a_full_model_without_any_quality_is_refused(split: Split) -> None:
+    # Each user's items of validation come last.
+    users = np.eye(split.train.n_users)
+    items = -split.valid.matrix.toarray().T
+    factors = ciess.Factors.from_arrays(users, items)
+    with pytest.raises(InputError, match="no quality to keep"):
+        plain(split, backbone=factors)
+
+
+def test_a_full_model_that_fails_on_test_is_shown_on_validation(
+    split: Split, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    assert split.test is not None
+    factors = ciess.Factors.from_arrays(np.eye(split.train.n_users), -split.test.matrix.toarray().T)
+    found = plain(split, backbone=factors)
+    assert found.shown == "validation"
+    assert "shows validation instead" in caplog.text
+    found.save(tmp_path)
+
+
+def test_seconds_add_up_by_phase(split: Split) -> None:
+    begun = time.perf_counter()
+    found = plain(split, precision="auto")
+    taken = time.perf_counter() - begun
+    assert {*found.seconds} == {"fit", "precision", "search", "finishes", "builds", "test", "refit", "other"}
+    assert sum(found.seconds.values()) <= taken
+    assert all(each >= 0 for each in found.seconds.values())
+
+
+def test_a_clock_counts_a_phase_within_another_for_itself() -> None:
+    times = iter([0, 1, 3, 6, 10, 15])
+    clock = Clock(lambda: next(times))
+    with clock.phase("outer"), clock.phase("inner"):
+        pass
+    assert clock.seconds() == {"outer": 2 + 4, "inner": 3, "other": 1 + 5}
+
+
+def test_factors_keep_no_model_for_each_finished_plan(split: Split) -> None:
+    rng = np.random.default_rng(0)
+    factors = ciess.Factors.from_arrays(*(rng.normal(size=(n, 8)) for n in (split.train.n_users, split.train.n_items)))
+    bench = Bench(split, Recipe.of(factors, CUT, "float32", "input"), 0)
+    budgets = [ciess.Budget.parse(text) for text in ("80%", "60%", "50%")]
+    bench.run("popularity", Popularity(rounds=1), bench.problem(budgets))
+    gc.collect()
+    wide = [each for each in gc.get_objects() if type(each).__name__ == "FactorsModel" and len(each.user_table)]
+    assert sum(each.user_table.shape == (150, 8) for each in wide) <= 1

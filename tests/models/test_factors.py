@@ -62,7 +62,7 @@ def test_the_whole_way_without_training_and_loaded_without_the_files(
         progress=lambda phase, *_: phases.add(phase),
     )
     assert not any("full model" in phase or "all data" in phase for phase in phases), "there is nothing to train"
-    assert outcome.row("ciess", "60%").kept > 0.7
+    assert outcome.row("search", "60%").kept > 0.7
     [(budget, folder)] = outcome.save(tmp_path / "out").items()
     for path in files:
         path.unlink()

@@ -12,10 +12,10 @@ from torch import Tensor
 import ciess
 from ciess.data import Interactions, Split
 from ciess.errors import InputError
+from ciess.experiment.settings import described
 from ciess.methods.ciess.td3 import TD3Settings
 from ciess.models import Backbone, BackboneConfig, InnerProduct, Represented, Training
 from ciess.models.base import normal_table
-from ciess.settings import described
 from ciess.train.finish import Finish
 
 QUICK = ciess.Ciess(episodes=2, steps=2, updates=1, td3=TD3Settings(gamma=0.9, batch_size=64, hidden=16))
@@ -54,7 +54,7 @@ def test_its_plans_are_finished_as_it_says(outcome: ciess.Outcome) -> None:
 
 
 def test_its_small_model_keeps_most_of_its_quality(outcome: ciess.Outcome) -> None:
-    assert outcome.row("ciess", "60%").kept > 0.7
+    assert outcome.row("search", "60%").kept > 0.7
 
 
 def test_it_is_saved_and_loaded_with_its_settings(outcome: ciess.Outcome, split: Split, tmp_path: Path) -> None:

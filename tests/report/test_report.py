@@ -25,26 +25,23 @@ class Page(HTMLParser):
 
 
 def test_a_report_answers_with_the_numbers_of_the_table(outcome: Outcome, report: Report) -> None:
-    row = outcome.row("ciess", "20%")
+    row = outcome.row("search", "20%")
     memory, kept = row.table_bytes / outcome.row("full").table_bytes, row.kept
     assert report.title == f"{100 * memory:.2g}% of the memory keeps {kept:.1%} of the quality"
     assert [(card.heading, card.value) for card in report.cards] == [
-        (f"Budget {budget}", f"{outcome.row('ciess', budget).kept:.1%}") for budget in ("40%", "20%")
+        (f"Budget {budget}", f"{outcome.row('search', budget).kept:.1%}") for budget in ("40%", "20%")
     ]
     assert max(bar.share for card in report.cards for bar in card.bars) == 1
     [table] = report.sections[0].tables
-    # Which sizes were kept, in brackets, may depend on the machine.
-    labels = [line[0].split(" (")[0] for line in table.rows]
-    assert [(label, *line[1:3]) for label, line in zip(labels, table.rows, strict=True)] == [
-        (label, row.budget, row.metrics["recall@20"])
-        for label, row in zip(
-            ["full model"] + ["equal sizes", "mixed <random>|", "CIESS"] * 2, outcome.rows, strict=True
-        )
+    names = {"full": "full model", "equal": "equal sizes", "ciess": "CIESS"}
+    assert [(line[0], *line[2:4]) for line in table.rows] == [
+        (names.get(row.method, row.method), row.budget, row.metrics["recall@20"]) for row in outcome.rows
     ]
-    gains = {(label, line[1]): line[5] for label, line in zip(labels, table.rows, strict=True)}
-    for method, label in (("ciess", "CIESS"), ("mixed <random>|", "mixed <random>|")):
+    assert [line[1] for line in table.rows[1:]] == [names.get(row.found_by, row.found_by) for row in outcome.rows[1:]]
+    gains = {(line[0], line[2]): line[6] for line in table.rows}
+    for method in ("search", "mixed <random>|"):
         expected = outcome.row(method, "20%").kept - outcome.row("equal", "20%").kept
-        assert gains[label, "20%"] == pytest.approx(expected, abs=1e-6)
+        assert gains[method, "20%"] == pytest.approx(expected, abs=1e-6)
 
 
 def test_every_question_has_its_figures(report: Report) -> None:
@@ -54,6 +51,7 @@ def test_every_question_has_its_figures(report: Report) -> None:
         "memory": ["sizes-users", "sizes-items"],
         "payers": ["deciles-users", "deciles-items"],
         "search": ["trace-40", "trace-20"],
+        "time": [],
         "again": [],
     }
 
@@ -69,10 +67,10 @@ def test_where_the_memory_went(outcome: Outcome, report: Report) -> None:
 
 def test_what_a_tenth_keeps_is_measured_on_its_own_users_and_items(outcome: Outcome, report: Report) -> None:
     users, items = report.sections[2].tables
-    full, small = outcome.evaluations["full", ""], outcome.evaluations["ciess", "20%"]
+    full, small = outcome.evaluations["full", ""], outcome.evaluations["search", "20%"]
     popular = outcome.popularity[0][full.users.numpy()]
     last = np.argsort(popular, kind="stable")[-len(popular) // 10 :]
-    place = [column.heading for column in users.columns].index("CIESS 20%")
+    place = [column.heading for column in users.columns].index("search 20%")
     assert users.rows[-1][place] == pytest.approx(float(small.quality[last].sum() / full.quality[last].sum()))
     assert sum(row[2] for row in users.rows) == pytest.approx(1)
     assert sum(row[2] for row in items.rows) == pytest.approx(1)
@@ -85,10 +83,13 @@ def test_a_verdict_says_whether_the_search_was_worth_it(outcome: Outcome) -> Non
 
     full, equal = outcome.evaluations["full", ""], outcome.evaluations["equal", "40%"]
     worse, better = (dataclasses.replace(full, hits=full.hits.sort(descending=first)[0]) for first in (False, True))
-    assert told({("ciess", "40%"): better, ("equal", "40%"): worse}).startswith("Against equal sizes: +")
-    assert told({("ciess", "40%"): worse, ("equal", "40%"): better}).startswith("Against equal sizes: −")
-    assert told({("ciess", "40%"): equal}).startswith("No clear difference from equal sizes: 0.0")
-    rows = [dataclasses.replace(row, found_by="equal") if row.method == "ciess" else row for row in outcome.rows]
+    assert told({("search", "40%"): better, ("equal", "40%"): worse}).startswith("Against equal sizes: +")
+    assert told({("search", "40%"): worse, ("equal", "40%"): better}).startswith("Against equal sizes: −")
+    assert told({("search", "40%"): equal}).startswith("No clear difference from equal sizes: 0.0")
+    rule = dataclasses.replace(outcome.row("search", "40%"), found_by="popularity")
+    by_rule = [rule if (row.method, row.budget) == ("search", "40%") else row for row in outcome.rows]
+    assert summary(dataclasses.replace(outcome, rows=by_rule)).cards[0].notes[1].endswith("found by popularity.")
+    rows = [dataclasses.replace(row, found_by="equal") if row.method == "search" else row for row in outcome.rows]
     note = summary(dataclasses.replace(outcome, rows=rows)).cards[0].notes[1]
     assert note == "Equal sizes were best on validation, so this model has equal sizes."
 
@@ -117,11 +118,11 @@ def test_markdown_has_the_same_tables_and_shows_the_figures(folder: Path) -> Non
     assert len(figures) == 8
     for name in figures:
         assert f"](figures/{name})" in text
-    table = [line for line in text.splitlines() if line.startswith("| CIESS")]
+    table = [line for line in text.splitlines() if line.startswith("| search")]
     assert len(table) == 2
     head = next(line for line in text.splitlines() if line.startswith("| Model"))
-    assert {line.replace("\\|", "").count("|") for line in [head, *table]} == {13}
-    assert "| mixed <random>\\| | 40% |" in text
+    assert {line.replace("\\|", "").count("|") for line in [head, *table]} == {14}
+    assert "| mixed <random>\\| | mixed <random>\\| | 40% |" in text
 
 
 def test_a_report_gives_the_command_that_repeats_the_run(outcome: Outcome, report: Report) -> None:
@@ -154,10 +155,36 @@ def test_a_folder_that_cannot_be_written_is_named(outcome: Outcome, tmp_path: Pa
 
 
 def test_equal_sizes_alone_are_reported(outcome: Outcome) -> None:
-    rows = [row for row in outcome.rows if row.method in ("full", "equal")]
-    alone = searched(dataclasses.replace(outcome, method="equal", rows=rows))
-    assert [bar.label for bar in alone.cards[0].bars] == ["equal sizes", "full model"]
-    assert [figure.name for figure in alone.sections[0].figures] == ["frontier"]
+    kept = [row for row in outcome.rows if row.method in ("full", "equal")]
+    kept += [dataclasses.replace(row, method="search") for row in kept if row.method == "equal"]
+    equal = {key: each for key, each in outcome.evaluations.items() if key[0] in ("full", "equal")}
+    equal |= {("search", budget): each for (method, budget), each in equal.items() if method == "equal"}
+    alone = searched(dataclasses.replace(outcome, method="equal", rows=kept, evaluations=equal))
+    assert [bar.label for bar in alone.cards[0].bars] == ["search", "equal sizes", "full model"]
+    assert all("this model has equal sizes" in card.notes[1] for card in alone.cards)
+
+
+def test_where_the_time_went(outcome: Outcome, report: Report) -> None:
+    [table] = next(section for section in report.sections if section.name == "time").tables
+    assert table.rows[-1][1] == pytest.approx(sum(outcome.seconds.values()))
+    assert sum(row[2] for row in table.rows[:-1]) == pytest.approx(1)
+    bare = searched(dataclasses.replace(outcome, seconds={}))
+    assert "time" not in [section.name for section in bare.sections]
+
+
+@pytest.mark.parametrize(
+    ("learned", "shown", "told"),
+    [
+        (["train", "validation", "test"], "test", "the saved ones learned test, too"),
+        (["train", "validation"], "test", "The saved models learned train and validation."),
+        ([], "validation", "The tables were trained elsewhere"),
+    ],
+)
+def test_a_report_says_what_models_learned(outcome: Outcome, learned: list[str], shown: str, told: str) -> None:
+    settings = {**outcome.settings, "learned": learned}
+    [_, text] = searched(dataclasses.replace(outcome, settings=settings, shown=shown)).sections[0].text
+    assert told in text
+    assert text.endswith("They recommend nobody what the data say they have.")
 
 
 def test_without_test_data_and_trace_a_report_is_still_made(outcome: Outcome) -> None:
@@ -177,7 +204,7 @@ def test_a_table_for_programs_and_one_for_notebooks(outcome: Outcome) -> None:
     assert summary(outcome).title in shown
     assert "<table>" in shown
     assert "<svg" not in shown
-    kept = outcome.row("ciess", "20%").kept
+    kept = outcome.row("search", "20%").kept
     assert repr(outcome).endswith(f", {kept:.1%} of the quality kept in 20%)")
     assert len(repr(outcome)) < 100
     assert repr(next(iter(outcome.models.values()))).startswith("CompressedModel(mf, 150 users, 100 items, ")

@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -5,7 +7,7 @@ from hypothesis import strategies as st
 
 from ciess.errors import InputError
 from ciess.tables.budget import Budget, project, project_plan
-from ciess.tables.packed import stored_bytes
+from ciess.tables.packed import equal_bytes, stored_bytes
 from ciess.tables.plan import SizePlan, TableShape
 from ciess.tables.precision import Precision
 
@@ -22,6 +24,10 @@ SHAPE = TableShape(n_users=600, n_items=400, dim=32)
         ("12KiB", 12_288, "budget-12KiB"),
         ("6.4dims", 25_600, "budget-6.4dims"),
         (".5MB", 500_000, "budget-0.5MB"),
+        ("32kb", 32_000, "budget-32kB"),
+        ("32 KIB", 32_768, "budget-32KiB"),
+        ("6.4 Dims", 25_600, "budget-6.4dims"),
+        ("1234567b", 1_234_567, "budget-1234567B"),
     ],
 )
 def test_budgets_as_people_write_them(text: str, limit: int, folder: str) -> None:
@@ -36,14 +42,40 @@ def test_budgets_as_people_write_them(text: str, limit: int, folder: str) -> Non
     [
         ("abc", "not a budget"),
         ("0%", "above zero"),
-        ("200%", "at most 100%"),
+        ("200%", "at most '100%'"),
         ("-5%", "not a budget"),
-        ("5", "not a budget"),
+        ("5%,10%", "not a budget"),
+        ("5", "no unit: write '5%'"),
+        ("0.05", "no unit: write '5%'"),
+        (0.05, "no unit: write '5%'"),
+        (".5", "no unit: write '50%'"),
+        (32, "no unit: write '32%'"),
+        (None, "not a budget"),
+        ("5TB", "unknown unit: use one of %, dims, B, kB"),
     ],
 )
 def test_what_is_no_budget_is_refused(text: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         Budget.parse(text)
+
+
+def test_a_budget_above_the_full_tables_names_the_most() -> None:
+    # As stored they take a header and an index beside their 128,000 bytes.
+    most = equal_bytes(SHAPE, SHAPE.dim, Precision.FLOAT32)
+    assert stored_bytes(SizePlan.equal(SHAPE, SHAPE.dim)) == most
+    assert Budget.parse(f"{most}B").numbers(SHAPE) > 0.99 * SHAPE.rows * SHAPE.dim
+    with pytest.raises(InputError, match=rf"more than the {most:,} of the full tables: use at most '{most}B'"):
+        Budget.parse(f"{most + 1}B").numbers(SHAPE)
+    with pytest.raises(InputError, match="use at most '100%'"):
+        Budget.parse("1MB").numbers(SHAPE, Precision.INT8)
+
+
+def test_the_least_budget_is_named_in_bytes_where_it_is_above_the_full_tables() -> None:
+    tiny = TableShape(20, 10, 1)
+    with pytest.raises(InputError) as refused:
+        Budget.parse("100%").numbers(tiny)
+    [least] = re.findall(r"at least '(\d+B)'", str(refused.value))
+    assert Budget.parse(least).numbers(tiny) == 30
 
 
 @pytest.mark.parametrize("precision", Precision)
@@ -58,7 +90,7 @@ def test_the_index_is_paid_whatever_the_sizes(precision: Precision) -> None:
 
 
 def test_a_budget_below_one_number_a_row_names_the_least() -> None:
-    with pytest.raises(InputError, match=r"use at least 3\.4%"):
+    with pytest.raises(InputError, match=r"use at least '3\.4%'"):
         Budget.parse("3%").numbers(SHAPE)
     assert Budget.parse("3.4%").numbers(SHAPE) == SHAPE.rows
     assert Budget.parse("1%").numbers(SHAPE, Precision.INT4_SHARED) >= SHAPE.rows
@@ -79,6 +111,12 @@ def test_projection_fills_the_budget_exactly(desired: list[float], share: float,
     # More is never given to who desired less by a whole number.
     order = np.argsort(desired)
     assert (np.diff(sizes[order]) >= -1).all()
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, 0.0, -1.0])
+def test_desired_sizes_that_are_none_are_refused(wrong: float) -> None:
+    with pytest.raises(InputError, match=r"desired size 2 \(from 0\) is .*: sizes must be finite and above 0"):
+        project([1.0, 5.0, wrong, 10.0], numbers=24, dim=16)
 
 
 def test_projection_scales_by_hand() -> None:

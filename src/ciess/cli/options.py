@@ -172,6 +172,8 @@ def _arguments(settings: Any) -> Iterator[str]:
             continue
         if dataclasses.is_dataclass(value):
             yield from _arguments(value)
+        elif isinstance(value, bool) and value != fields[name].default:
+            yield f"--{'' if value else 'no-'}{name}".replace("_", "-")
         elif value != fields[name].default:
             values = [str(each) for each in value] if isinstance(value, tuple) else [str(value)]
             yield from values if name in positional else [f"--{name}".replace("_", "-"), *values]

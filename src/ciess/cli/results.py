@@ -34,6 +34,7 @@ def search_and_show(command: Any, data: "Interactions | Split", console: Console
 def show(command: Any, outcome: "Outcome", console: Console) -> list[Path]:
     """Save the models and the report, print the table and where they are; `command` as in `search_and_show`."""
     from ciess.report.forms import in_bytes
+    from ciess.results.outcome import KEPT
 
     told = dataclasses.replace(outcome, settings={"command": command_line(command), **outcome.settings})
     saved = told.save(command.out)
@@ -41,11 +42,14 @@ def show(command: Any, outcome: "Outcome", console: Console) -> list[Path]:
         print((command.out / "result.json").read_text(), end="")
     console.print(_table(outcome))
     for budget, folder in saved.items():
-        found_by = outcome.row(outcome.method, str(budget)).found_by
-        note = "" if found_by == outcome.method else f" (sizes by {found_by})"
+        found_by = outcome.row(KEPT, budget).found_by
         # A graph or a network is needed too, though no budget counts it.
         whole = in_bytes(sum(path.stat().st_size for path in folder.iterdir()))
-        console.print(f"saved {folder}{note}: {whole} with ids, interactions and all", highlight=False, soft_wrap=True)
+        console.print(
+            f"saved {folder} (sizes by {found_by}): {whole} with ids, interactions and all",
+            highlight=False,
+            soft_wrap=True,
+        )
     console.print(f"saved {command.out / 'report.html'}", highlight=False, soft_wrap=True)
     return list(saved.values())
 
@@ -54,6 +58,7 @@ def _table(outcome: "Outcome") -> Table:
     table = Table(title=f"Measured on {outcome.shown}; sizes are means", box=None, padding=(0, 1, 0, 0))
     for heading in (
         "model",
+        "found by",
         "budget",
         "Recall@20",
         "NDCG@20",
@@ -64,10 +69,11 @@ def _table(outcome: "Outcome") -> Table:
         "items'",
         "seconds",
     ):
-        table.add_column(heading, justify="left" if heading == "model" else "right", no_wrap=True)
+        table.add_column(heading, justify="left" if heading in ("model", "found by") else "right", no_wrap=True)
     for row in outcome.rows:
         table.add_row(
             row.method,
+            row.found_by if row.budget else "",
             row.budget,
             f"{row.metrics['recall@20']:.4f}",
             f"{row.metrics['ndcg@20']:.4f}",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from rich.console import Console
 
-from ciess.cli.options import Count, Folder, Name, Shared
+from ciess.cli.options import Count, Flag, Folder, Name, Shared
 from ciess.cli.results import search_and_show
 from ciess.errors import InputError
 
@@ -24,6 +24,8 @@ class Search(Shared):
     """CIESS as it measured best here (default), as in its paper, or as in its authors' program."""
     episodes: Count[int | None] = None
     """Length of the search by CIESS: less is faster."""
+    refit: Flag = True
+    """Let saved models learn test, too, once they are measured."""
     seed: Count[int] = 0
     """Of the split, of training and of the search."""
     out: Folder = Path("runs/search")
@@ -46,6 +48,7 @@ class Search(Shared):
             method=method,
             precision=self.precision,
             target=self.target,
+            refit=self.refit,
             seed=self.seed,
         )
 

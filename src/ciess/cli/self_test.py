@@ -118,6 +118,7 @@ def _tried() -> str:
     from ciess.methods.popularity import Popularity
     from ciess.models import Training
     from ciess.models.lightgcn import LightGCN
+    from ciess.results.outcome import KEPT
     from ciess.serve.saved import load
     from ciess.train.finish import Finish
 
@@ -140,7 +141,7 @@ def _tried() -> str:
             raise AssertionError("NumPy and PyTorch rank differently")
         np.testing.assert_allclose(scores, by_torch.scores.numpy(), rtol=1e-4, atol=1e-5)
         stored = (Path(folder) / "model" / "tables.safetensors").stat().st_size
-    [row] = [row for row in outcome.rows if row.method == outcome.method]
+    [row] = [row for row in outcome.rows if row.method == KEPT]
     if stored != row.table_bytes or stored > outcome.row("full").table_bytes // 2:
         raise AssertionError(f"tables of {stored:,} bytes are not within their budget")
     return "search, save, load and recommend; NumPy and PyTorch rank alike"

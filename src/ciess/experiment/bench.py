@@ -3,127 +3,50 @@
 import dataclasses
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, reduce
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from ciess.checks import Count, check
 from ciess.data import Interactions, Split
-from ciess.data.split import check_seed
 from ciess.errors import InputError
 from ciess.evaluation.metrics import Evaluation, Evaluator, evaluate
+from ciess.experiment.clock import Clock
+from ciess.experiment.finished import Finished, Searched
+from ciess.experiment.recipe import Recipe
 from ciess.methods import method_name
 from ciess.methods.fidelity import Fidelity, suiting
 from ciess.methods.problem import Method, Problem
-from ciess.models import Backbone, BackboneConfig, InnerProduct, Training, backbone_named, backbone_settings
+from ciess.models import Backbone, InnerProduct, Training
 from ciess.models.factors import Factors, FactorsModel
 from ciess.models.row_order import check_row_order
 from ciess.progress import Progress, silent
+from ciess.results.outcome import EQUAL
 from ciess.serve.model import CompressedModel
-from ciess.settings import described
 from ciess.tables.budget import Budget
 from ciess.tables.packed import stored_bytes
 from ciess.tables.plan import SizePlan, TableShape
 from ciess.tables.precision import Precision
 from ciess.train.checkpoint import fitted_once
-from ciess.train.finish import Finish, finish
+from ciess.train.finish import finish
 from ciess.train.fit import Fitted, fit
 from ciess.train.losses import BPR
 from ciess.train.scratch import train_from_scratch
-
-Target = Literal["input", "output"]
 
 SCORES_IN_A_MEASUREMENT = 100_000_000
 """The most scores that one measurement on validation ranks."""
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """What all methods share.
+class _Full(NamedTuple):
+    """A full model: as it was trained, the model whose tables are packed, and what it has learned."""
 
-    Attributes:
-        config: settings of the backbone.
-        finishing: how plans are brought to their best.
-        precision: how numbers are stored; None takes for each budget what is best for equal sizes.
-        target: what is packed: `input`, the tables that are learned, or `output`, the rows that are scored.
-    """
-
-    config: BackboneConfig
-    finishing: Finish = field(default_factory=Finish)
-    precision: Precision | None = Precision.FLOAT32
-    target: Target = "input"
-
-    @classmethod
-    def of(
-        cls, backbone: str | BackboneConfig, finishing: Finish | None, precision: str | Precision, target: Target
-    ) -> "Recipe":
-        """From what people write.
-
-        Raises:
-            InputError: an unknown backbone or precision.
-        """
-        config = backbone_named(backbone) if isinstance(backbone, str) else backbone
-        stored = None if precision == "auto" else Precision.parse(precision)
-        return cls(config, finishing or Finish.suiting(config), stored, target)
-
-    def described(self) -> dict[str, Any]:
-        """As JSON keeps it."""
-        return {
-            "backbone": backbone_settings(self.config),
-            "finishing": described(self.finishing),
-            "precision": self.precision or "auto",
-            "target": self.target,
-        }
-
-
-@dataclass(frozen=True, eq=False)
-class Finished:
-    """A plan brought to its best on train.
-
-    Attributes:
-        plan: its sizes.
-        fitted: how training went.
-        valid: what it came to on validation.
-        seconds: of the search and of training.
-        from_scratch: whether it was trained anew rather than distilled.
-        model: only where full models are not trained, and so cannot learn validation too.
-    """
-
-    plan: SizePlan
-    fitted: Fitted
-    valid: Evaluation
-    seconds: float
-    from_scratch: bool = False
-    model: Backbone | None = None
-
-    @property
-    def quality(self) -> float:
-        """Mean quality on validation."""
-        return float(self.valid.quality.mean())
-
-
-@dataclass(frozen=True, eq=False)
-class Searched:
-    """What came of one method's search.
-
-    Attributes:
-        best: for each budget the plan that was best on validation when finished.
-        trace: everything measured.
-        trainings: models that the search trained, by itself or to measure a plan.
-        measurements: plans that it measured.
-        finishes: plans that were brought to their best.
-        seconds: of the search alone.
-    """
-
-    best: dict[Budget, Finished]
-    trace: list[dict[str, float | str]]
-    trainings: int
-    measurements: int
-    finishes: int
-    seconds: float
+    trained: Backbone
+    packed: Backbone
+    data: Interactions
 
 
 class Bench:
@@ -135,20 +58,29 @@ class Bench:
         seed: of training, of searches and of finishes.
         progress: told every step.
         kept: where the full models are kept as files, without their endings; None keeps none.
+        clock: told what phase the time goes to.
 
     Attributes:
         fidelity: how plans are measured, unless a method has its own.
         valid: measures on validation.
+        clock: as given.
 
     Raises:
         InputError: a seed below 0, or outputs are to be packed that are not scored by inner products.
     """
 
     def __init__(
-        self, split: Split, recipe: Recipe, seed: int, progress: Progress = silent, kept: Path | None = None
+        self,
+        split: Split,
+        recipe: Recipe,
+        seed: int,
+        progress: Progress = silent,
+        kept: Path | None = None,
+        clock: Clock | None = None,
     ) -> None:
-        check_seed(seed)
+        check("seed", seed, Count)
         self.split, self.recipe, self.seed, self.progress, self._kept = split, recipe, seed, progress, kept
+        self.clock = clock or Clock()
         self.valid = Evaluator(split.train.matrix, split.valid.matrix, users=_sample(split.valid, seed))
         # Made before training: what cannot be done is refused at once, not after minutes.
         self._trained = recipe.config.build(split.train, seed)
@@ -157,12 +89,13 @@ class Bench:
         self._shape = TableShape(split.train.n_users, split.train.n_items, untrained.user_table.shape[1])
         self._precisions: dict[Budget, Precision] = {}
         self._finished: dict[tuple[SizePlan, bool], Finished] = {}
+        self._fulls: list[_Full] = []
 
     def check(self, budgets: Sequence[Budget]) -> None:
         """Before anything is trained.
 
         Raises:
-            InputError: a budget that cannot be met.
+            InputError: a budget that cannot be met, or is above the full tables.
         """
         for budget in budgets:
             budget.numbers(self._shape, self.recipe.precision or Precision.INT4_SHARED)
@@ -214,86 +147,133 @@ class Bench:
             InputError: the method gives no plan for a budget, or one that exceeds it.
         """
         before, start = (problem.trainings, problem.measurements), time.perf_counter()
-        found = method.search(problem)
+        with self.clock.phase("search"):
+            found = method.search(problem)
         seconds = time.perf_counter() - start
         trainings, measurements = problem.trainings - before[0], problem.measurements - before[1]
-        best, finishes = {}, 0
+        finished = {}
         for budget in problem.budgets:
-            plans = list(dict.fromkeys(each.plan for each in found.best.get(budget, [])))
-            _check_plans(name, plans, budget)
+            found_by: dict[SizePlan, str] = {}
+            for candidate in found.best.get(budget, []):
+                found_by.setdefault(candidate.plan, candidate.found_by or name)
+            _check_plans(name, list(found_by), budget)
             # Equal sizes have a line of their own: others are shown by what they found themselves.
-            own = {plan: f"{budget} {name} {number}" for number, plan in enumerate(plans, 1)}
-            if own.pop(problem.equal(budget), None) and not own:
-                own = {problem.equal(budget): f"{budget} equal sizes"}
-            from_scratch = getattr(method, "from_scratch", False)
-            finished = [self._finish(plan, phase, from_scratch) for plan, phase in own.items()]
-            finishes += len(finished)
-            # Of equally good ones the first.
-            won = max(finished, key=lambda each: each.quality)
-            best[budget] = dataclasses.replace(won, seconds=won.seconds + seconds / len(problem.budgets))
-        return Searched(best, found.trace, trainings, measurements, finishes, seconds)
+            equal = problem.equal(budget)
+            own = {plan: f"{budget} {name}" for plan in found_by if plan != equal} or {equal: f"{budget} equal sizes"}
+            share, from_scratch = seconds / len(problem.budgets), getattr(method, "from_scratch", False)
+            finished[budget] = [
+                self._found(plan, EQUAL if plan == equal else found_by[plan], f"{phase} {number}", share, from_scratch)
+                for number, (plan, phase) in enumerate(own.items(), 1)
+            ]
+        finishes = sum(map(len, finished.values()))
+        return Searched(finished, found.trace, trainings, measurements, finishes, seconds)
 
-    @cached_property
+    def _found(self, plan: SizePlan, found_by: str, phase: str, seconds: float, from_scratch: bool) -> Finished:
+        """A plan that a search of some seconds found, finished."""
+        with self.clock.phase("finishes"):
+            finished = self._finish(plan, phase, from_scratch)
+        return dataclasses.replace(finished, seconds=finished.seconds + seconds, found_by=found_by)
+
+    @property
     def full(self) -> Backbone:
         """The full model, whose tables are packed: trained on train, its dimensions in order."""
-        return self._packed_trained[0]
+        return self.full_on(1).packed
 
     @cached_property
     def full_finished(self) -> Finished:
-        """The full model as a plan that keeps everything."""
-        full, fitted = self._packed_trained
-        whole = SizePlan.equal(self._shape, self._shape.dim)
-        return Finished(whole, fitted, evaluate(full, self.valid), fitted.seconds)
+        """The full model as a plan that keeps everything.
+
+        Raises:
+            InputError: it ranks no held-out item of anybody among the first 20.
+        """
+        with self.clock.phase("fit"):
+            training, train = self.recipe.config.training, self.split.train
+            fitted = self._fit(self._trained, train, training, "full model", "train", self.valid)
+            if not self._trained.rows_stand_alone:
+                check_row_order(self._trained, self.recipe.config, train)
+            self._fulls.append(_Full(self._trained, self._packed(self._trained), train))
+            whole = SizePlan.equal(self._shape, self._shape.dim)
+            finished = Finished(whole, fitted, evaluate(self._fulls[0].packed, self.valid), fitted.seconds)
+        if finished.quality == 0:
+            raise InputError(
+                "the full model ranks no user's validation items among its first 20, so there is no quality to keep: "
+                "train it longer, or check that ids and factors belong together"
+            )
+        return finished
+
+    @property
+    def learns(self) -> bool:
+        """Whether full models learn interactions; tables trained elsewhere are taken as they are."""
+        return self.recipe.config.training.steps > 0 or not self._trained.rows_stand_alone
 
     @cached_property
-    def _packed_trained(self) -> tuple[Backbone, Fitted]:
-        fitted = self._fit(
-            self._trained, self.split.train, self.recipe.config.training, "full model", "train", self.valid
-        )
-        if not self._trained.rows_stand_alone:
-            check_row_order(self._trained, self.recipe.config, self.split.train)
-        return self._packed(self._trained), fitted
+    def parts(self) -> list[Interactions]:
+        """What was given: train, validation, and test where there is one."""
+        return [part for part in (self.split.train, self.split.valid, self.split.test) if part is not None]
 
     @cached_property
-    def all_data(self) -> Interactions:
-        """Train and validation together."""
-        return self.split.train_valid()
+    def given(self) -> Interactions:
+        """All that was given: what users have already."""
+        return reduce(Interactions.union, self.parts)
 
-    @cached_property
-    def full_on_all(self) -> Backbone:
-        """The full model that learned validation too."""
-        steps = self.full_finished.fitted.steps
-        model = self.recipe.config.build(self.all_data, self.seed)
-        model.load_state_dict(self._trained.state_dict())
-        training = self.recipe.config.training.resumed(steps)
-        self._fit(model, self.all_data, training, "full model, all data", "all")
-        return self._packed(model)
+    def full_on(self, parts: int) -> _Full:
+        """The full model that has learned the first `parts` of train, validation and test."""
+        _ = self.full_finished
+        while len(self._fulls) < parts:
+            self._fulls.append(self._grown(self._fulls[-1], self.parts[len(self._fulls)]))
+        return self._fulls[parts - 1]
+
+    def _grown(self, before: _Full, added: Interactions) -> _Full:
+        """A full model trained on with more interactions."""
+        data, training = before.data.union(added), self.recipe.config.training
+        if not self.learns:
+            return before._replace(data=data)
+        model = self.recipe.config.build(data, self.seed)
+        model.load_state_dict(before.trained.state_dict())
+        last = len(self._fulls) == 2
+        phase, name = ("full model, test too", "given") if last else ("full model, all data", "all")
+        self._fit(model, data, training.resumed(self.full_finished.fitted.steps), phase, name)
+        return _Full(model, self._packed(model), data)
 
     def full_shown(self) -> Evaluation:
         """The full model on test, or on validation where there is no test."""
         if self.split.test is None:
             return self.full_finished.valid
-        return evaluate(self.full_on_all, Evaluator(self.all_data.matrix, self.split.test.matrix))
+        full = self.full_on(2)
+        return evaluate(full.packed, Evaluator(full.data.matrix, self.split.test.matrix))
 
-    def built(self, chosen: Finished, about: Mapping[str, Any] | None = None) -> CompressedModel:
-        """The chosen plan on all data: finished anew from the full model that trained on.
+    def built(self, chosen: Finished, about: Mapping[str, Any] | None = None, parts: int = 2) -> CompressedModel:
+        """The chosen plan's model: finished anew from the full model that has learned more.
 
-        What training made no better on validation is cut from the full model, here too. A plan that was trained from
-        scratch is so again, for as many steps as were best on validation.
+        It repeats the runs that were best on validation: what training made no better there is cut here, too. A plan
+        that was trained from scratch is so again, for as many steps as were best.
+
+        Args:
+            chosen: the plan, finished on train.
+            about: kept with the model.
+            parts: how many of train, validation and test the model has learned. Whatever that is, all that was given
+                counts as seen.
         """
-        full, small = self.full_on_all, chosen.model
         if chosen.from_scratch:
-            training = self.recipe.config.training.lasting(chosen.fitted.steps)
-            small, _ = self._trained_anew(self.all_data, chosen.plan, "from scratch, all data", training)
-        elif small is None:
-            settings = self.recipe.finishing if chosen.fitted.steps else self.recipe.finishing.lasting(0)
-            small, _ = finish(
-                full, chosen.plan, settings, seed=self.seed, phase="finish, all data", progress=self.progress
-            )
+            learned, training = reduce(Interactions.union, self.parts[:parts]), self.recipe.config.training
+            steps = training.lasting(chosen.fitted.steps)
+            small, _ = self._trained_anew(learned, chosen.plan, "from scratch, all data", steps)
+            return CompressedModel.pack(self.recipe.config, small, chosen.plan, learned, about, self.given)
+        full = self.full_on(parts)
+        small, _ = finish(
+            full.packed,
+            chosen.plan,
+            self.recipe.finishing,
+            seed=self.seed,
+            runs=chosen.runs,
+            phase="finish, test too" if parts > 2 else "finish, all data",
+            progress=self.progress,
+        )
         # Rows that are scored as they are need no more of the backbone than their width.
         outputs = isinstance(small, FactorsModel) and not isinstance(self.recipe.config, Factors)
         config = Factors(dim=chosen.plan.dim) if outputs else self.recipe.config
-        return CompressedModel.pack(config, small, chosen.plan, self.all_data, about)
+        learned = full.data if self.learns else self.given
+        return CompressedModel.pack(config, small, chosen.plan, learned, about, self.given)
 
     def _packed(self, trained: Backbone) -> Backbone:
         """The model whose tables are packed: the trained one, or one whose tables are the rows that it scores."""
@@ -308,27 +288,31 @@ class Bench:
     def _precision(self, budget: Budget) -> Precision:
         """What is wanted, or that with which the rankings of finished equal sizes come closest to the full model's.
 
-        They are finished, since a cut misleads: it favours many numbers in few bits, and a finish makes up for numbers
-        rather than for bits. How many of the first 20 items are the same tells far smaller differences apart than
-        quality does. Floats are left out where int8 does not yet store all numbers: 8 bits lose next to nothing, and
-        more numbers gain.
+        They are finished, since a cut misleads: it favours many dimensions in few bits, and a finish makes up for
+        dimensions rather than for bits. How many of the first 20 items are the same tells far smaller differences apart
+        than quality does. Floats are left out where int8 does not yet store all dimensions: 8 bits lose next to
+        nothing, and more dimensions gain. Each budget's precision depends on no other budget.
         """
         if self.recipe.precision is not None:
             return self.recipe.precision
         if budget not in self._precisions:
-            closest = -1.0, Precision.INT8
-            tried = [Precision.INT8, Precision.INT6, Precision.INT4, Precision.INT4_SHARED]
-            for precision in tried:
-                try:
-                    plan = self._problem({budget: precision}).equal(budget)
-                except InputError:
-                    continue
-                if precision is Precision.INT8 and plan.max_size == self._shape.dim:
-                    tried += [Precision.FLOAT16, Precision.FLOAT32]
-                overlap = self._finish(plan, f"{budget} {precision}").valid.overlap(self.full_finished.valid)
-                closest = max(closest, (overlap, precision), key=lambda found: found[0])
-            self._precisions[budget] = closest[1]
+            with self.clock.phase("precision"):
+                self._precisions[budget] = self._closest(budget)
         return self._precisions[budget]
+
+    def _closest(self, budget: Budget) -> Precision:
+        closest = -1.0, Precision.INT8
+        tried = [Precision.INT8, Precision.INT6, Precision.INT4, Precision.INT4_SHARED]
+        for precision in tried:
+            try:
+                plan = self._problem({budget: precision}).equal(budget)
+            except InputError:
+                continue
+            if precision is Precision.INT8 and plan.max_size == self._shape.dim:
+                tried += [Precision.FLOAT16, Precision.FLOAT32]
+            overlap = self._finish(plan, f"{budget} {precision}").valid.overlap(self.full_finished.valid)
+            closest = max(closest, (overlap, precision), key=lambda found: found[0])
+        return closest[1]
 
     def _fit(
         self,
@@ -343,7 +327,12 @@ class Bench:
 
         def train() -> Fitted:
             lesson = backbone.solver(data) or BPR(backbone, data, training, self.seed)
-            fitted = fit(backbone, lesson, training, valid=valid, seed=self.seed, phase=phase, progress=self.progress)
+            # What drops out while it learns is drawn by PyTorch's own generator, whatever ran before.
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(self.seed)
+                fitted = fit(
+                    backbone, lesson, training, valid=valid, seed=self.seed, phase=phase, progress=self.progress
+                )
             backbone.order_dimensions()
             return fitted
 
@@ -369,8 +358,8 @@ class Bench:
         key = plan, from_scratch
         if key not in self._finished and from_scratch:
             training, phase = self.recipe.config.training, f"{phase}, from scratch"
-            small, fitted = self._trained_anew(self.split.train, plan, phase, training, self.valid)
-            self._finished[key] = Finished(plan, fitted, evaluate(small, self.valid), fitted.seconds, from_scratch)
+            small, anew = self._trained_anew(self.split.train, plan, phase, training, self.valid)
+            self._finished[key] = Finished(plan, anew, evaluate(small, self.valid), anew.seconds, from_scratch=True)
         elif key not in self._finished:
             small, fitted = finish(
                 self.full,
@@ -381,8 +370,7 @@ class Bench:
                 phase=phase,
                 progress=self.progress,
             )
-            model = None if self.recipe.config.training.steps else small
-            self._finished[key] = Finished(plan, fitted, evaluate(small, self.valid), fitted.seconds, model=model)
+            self._finished[key] = Finished(plan, fitted, evaluate(small, self.valid), fitted.seconds)
         return self._finished[key]
 
 

@@ -17,12 +17,12 @@ from safetensors.numpy import load_file, save
 
 from ciess.data import Split
 from ciess.errors import InputError
-from ciess.experiment.bench import Recipe
-from ciess.experiment.outcome import Row
+from ciess.experiment.recipe import Recipe
+from ciess.experiment.settings import described
 from ciess.files import write_whole
 from ciess.methods.problem import Method
 from ciess.models.factors import Factors
-from ciess.settings import described
+from ciess.results.outcome import Row
 from ciess.tables.budget import Budget
 
 FORMAT = 1

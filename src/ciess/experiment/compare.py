@@ -12,18 +12,19 @@ from ciess.data import Interactions, Split, split_random
 from ciess.data.split import check_seed
 from ciess.errors import InputError
 from ciess.evaluation.metrics import Evaluation
-from ciess.experiment.bench import Bench, Finished, Recipe, Target
+from ciess.experiment.bench import Bench
 from ciess.experiment.cells import Cell, Cells
 from ciess.experiment.comparison import EQUAL, FULL, Comparison
-from ciess.experiment.outcome import Row
+from ciess.experiment.finished import Finished
 from ciess.experiment.pipeline import parsed_budgets
+from ciess.experiment.recipe import Recipe, Target
+from ciess.experiment.settings import described, surroundings
 from ciess.experiment.spelling import spelled_call
 from ciess.methods import method_name, method_names, methods_named
 from ciess.methods.equal import EqualSizes
 from ciess.methods.problem import Method
 from ciess.models import BackboneConfig
 from ciess.progress import Progress, silent
-from ciess.settings import described, surroundings
 from ciess.tables.budget import Budget
 from ciess.tables.plan import SizePlan
 from ciess.tables.precision import Precision
@@ -144,7 +145,7 @@ class _Seed:
     ) -> None:
         self.split, self.recipe, self.budgets, self.seed, self.progress = split, recipe, budgets, seed, progress
         self.kept = Cells(folder, split, recipe, budgets, seed)
-        self._known: dict[SizePlan, Evaluation] = {}
+        self._known: dict[tuple[SizePlan, bool], Evaluation] = {}
 
     @cached_property
     def bench(self) -> Bench:
@@ -181,7 +182,7 @@ class _Seed:
     def _full(self) -> Cell:
         shown = self.bench.full_shown()
         users = self._by_user(shown)
-        row = Row.of(FULL, "", self.bench.full_finished, shown, _mean(users))
+        row = self.bench.full_finished.row(FULL, "", shown, _mean(users))
         return Cell(FULL, self.seed, [row], {"": users}, trainings=1, seconds=row.seconds)
 
     def _searched(self, name: str, method: Method, full: Cell) -> Cell:
@@ -192,7 +193,7 @@ class _Seed:
         rows, quality = [], {}
         for budget, finished in found.best.items():
             shown = self._shown(finished)
-            rows.append(Row.of(name, str(budget), finished, shown, peak))
+            rows.append(finished.row(name, str(budget), shown, peak))
             quality[str(budget)] = self._by_user(shown)
         effort = found.trainings, found.measurements, found.finishes, found.seconds
         return Cell(name, self.seed, rows, quality, *effort)
@@ -201,9 +202,9 @@ class _Seed:
         if self.split.test is None:
             return finished.valid
         # Methods that agree on a plan share what it comes to.
-        if finished.plan not in self._known:
-            self._known[finished.plan] = self.bench.built(finished).evaluate(self.split.test)
-        return self._known[finished.plan]
+        if finished.key not in self._known:
+            self._known[finished.key] = self.bench.built(finished).evaluate(self.split.test)
+        return self._known[finished.key]
 
     def _by_user(self, shown: Evaluation) -> NDArray[np.float32]:
         quality = np.full(self.split.train.n_users, np.nan, dtype=np.float32)

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from ciess.evaluation.metrics import QUALITY_METRICS
 from ciess.evaluation.significance import bootstrap, holm
 from ciess.experiment.cells import Cell
-from ciess.experiment.outcome import Row
 from ciess.experiment.text import latex, markdown
 from ciess.files import write_whole
+from ciess.results.outcome import Row
 
 EQUAL, FULL = "equal", "full"
 SIGNIFICANT = 0.05

@@ -212,7 +212,7 @@ def _seconds(shape: TableShape, interactions: int, config: BackboneConfig, budge
     finish_step = at_full_size(near.finish_step, far.finish_step)
     users = min(shape.n_users, max(1, SCORES_IN_A_MEASUREMENT // shape.n_items))
     ranking = near.seconds_a_score * users * shape.n_items
-    share = min(1.0, (recipe.training.batch_size / (shape.n_users * shape.n_items)) ** 0.5)
+    share = min(1.0, ((recipe.training.batch_size or 2_000_000) / (shape.n_users * shape.n_items)) ** 0.5)
     steps = recipe.training.steps * (max(1.0, recipe.share / share) if model.rows_stand_alone else 1.0)
     fidelity = suiting(model)
     short = fidelity.recipe.training.steps / 2 if isinstance(fidelity, FineTune) else 0

@@ -1,14 +1,19 @@
 """The whole way: split → fit → order → search → finish → compressed models → test."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import logging
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ciess.checks import Count, check
 from ciess.data import Interactions, Split, split_random
 from ciess.errors import InputError
 from ciess.evaluation.metrics import Evaluation
-from ciess.experiment.bench import Bench, Finished, Recipe, Target
-from ciess.experiment.outcome import Outcome, Row
+from ciess.experiment.bench import Bench
+from ciess.experiment.clock import Clock
+from ciess.experiment.finished import Finished, Searched, best_of
+from ciess.experiment.outcome import Outcome
+from ciess.experiment.recipe import Recipe, Target
+from ciess.experiment.settings import described, surroundings
 from ciess.experiment.spelling import spelled_call
 from ciess.methods import cheap_methods, method_name, method_named
 from ciess.methods.ciess.budgeted import Ciess
@@ -16,60 +21,73 @@ from ciess.methods.equal import EqualSizes
 from ciess.methods.problem import Method
 from ciess.models import BackboneConfig
 from ciess.progress import Progress, silent
-from ciess.settings import described, surroundings
+from ciess.results.outcome import EQUAL, FULL, KEPT, ByBudget
+from ciess.serve.model import CompressedModel
 from ciess.tables.budget import Budget
+from ciess.tables.plan import SizePlan
 from ciess.tables.precision import Precision
 from ciess.train.finish import Finish
 
 if TYPE_CHECKING:
     from ciess.data.interactions import InteractionsLike
 
-EQUAL, AUTO = "equal", "auto"
+AUTO = "auto"
+_log = logging.getLogger(__name__)
 
 
 def search(
     data: "InteractionsLike | Split",
     *,
     backbone: str | BackboneConfig = "lightgcn",
-    budgets: Sequence[str | Budget] = ("20%", "10%", "5%"),
+    budgets: str | Budget | Sequence[str | Budget] = ("20%", "10%", "5%"),
     method: str | Method | None = None,
     beside: Mapping[str, Method] | None = None,
     finishing: Finish | None = None,
     precision: str | Precision = Precision.FLOAT32,
     target: Target = "input",
+    refit: bool = True,
     seed: int = 0,
     progress: Progress = silent,
 ) -> Outcome:
     """Find small models that recommend as well as the large one.
 
-    Trains the full model on train until validation stops it, searches sizes on validation, teaches the best plans to
-    rank as it does, and keeps the best on validation for each budget; if equal sizes are best, these. Then validation
-    joins the training data: the full model trains on, and the chosen plans are taught by it. These models are given
-    back, and measured on test where there is one.
+    1. Train the full model on train until validation stops it, search size plans, finish the best ones, and keep the
+       best on validation for each budget; equal sizes, if these are.
+    2. Let the full model learn validation too, finish the chosen plans from it, and measure these models on test.
+    3. Let the full model learn test too, and finish the kept plans once more: these models are given back.
+
+    Without test, the table shows validation, and the models of step 2 are given back. Whatever a model has learned, all
+    interactions that were given count as seen: it does not recommend them to the users who have them.
 
     Args:
         data: interactions, to be split 50/25/25 for each user at random, or a split of your own. A path or name, see
             `ciess.read`, a polars or pandas frame with usual names of columns, and a scipy sparse matrix of
             users × items, will do as interactions.
         backbone: a name, or a backbone's settings.
-        budgets: limits on the bytes of both tables as stored.
+        budgets: limits on the bytes of both tables as stored, one or several. Each budget's result is what it would be
+            alone.
         method: what finds the plans: a name, or a method's settings; None is CIESS. `auto` tries the cheap methods,
             CIESS among them, and keeps the best on validation for each budget.
         beside: other methods, by the names that the table gives them: same data, fidelity and finish.
         finishing: how plans are brought to their best.
-        precision: how numbers are stored; `auto` takes for each budget the one that is best for equal sizes.
-        target: what is packed: `input`, the tables that are learned, or `output`, the rows that are scored. These need
-            no graph or network any more, but a graph no longer makes up for what a row loses.
+        precision: how parameters are stored; `auto` takes for each budget the one that is best for equal sizes.
+        target: what is packed: `input`, the tables that are learned, or `output`, the final vectors that are scored.
+            These need no graph or network any more, but a graph no longer makes up for what a row loses.
+        refit: whether the models given back learn all that was given; else they are the measured ones.
         seed: of the split, of training and of all searches, whatever the methods say.
         progress: told every step.
 
     Raises:
-        InputError: a budget that cannot be met, no or equal budgets, a seed below 0, an unknown backbone, method or
-            precision, or outputs that are not scored by inner products.
+        InputError: a budget that cannot be met, no or equal budgets, a seed below 0, an unknown backbone, method,
+            precision or target, outputs that are not scored by inner products, or a full model without any quality.
     """
+    clock = Clock()
     wanted = parsed_budgets(budgets)
     recipe = Recipe.of(backbone, finishing, precision, target)
-    name, methods = _searching(method or Ciess())
+    name, methods = _searching(Ciess() if method is None else method)
+    others = _named_apart(dict(beside or {}), methods)
+    check("seed", seed, Count)
+    check("refit", refit, bool)
     call = spelled_call(
         search,
         "data",
@@ -80,19 +98,24 @@ def search(
         finishing=finishing,
         precision=str(precision),
         target=target,
+        refit=refit,
         seed=seed,
     )
     split = data if isinstance(data, Split) else split_random(Interactions.of(data), seed=seed)
-    return _Run(Bench(split, recipe, seed, progress), name, methods, dict(beside or {}), call).outcome(wanted)
+    bench = Bench(split, recipe, seed, progress, clock=clock)
+    return _Run(bench, name, methods, others, refit, call).outcome(wanted)
 
 
-def parsed_budgets(budgets: Sequence[str | Budget]) -> list[Budget]:
-    """Budgets as people write them.
+def parsed_budgets(budgets: str | Budget | Sequence[str | Budget]) -> list[Budget]:
+    """Budgets as people write them: one, or several.
 
     Raises:
         InputError: none, two that are equal, or one that is no budget.
     """
-    wanted = [Budget.parse(budget) for budget in budgets]
+    given = [budgets] if isinstance(budgets, str | Budget) else budgets
+    if not isinstance(given, Iterable):
+        given = [given]
+    wanted = [Budget.parse(budget) for budget in given]
     if not wanted or len({budget.folder for budget in wanted}) < len(wanted):
         raise InputError("budgets must be given, each once: for example 20% 10% 5%")
     return wanted
@@ -106,14 +129,11 @@ def _searching(method: str | Method) -> tuple[str, dict[str, Method]]:
     return method_name(one), {method_name(one): one}
 
 
-@dataclass(frozen=True, eq=False)
-class _Line:
-    """What a line of the table shows: a method, a budget, what came of it, and which method found it."""
-
-    method: str
-    budget: Budget
-    finished: Finished
-    found_by: str
+def _named_apart(beside: dict[str, Method], methods: Mapping[str, Method]) -> dict[str, Method]:
+    taken = {FULL, EQUAL, KEPT, *methods} & beside.keys()
+    if taken:
+        raise InputError(f"beside names {', '.join(sorted(taken))}, as other lines of the table: give other names")
+    return beside
 
 
 class _Run:
@@ -121,74 +141,132 @@ class _Run:
 
     Args:
         bench: runs the methods.
-        name: of what is kept.
+        name: of what is searched by.
         methods: the best of them and equal sizes is kept.
         beside: other methods that the table shows.
+        refit: whether models learn test, too, once they are measured.
         call: what `search` was told, as Python.
     """
 
     def __init__(
-        self, bench: Bench, name: str, methods: dict[str, Method], beside: dict[str, Method], call: str
+        self,
+        bench: Bench,
+        name: str,
+        methods: dict[str, Method],
+        beside: dict[str, Method],
+        refit: bool,
+        call: str,
     ) -> None:
-        self.bench, self.name, self.call = bench, name, call
+        self.bench, self.name, self.refit, self.call = bench, name, refit, call
         self.methods = {name: bench.prepared(method) for name, method in methods.items()}
         self.beside = {name: bench.prepared(method) for name, method in beside.items()}
 
     def outcome(self, budgets: list[Budget]) -> Outcome:
-        """Choose plans on train and validation, build models on both together, measure them on test."""
-        self.bench.check(budgets)
-        lines, trace = self._searched(budgets)
-        kept = {line.budget: line.finished for line in lines if line.method == self.name}
-        about, test = self._about(budgets), self.bench.split.test
-        full = self.bench.full_shown()
-        # Where methods agree, they share one plan, which is built once.
-        built = {each.plan: each for each in (kept.values() if test is None else [line.finished for line in lines])}
-        models = {plan: self.bench.built(each, about) for plan, each in built.items()}
-
-        def shown(finished: Finished) -> Evaluation:
-            return finished.valid if test is None else evaluations[finished.plan]
-
-        evaluations = {} if test is None else {plan: model.evaluate(test) for plan, model in models.items()}
+        """Choose plans on train and validation, measure their models on test, build those that are given back."""
+        bench, about = self.bench, self._about(budgets)
+        bench.check(budgets)
+        found = self._searched(budgets)
+        lines = self._lines(found, budgets)
+        with bench.clock.phase("builds"):
+            if bench.split.test is not None:
+                bench.full_on(2)
+        with bench.clock.phase("test"):
+            full, shown = self._full_shown()
+        kept = {budget: lines[KEPT, budget] for budget in budgets}
+        measured = self._measured(lines, about) if shown == "test" else {}
+        models = self._models(kept, measured, about)
+        evaluations = {
+            (method, str(budget)): measured[each.key][1] if measured else each.valid
+            for (method, budget), each in lines.items()
+        }
         quality = float(full.quality.mean())
-        # By budget here, and by method above: so models are built in the order in which plans were found.
-        ordered = [line for budget in budgets for line in lines if line.budget == budget]
+        learned = bench.split.train_valid()
         return Outcome(
             method=self.name,
-            models={budget: models[each.plan] for budget, each in kept.items()},
-            plans={budget: each.plan for budget, each in kept.items()},
-            popularity=(self.bench.all_data.user_counts, self.bench.all_data.item_counts),
+            models=ByBudget(models),
+            plans=ByBudget({budget: each.plan for budget, each in kept.items()}),
+            popularity=(learned.user_counts, learned.item_counts),
             rows=[
-                Row.of("full", "", self.bench.full_finished, full, quality),
+                bench.full_finished.row(FULL, "", full, quality),
                 *(
-                    Row.of(each.method, str(each.budget), each.finished, shown(each.finished), quality, each.found_by)
-                    for each in ordered
+                    each.row(method, str(budget), evaluations[method, str(budget)], quality)
+                    for (method, budget), each in lines.items()
                 ),
             ],
-            evaluations={
-                ("full", ""): full,
-                **{(each.method, str(each.budget)): shown(each.finished) for each in ordered},
-            },
-            shown="validation" if test is None else "test",
-            trace=trace,
+            evaluations={(FULL, ""): full, **evaluations},
+            shown=shown,
+            trace=[row for name in self.methods for row in found[name].trace],
             settings=about,
+            seconds=bench.clock.seconds(),
         )
 
-    def _searched(self, budgets: list[Budget]) -> tuple[list[_Line], list[dict[str, float | str]]]:
-        """Search by all methods; the lines of the table method by method, and what those measured that are kept."""
+    def _searched(self, budgets: list[Budget]) -> dict[str, Searched]:
+        """What came of equal sizes, the methods beside, and those of which the best is kept."""
         problem = self.bench.problem(budgets, getattr(self.methods.get(self.name), "fidelity", None))
         methods = {EQUAL: EqualSizes(), **self.beside, **self.methods}
-        found = {name: self.bench.run(name, method, problem) for name, method in methods.items()}
-        lines = [
-            _Line(name, budget, finished, name)
-            for name, each in found.items()
-            for budget, finished in each.best.items()
-            if name != self.name
-        ]
+        return {name: self.bench.run(name, method, problem) for name, method in methods.items()}
+
+    def _lines(self, found: Mapping[str, Searched], budgets: list[Budget]) -> dict[tuple[str, Budget], Finished]:
+        """The lines of the table by name and budget, budget by budget; the last of each is what is kept."""
+        lines: dict[tuple[str, Budget], Finished] = {}
         for budget in budgets:
+            for name, each in found.items():
+                # What is searched by has a line only where a plan is really its own, and not its starting rule's.
+                shown = each.finished[budget]
+                own = [one for one in shown if one.found_by == name] if name in self.methods else shown
+                if own:
+                    lines[name, budget] = best_of(own)
             # Equal sizes come first and so win ties: a plan must earn its keep.
-            won = max((EQUAL, *self.methods), key=lambda name: found[name].best[budget].quality)
-            lines.append(_Line(self.name, budget, found[won].best[budget], won))
-        return lines, [row for name in self.methods for row in found[name].trace]
+            lines[KEPT, budget] = best_of(
+                [one for name in dict.fromkeys((EQUAL, *self.methods)) for one in found[name].finished[budget]]
+            )
+        return lines
+
+    def _full_shown(self) -> tuple[Evaluation, str]:
+        """The full model on what the table shows, and what that is."""
+        bench = self.bench
+        if bench.split.test is None:
+            return bench.full_finished.valid, "validation"
+        full = bench.full_shown()
+        if full.quality.any():
+            return full, "test"
+        _log.warning("the full model ranks no test items among its first 20: the table shows validation instead")
+        return bench.full_finished.valid, "validation"
+
+    def _measured(
+        self, lines: Mapping[tuple[str, Budget], Finished], about: dict[str, Any]
+    ) -> dict[tuple[SizePlan, bool], tuple[CompressedModel, Evaluation]]:
+        """For each plan the model that has learned train and validation, and what it comes to on test."""
+        test = self.bench.split.test
+        assert test is not None
+        measured = {}
+        # Where methods agree, they share one plan, which is built once.
+        for each in {each.key: each for each in lines.values()}.values():
+            with self.bench.clock.phase("builds"):
+                model = self.bench.built(each, about)
+            with self.bench.clock.phase("test"):
+                measured[each.key] = model, model.evaluate(test)
+        return measured
+
+    def _models(
+        self,
+        kept: Mapping[Budget, Finished],
+        measured: Mapping[tuple[SizePlan, bool], tuple[CompressedModel, Evaluation]],
+        about: dict[str, Any],
+    ) -> dict[Budget, CompressedModel]:
+        """The models that are given back."""
+        parts = self._learned_parts()
+        if measured and (parts == 2 or not self.bench.learns):
+            return {budget: measured[each.key][0] for budget, each in kept.items()}
+        with self.bench.clock.phase("refit" if parts > 2 else "builds"):
+            plans = {each.key: each for each in kept.values()}
+            built = {plan: self.bench.built(each, about, parts) for plan, each in plans.items()}
+        return {budget: built[each.key] for budget, each in kept.items()}
+
+    def _learned_parts(self) -> int:
+        """How many of train, validation and test the models that are given back have learned."""
+        given = len(self.bench.parts)
+        return given if self.refit else given - 1
 
     def _about(self, budgets: list[Budget]) -> dict[str, Any]:
         tried = {name: described(method) for name, method in self.methods.items()}
@@ -199,5 +277,7 @@ class _Run:
             "method": {"name": AUTO, "tried": tried} if self.name == AUTO else tried[self.name],
             "beside": {name: described(method) for name, method in self.beside.items()},
             **self.bench.recipe.described(),
+            "refit": self.refit,
+            "learned": ["train", "validation", "test"][: self._learned_parts()] if self.bench.learns else [],
             **surroundings(self.bench.split),
         }

@@ -4,6 +4,7 @@ Minimises Σ c (p − x·y)² + λ (Σ‖x‖² + Σ‖y‖²) over all pairs of
 for interactions, and p is 0 and c is 1 for all other pairs.
 """
 
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from ciess.checks import AboveZero, NotNegative
 from ciess.data import Interactions
+from ciess.errors import InputError
 from ciess.models.base import LEARNING_ALONE, BackboneConfig, Solver, Training, TwoTables, normal_table
 from ciess.tables.plan import SizePlan
 
@@ -36,10 +38,16 @@ class ALS(BackboneConfig):
     """
 
     distillation = LEARNING_ALONE
+    tuned = {"alpha": 4.0, "regularisation": 4.0}  # noqa: RUF012 - never changed
 
     training: Training = field(default_factory=lambda: Training(steps=15, eval_every=1, patience=3))
     alpha: NotNegative = 15.0
     regularisation: AboveZero = 1.3
+
+    def short(self, dim: int) -> "ALS":
+        """Few sweeps: they come close to the last one's quality soon."""
+        training = dataclasses.replace(self.training, steps=min(8, self.training.steps), eval_every=4)
+        return dataclasses.replace(self, dim=min(self.dim, dim), training=training)
 
     def build(self, train: Interactions, seed: int = 0) -> "ALSModel":
         """Rows drawn from N(0, 0.1²)."""
@@ -112,7 +120,7 @@ def solve_rows(
     # One more row, of zeros, for rows with fewer interactions than the longest of their chunk.
     padded = torch.cat([other, other.new_zeros(1, width)])
     # By the Gramian: what each row of the other table would come to if it stood alone.
-    alone = torch.cholesky_solve(padded.T, torch.linalg.cholesky(gramian)).T
+    alone = torch.cholesky_solve(padded.T, _cholesky(gramian)).T
     solved = other.new_zeros(len(counts), width)
     for rows, longest in _chunks(counts, width):
         rows = rows.to(device)
@@ -136,7 +144,7 @@ def _solve_wide(factors: Tensor, gramian: Tensor, mask: Tensor, alpha: float) ->
     # Beyond a row's size stands the identity against zeros: those numbers come out as zero.
     systems = systems * mask[:, :, None] * mask[:, None, :] + torch.diag_embed(1 - mask)
     wanted = (1 + alpha) * factors.sum(1) * mask
-    return torch.cholesky_solve(wanted[:, :, None], torch.linalg.cholesky(systems))[:, :, 0]
+    return torch.cholesky_solve(wanted[:, :, None], _cholesky(systems))[:, :, 0]
 
 
 def _solve_few(factors: Tensor, alone: Tensor, alpha: float) -> Tensor:
@@ -145,8 +153,30 @@ def _solve_few(factors: Tensor, alone: Tensor, alpha: float) -> Tensor:
     With G the Gramian and F a row's factors, (G + α FᵀF)⁻¹ Fᵀ = G⁻¹ Fᵀ (I + α F G⁻¹ Fᵀ)⁻¹; `alone` is F G⁻¹.
     """
     systems = torch.baddbmm(torch.eye(factors.shape[1]).to(factors), factors, alone.mT, alpha=alpha)
-    weights = torch.cholesky_solve(torch.ones_like(factors[:, :, :1]), torch.linalg.cholesky(systems))
+    weights = torch.cholesky_solve(torch.ones_like(factors[:, :, :1]), _cholesky(systems))
     return (1 + alpha) * (weights * alone).sum(1)
+
+
+def _cholesky(systems: Tensor) -> Tensor:
+    """Lower triangular factors of one or more symmetric systems, (…, size, size).
+
+    Where λ is less than what rounding takes from a system, the system is not positive definite as it is stored: its
+    diagonal is then raised by as much as rounding can have taken.
+
+    Raises:
+        InputError: that is not enough.
+    """
+    factors: Tensor
+    factors, failed = torch.linalg.cholesky_ex(systems)
+    if not failed.any():
+        return factors
+    diagonal = systems.diagonal(dim1=-2, dim2=-1)
+    lost = systems.shape[-1] * torch.finfo(systems.dtype).eps * diagonal.amax(-1)
+    raised = systems + torch.diag_embed(torch.where(failed > 0, lost, 0.0)[..., None].expand_as(diagonal))
+    factors, failed = torch.linalg.cholesky_ex(raised)
+    if failed.any():
+        raise InputError("ALS cannot be solved with so little regularisation: raise it, to 0.01 for example")
+    return factors
 
 
 def _chunks(counts: NDArray[np.integer], width: int) -> Iterator[tuple[Tensor, int]]:

@@ -3,8 +3,9 @@
 import dataclasses
 import warnings
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,11 @@ from ciess.tables.plan import SizePlan
 
 # Every user would see it once a run; what is used here has been stable for years.
 warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta state")
+
+
+_TRIPLETS, _TRIPLETS_A_ROW = 50_000, 5
+_TRIED_STEPS = 240
+"""Of training, at most, where settings are tried."""
 
 
 class Represented(NamedTuple):
@@ -141,7 +147,8 @@ class Training(Checked):
 
     Attributes:
         steps: the most steps, or calls of the solver; 0 where nothing is to be trained.
-        batch_size: triplets a step.
+        batch_size: triplets a step; None takes 50,000, or five for each row of both tables where these are more, so that a
+            step sees every row.
         lr: learning rate at the start.
         lr_decay: what it is multiplied by every `lr_every` steps.
         lr_every: steps between two decays.
@@ -159,7 +166,7 @@ class Training(Checked):
     """
 
     steps: Count = 750
-    batch_size: Positive = 50_000
+    batch_size: Positive | None = None
     lr: NotNegative = 0.03
     lr_decay: Share = 0.9
     lr_every: Positive = 50
@@ -174,6 +181,10 @@ class Training(Checked):
         """The learning rate of a step, counted from 1."""
         return max(self.lr_floor, self.lr * self.lr_decay ** ((step - 1) // self.lr_every))
 
+    def triplets(self, rows: int) -> int:
+        """Triplets a step, for tables of so many rows together."""
+        return self.batch_size or max(_TRIPLETS, _TRIPLETS_A_ROW * rows)
+
     def lasting(self, steps: int) -> "Training":
         """The same recipe for another number of steps."""
         return dataclasses.replace(self, steps=steps)
@@ -187,6 +198,12 @@ class Training(Checked):
         steps, lr_every, eval_every = (round(by * each) for each in (self.steps, self.lr_every, self.eval_every))
         longer = dataclasses.replace(self, steps=steps, lr_every=lr_every, eval_every=eval_every)
         return longer.paced(by**-0.5)
+
+    def shortened(self, steps: int) -> "Training":
+        """The same recipe in so many steps at most: the rate falls as far, and validation is looked at three times."""
+        steps = min(steps, self.steps)
+        lr_every = max(1, self.lr_every * steps // self.steps) if steps else self.lr_every
+        return dataclasses.replace(self, steps=steps, lr_every=lr_every, eval_every=max(1, -(-steps // 3)))
 
     def paced(self, by: float) -> "Training":
         """The same recipe at `by` times the learning rate."""
@@ -220,8 +237,26 @@ class BackboneConfig(Checked, ABC):
     """How its small models learn from the full one. The batch size counts scores, the learning rate counts root mean
     squares of the full model's parameters."""
 
+    tuned: ClassVar[Mapping[str, float]] = {"l2": 4.0, "lr": 3.0}
+    """Settings, of the backbone or of its training, that decide the full model's quality, and the factor by which a
+    search for better ones steps at first."""
+
     dim: Positive = 128
     training: Training = field(default_factory=Training)
+
+    def setting(self, name: str) -> float:
+        """A number among the settings, of the backbone or of its training."""
+        return float(getattr(self if hasattr(self, name) else self.training, name))
+
+    def changed(self, **settings: Any) -> Self:
+        """With other settings, each the backbone's own or its training's."""
+        own = {name: value for name, value in settings.items() if hasattr(self, name)}
+        others = {name: value for name, value in settings.items() if name not in own}
+        return dataclasses.replace(self, **own, training=dataclasses.replace(self.training, **others))
+
+    def short(self, dim: int) -> Self:
+        """A narrower model with a part of the training, to try settings on."""
+        return dataclasses.replace(self, dim=min(self.dim, dim), training=self.training.shortened(_TRIED_STEPS))
 
     @abstractmethod
     def build(self, train: Interactions, seed: int = 0) -> Backbone:

@@ -146,7 +146,7 @@ def sizes(side: str, lines: Mapping[Line, SizesByPopularity], dim: int) -> Figur
     return Figure(
         f"sizes-{side}",
         f"Sizes of {side} by popularity: the mean of {side} of like popularity, and the band that holds 80% of them.",
-        f"Mean sizes of {side}, {told}; a full row has {dim} numbers.",
+        f"Mean sizes of {side}, {told}; a full row has {dim} dimensions.",
         drawn(f"sizes-{side}", paint),
     )
 
@@ -164,7 +164,7 @@ def paint_sizes(axes: Axes, lines: Mapping[Line, SizesByPopularity], dim: int) -
     axes.set_yscale("log", base=2)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda size, _: whole(size)))
     axes.set_ylim(0.9, dim * 1.1)
-    axes.set_ylabel("size (numbers kept)")
+    axes.set_ylabel("size (dimensions kept)")
 
 
 def by_decile(side: str, lines: Mapping[Line, NDArray[np.float64]]) -> Figure:

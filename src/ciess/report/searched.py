@@ -6,17 +6,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ciess.evaluation.metrics import Evaluation
-from ciess.experiment.outcome import Outcome, Row
 from ciess.report import figures
 from ciess.report.figures import Line
 from ciess.report.forms import in_bytes, metric, percent, points, tenths, times, whole
 from ciess.report.measures import Share, deciles, kept_by_group, share_of, sizes_by_popularity
 from ciess.report.palette import marker, method_roles, step_roles
 from ciess.report.parts import Bar, Card, Column, Figure, Report, Section, Table
-from ciess.report.wording import again, facts, label
+from ciess.report.wording import again, facts, label, listed
+from ciess.results.outcome import EQUAL, FULL, KEPT, OutcomeData, Row
 from ciess.tables.budget import Budget
 
 _KINDS = {"popularity": "popularity rule", "explore": "policy, exploring", "act": "policy"}
+_PHASES = {
+    "fit": "Training the full model",
+    "precision": "Choosing precisions",
+    "search": "Searching size plans",
+    "finishes": "Finishing candidates on train",
+    "builds": "Building models on train and validation",
+    "test": "Measuring on test",
+    "refit": "Building the saved models on all data",
+    "other": "All else",
+}
 _FIDELITIES = {
     "Truncate": "the full model cut to it",
     "FineTune": "the full model cut to it, after a few steps of distillation",
@@ -24,12 +34,12 @@ _FIDELITIES = {
 }
 
 
-def searched(outcome: Outcome) -> Report:
+def searched(outcome: OutcomeData) -> Report:
     """What a search found, for people."""
     return _Searched(outcome).report()
 
 
-def summary(outcome: Outcome) -> Report:
+def summary(outcome: OutcomeData) -> Report:
     """The answers and the result table, without figures."""
     return _Searched(outcome).summary()
 
@@ -37,10 +47,10 @@ def summary(outcome: Outcome) -> Report:
 class _Searched:
     """An outcome, and how its methods and budgets are drawn."""
 
-    def __init__(self, outcome: Outcome) -> None:
+    def __init__(self, outcome: OutcomeData) -> None:
         self.outcome, self.settings = outcome, outcome.settings
-        self.full, self.kept = outcome.row("full"), outcome.method
-        methods = [method for method in dict.fromkeys(row.method for row in outcome.rows) if method != "full"]
+        self.full, self.kept = outcome.row(FULL), KEPT
+        methods = [method for method in dict.fromkeys(row.method for row in outcome.rows) if method != FULL]
         self.lines = {
             method: Line(label(method), role, marker(number))
             for number, (method, role) in enumerate(method_roles(methods, self.kept).items())
@@ -51,7 +61,8 @@ class _Searched:
         self.steps = dict(zip(self.budgets, steps, strict=True))
 
     def report(self) -> Report:
-        sections = [self._results(), self._memory(), self._payers(), *self._search(), again(self.settings, "models")]
+        sections = [self._results(), self._memory(), self._payers(), *self._search(), *self._time()]
+        sections.append(again(self.settings, "models"))
         return Report(self._title(), self._facts(), self._cards(), sections)
 
     def summary(self) -> Report:
@@ -73,7 +84,7 @@ class _Searched:
 
     def _card(self, budget: Budget) -> Card:
         row = self.outcome.row(self.kept, str(budget))
-        compared = [self.outcome.row(method, str(budget)) for method in dict.fromkeys((self.kept, "equal"))]
+        compared = [self.outcome.row(method, str(budget)) for method in dict.fromkeys((self.kept, EQUAL))]
         compared.append(self.full)
         longest = max(each.kept for each in compared)
         smaller = times(self.full.table_bytes / row.table_bytes)
@@ -87,33 +98,36 @@ class _Searched:
             ],
             notes=[
                 f"{smaller} smaller: {in_bytes(row.table_bytes)} instead of {in_bytes(self.full.table_bytes)}.",
-                self._verdict(str(budget)),
+                self._verdict(row),
             ],
         )
 
-    def _verdict(self, budget: str) -> str:
-        if self._is_equal(budget):
+    def _verdict(self, row: Row) -> str:
+        if row.found_by == EQUAL:
             return "Equal sizes were best on validation, so this model has equal sizes."
-        gain = self._gain(self.kept, budget)
+        gain = self._gain(self.kept, row.budget)
         told = f"{points(gain.value)} percentage points (95% interval {points(gain.low)} to {points(gain.high)})"
-        return f"Against equal sizes: {told}." if gain.sure else f"No clear difference from equal sizes: {told}."
+        verdict = f"Against equal sizes: {told}." if gain.sure else f"No clear difference from equal sizes: {told}."
+        return f"{verdict} Sizes found by {label(row.found_by)}."
 
     def _results(self) -> Section:
+        drawn = {method: line for method, line in self.lines.items() if not self._is_kept(method)}
         kept = {
             line: [(row.table_bytes, self._share(row)) for row in self.outcome.rows if row.method == method]
-            for method, line in self.lines.items()
+            for method, line in drawn.items()
         }
         gains = {
             line: [(row.budget, self._gain(method, row.budget)) for row in self.outcome.rows if row.method == method]
-            for method, line in self.lines.items()
-            if method != "equal"
+            for method, line in drawn.items()
+            if method != EQUAL
         }
         return Section(
             "results",
             "How much is saved, how much is kept",
             [
                 "Quality is the mean of Recall and NDCG at 5, 10 and 20, and kept is its share of the full model's. "
-                "Bytes are those of both tables as stored, index and scales included."
+                "Bytes are those of both tables as stored, index and scales included.",
+                self._learned(),
             ],
             [
                 figures.frontier(kept, self.full.table_bytes, "95% intervals over users"),
@@ -122,9 +136,21 @@ class _Searched:
             [self._table()],
         )
 
+    def _learned(self) -> str:
+        """What the models have learned and leave out."""
+        learned = self.settings["learned"]
+        if not learned:
+            told = "The tables were trained elsewhere; models are as they were measured."
+        elif self.outcome.shown == "test" and len(learned) > 2:
+            told = "The table measures models that learned train and validation; the saved ones learned test, too."
+        else:
+            told = f"The saved models learned {listed(learned)}."
+        return f"{told} They recommend nobody what the data say they have."
+
     def _table(self) -> Table:
         columns = [
             Column("Model"),
+            Column("Found by"),
             Column("Budget"),
             Column("Recall@20", metric),
             Column("NDCG@20", metric),
@@ -133,18 +159,19 @@ class _Searched:
             Column("Bytes", whole),
             Column("Smaller", times),
             Column("Stored"),
-            Column("Users' size", tenths),
-            Column("Items' size", tenths),
+            Column("User size", tenths),
+            Column("Item size", tenths),
             Column("Seconds", whole),
         ]
         rows = [
             (
-                label(row.method) + ("" if row.found_by == row.method else f" ({label(row.found_by)})"),
+                label(row.method),
+                label(row.found_by) if row.budget else None,
                 row.budget,
                 row.metrics["recall@20"],
                 row.metrics["ndcg@20"],
                 row.kept,
-                None if row.method in ("full", "equal") else self._gain(row.method, row.budget).value,
+                None if row.method in (FULL, EQUAL) else self._gain(row.method, row.budget).value,
                 row.table_bytes,
                 self.full.table_bytes / row.table_bytes,
                 str(row.precision),
@@ -155,8 +182,8 @@ class _Searched:
             for row in self.outcome.rows
         ]
         caption = (
-            f"Measured on {self.outcome.shown}. Sizes are means, in numbers; the difference from equal sizes is in "
-            "percentage points of quality kept."
+            f"Measured on {self.outcome.shown}. Sizes are mean dimensions. The row named search is what was kept; the "
+            "difference from equal sizes is in percentage points of quality kept."
         )
         return Table(caption, columns, rows)
 
@@ -184,10 +211,10 @@ class _Searched:
             Column("Median", tenths),
             Column("Mean", tenths),
             Column("Largest", whole),
-            Column("Share of all numbers", percent),
+            Column("Share of all parameters", percent),
         ]
-        text = "A size is how many numbers a user or an item keeps of its full row."
-        table = Table("Sizes of the models that were kept, in numbers.", columns, rows)
+        text = "A size is how many dimensions a user or an item keeps of its full row."
+        table = Table("Sizes of the models that were kept, in dimensions.", columns, rows)
         return Section("memory", "Where the memory went", [text], drawn, [table, self._files()])
 
     def _files(self) -> Table:
@@ -207,7 +234,7 @@ class _Searched:
 
     def _payers(self) -> Section:
         evaluations, popularity = self.outcome.evaluations, self.outcome.popularity
-        full = evaluations["full", ""]
+        full = evaluations[FULL, ""]
 
         def by_user(evaluation: Evaluation) -> NDArray[np.float64]:
             return evaluation.quality.cpu().double().numpy()
@@ -254,8 +281,8 @@ class _Searched:
     def _payer_lines(self) -> Iterator[tuple[Line, str, str]]:
         for budget, (role, shape) in self.steps.items():
             yield Line(f"{label(self.kept)} {budget}", role, shape), self.kept, str(budget)
-            if not self._is_equal(str(budget)):
-                yield Line(f"equal sizes {budget}", "equal", shape), "equal", str(budget)
+            if self.outcome.row(self.kept, budget).found_by != EQUAL:
+                yield Line(f"equal sizes {budget}", "equal", shape), EQUAL, str(budget)
 
     def _search(self) -> list[Section]:
         """What was tried; nothing where nothing was told."""
@@ -288,22 +315,37 @@ class _Searched:
         table = Table("What was tried, and the best of it.", columns, rows)
         return [Section("search", "What the search tried", [text], drawn, [table])]
 
+    def _time(self) -> list[Section]:
+        """Seconds of each phase; nothing where they were not counted."""
+        seconds = self.outcome.seconds
+        total = sum(seconds.values())
+        if not total:
+            return []
+        rows = [(_PHASES.get(phase, phase), each, each / total) for phase, each in seconds.items()]
+        columns = [Column("Phase"), Column("Seconds", tenths), Column("Share", percent)]
+        table = Table("Wall time of the run by phase", columns, [*rows, ("All", total, 1.0)], folded=True)
+        return [Section("time", "Where the time went", tables=[table])]
+
     def _share(self, row: Row) -> Share:
         evaluations = self.outcome.evaluations
-        small, full = evaluations[row.method, row.budget], evaluations["full", ""]
+        small, full = evaluations[row.method, row.budget], evaluations[FULL, ""]
         return share_of(small.quality.cpu().numpy(), full.quality.cpu().numpy())
 
     def _gain(self, method: str, budget: str) -> Share:
         """What a method keeps more than equal sizes, as a share of the full model's quality."""
         evaluations = self.outcome.evaluations
         small, equal, full = (
-            evaluations[key].quality.cpu().numpy() for key in ((method, budget), ("equal", budget), ("full", ""))
+            evaluations[key].quality.cpu().numpy() for key in ((method, budget), (EQUAL, budget), (FULL, ""))
         )
         return share_of(small - equal, full)
 
-    def _is_equal(self, budget: str) -> bool:
-        """Whether equal sizes were kept."""
-        return self.outcome.row(self.kept, budget).found_by == "equal"
+    def _is_kept(self, method: str) -> bool:
+        """Whether all lines of a method are what was kept: then they are drawn once."""
+        rows = [row for row in self.outcome.rows if row.method == method]
+        kept = [self.outcome.row(self.kept, row.budget) for row in rows]
+        return method not in (EQUAL, self.kept) and all(
+            (row.found_by, row.metrics) == (each.found_by, each.metrics) for row, each in zip(rows, kept, strict=True)
+        )
 
     def _role(self, method: str) -> str:
         return self.lines[method].role if method in self.lines else "full"

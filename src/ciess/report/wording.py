@@ -6,7 +6,7 @@ from typing import Any
 from ciess.report.forms import whole
 from ciess.report.parts import Column, Section, Table
 
-_LABELS = {"full": "full model", "equal": "equal sizes", "ciess": "CIESS", "auto": "best of all"}
+_LABELS = {"full": "full model", "equal": "equal sizes", "ciess": "CIESS"}
 
 
 def label(method: str) -> str:

@@ -1,6 +1,7 @@
 """`CompressedModel`: packed tables and what scoring needs. Rows that are scored as they are need NumPy alone."""
 
 import dataclasses
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,10 +20,13 @@ from ciess.tables.plan import SizePlan
 
 if TYPE_CHECKING:
     import torch
+    from scipy.sparse import csr_array
 
     from ciess.data import Interactions
     from ciess.evaluation.metrics import Evaluation
     from ciess.models.base import Backbone, BackboneConfig, Represented
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(eq=False, repr=False)
@@ -34,7 +38,8 @@ class CompressedModel:
         items: packed item table.
         user_index: ids of the users, in the order of their table.
         item_index: ids of the items, in the order of theirs.
-        seen: what was learned, by rows of both tables: items to leave out, and the graph of graph backbones.
+        seen: what users have, by rows of both tables: items to leave out. What of it was learned is the graph of graph
+            backbones.
         settings: of the backbone, its name among them.
         rows_stand_alone: whether scores are inner products of the tables' rows: then nothing but them is needed.
         about: settings, versions, seeds and results, as JSON keeps them.
@@ -63,6 +68,7 @@ class CompressedModel:
         plan: SizePlan,
         interactions: "Interactions",
         about: Mapping[str, Any] | None = None,
+        given: "Interactions | None" = None,
     ) -> "CompressedModel":
         """Pack a backbone whose rows are zero beyond the plan's sizes.
 
@@ -70,8 +76,9 @@ class CompressedModel:
             config: what built the backbone.
             backbone: trained on `interactions`.
             plan: the sizes of its rows.
-            interactions: kept beside the tables.
+            interactions: what it was trained on.
             about: kept with the model.
+            given: all that users have, over the same ids, `interactions` among it; None where it was all learned.
         """
         from ciess.models import backbone_settings
 
@@ -83,14 +90,19 @@ class CompressedModel:
                 (backbone.item_table, by_item, plan.item_sizes),
             )
         )
-        learned = interactions.matrix[by_user][:, by_item]
-        learned.sort_indices()
+        has = interactions if given is None else given
+        seen = has.matrix[by_user][:, by_item]
+        seen.sort_indices()
+        learned = None
+        if len(has) > len(interactions):
+            rows, columns = seen.nonzero()
+            learned = np.asarray(interactions.matrix[by_user[rows], by_item[columns]]).reshape(-1) > 0
         return cls(
             users,
             items,
             RowIds.of(interactions.user_ids.to_numpy()[by_user]),
             RowIds.of(interactions.item_ids.to_numpy()[by_item]),
-            SeenItems.of(learned.indptr, learned.indices, interactions.n_items),
+            SeenItems.of(seen.indptr, seen.indices, interactions.n_items, learned),
             backbone_settings(config),
             backbone.rows_stand_alone,
             dict(about or {}),
@@ -140,15 +152,25 @@ class CompressedModel:
     def interactions(self) -> "Interactions":
         """What was learned, ids and rows in the order of the packed tables."""
         import polars as pl
-        from scipy.sparse import csr_array
 
         from ciess.data import Interactions
+
+        seen = self._seen_matrix
+        if self.seen.learned is not None:
+            seen = seen.copy()
+            seen.data[~self.seen.learned] = 0
+            seen.eliminate_zeros()
+        return Interactions(seen, pl.Series(self.user_ids), pl.Series(self.item_ids), None)
+
+    @cached_property
+    def _seen_matrix(self) -> "csr_array":
+        """(n_users, n_items) what users have, in the order of the packed tables."""
+        from scipy.sparse import csr_array
 
         ones = np.ones(len(self.seen.items), dtype=np.float32)
         index = np.int32 if len(ones) < 2**31 else np.int64
         parts = (ones, self.seen.items.astype(index), self.seen.offsets.astype(index))
-        matrix = csr_array(parts, shape=(len(self.users), len(self.items)))
-        return Interactions(matrix, pl.Series(self.user_ids), pl.Series(self.item_ids), None)
+        return csr_array(parts, shape=(len(self.users), len(self.items)))
 
     def known(self, user_ids: Any) -> NDArray[np.bool_]:
         """(b,) whether the model knows each user."""
@@ -204,13 +226,15 @@ class CompressedModel:
 
         where = torch.device(device or "cpu")
         backbone, vectors = self._on(where)
-        seen = self.interactions.matrix if exclude_seen else None
+        seen = self._seen_matrix if exclude_seen else None
         wanted = torch.from_numpy(rows).to(where)
         ranking = rank(lambda users: backbone.score_all(vectors, users), wanted, len(self.items), k, seen)
         return ranking.items.cpu().numpy(), ranking.scores.cpu().numpy()
 
     def evaluate(self, held_out: "Interactions", k: int = 20) -> "Evaluation":
-        """Rank all unseen items for the users of a held-out set; its users and items are matched by their ids.
+        """Rank the items that users do not have, but for a held-out set; its users and items are matched by their ids.
+
+        What of the set the model has learned says nothing about new interactions: a warning tells how much that is.
 
         Rows and columns of the result are those of the set, whatever the order of the packed tables: so models can be
         compared user by user and item by item. Items that the set does not know are −1.
@@ -230,7 +254,16 @@ class CompressedModel:
         known = (users >= 0) & (items >= 0)
         ones = np.ones(int(known.sum()), dtype=np.float32)
         truth = csr_array((ones, (users[known], items[known])), shape=self.interactions.matrix.shape)
-        found = Evaluator(self.interactions.matrix, truth, k, rows[rows >= 0])(self.score)
+        if learned := int(self.interactions.matrix.multiply(truth).nnz):
+            _log.warning(
+                "the model has learned %d of the %d held-out interactions: measure it on others, "
+                "or take one of search(..., refit=False)",
+                learned,
+                truth.nnz,
+            )
+        seen = self._seen_matrix - self._seen_matrix.multiply(truth)
+        seen.eliminate_zeros()
+        found = Evaluator(seen, truth, k, rows[rows >= 0])(self.score)
         of_row, of_column = (
             torch.from_numpy(_inverse(places, n)) for places, n in ((rows, len(self.users)), (columns, len(self.items)))
         )

@@ -20,16 +20,24 @@ class SeenItems:
         offsets: (n_users + 1,) int32 where they fit, else int64: where each user's items begin.
         items: (n,) rows of items, rising for each user, of the smallest unsigned type that holds them.
         n_items: how many items there are.
+        learned: (n,) whether the model has learned each; None where it has learned all.
     """
 
     offsets: NDArray[np.signedinteger]
     items: NDArray[np.unsignedinteger]
     n_items: int
+    learned: NDArray[np.bool_] | None = None
 
     @classmethod
-    def of(cls, offsets: NDArray[np.integer], items: NDArray[np.integer], n_items: int) -> "SeenItems":
-        """From the arrays of a CSR matrix."""
-        return cls(offsets.astype(smallest_type(offsets)), items.astype(_type_of_items(n_items)), n_items)
+    def of(
+        cls,
+        offsets: NDArray[np.integer],
+        items: NDArray[np.integer],
+        n_items: int,
+        learned: NDArray[np.bool_] | None = None,
+    ) -> "SeenItems":
+        """From the arrays of a CSR matrix, and whether each entry was learned."""
+        return cls(offsets.astype(smallest_type(offsets)), items.astype(_type_of_items(n_items)), n_items, learned)
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], n_users: int, n_items: int) -> "SeenItems":
@@ -39,7 +47,11 @@ class SeenItems:
             KeyError: an array is missing.
             ValueError: arrays that do not belong together, or to so many users and items.
         """
-        seen = cls(arrays["offsets"], arrays["items"], n_items)
+        items, bits = arrays["items"], arrays.get("learned")
+        if bits is not None and len(bits) != -(-len(items) // 8):
+            raise ValueError("learned interactions do not match those that were seen")
+        learned = None if bits is None else np.unpackbits(bits, count=len(items)).astype(bool)
+        seen = cls(arrays["offsets"], items, n_items, learned)
         fits = seen.offsets.shape == (n_users + 1,) and seen.items.dtype == _type_of_items(n_items)
         if not fits or seen.offsets[0] != 0 or seen.offsets[-1] != len(seen.items):
             raise ValueError("seen items do not match the tables")
@@ -48,7 +60,8 @@ class SeenItems:
     @property
     def arrays(self) -> dict[str, NDArray[Any]]:
         """What is stored."""
-        return {"offsets": self.offsets, "items": self.items}
+        stored = {"offsets": self.offsets, "items": self.items}
+        return stored if self.learned is None else {**stored, "learned": np.packbits(self.learned)}
 
     def of_users(self, users: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """What (b,) users have: the place of the user among them, and the item's row, one of each for every entry."""

@@ -1,5 +1,6 @@
 """`Budget`: a limit on the bytes of both tables as stored, and the projection of any plan onto it."""
 
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +14,8 @@ from ciess.tables.plan import FLOAT32_BYTES, SizePlan, TableShape
 from ciess.tables.precision import Precision
 
 _UNITS = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
-_FORM = re.compile(r"\s*(\d+(?:\.\d+)?|\.\d+)\s*(%|dims|[kKMG]i?B|B)\s*")
+_SPELLED = {unit.lower(): unit for unit in ("%", "dims", *_UNITS)}
+_FORM = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([a-zA-Z%]*)\s*")
 _TRIES = 12
 """To fill a budget to the last number."""
 
@@ -23,7 +25,7 @@ class Budget:
     """A limit on the bytes of both tables, index and file header included.
 
     Written `5%` (of both full tables in float32), `32MB` (also B, kB, GB, KiB, MiB, GiB) or `6.4dims`
-    (mean float32 numbers a row). At most `100%`.
+    (mean float32 dimensions a row); units in any case. At most the full tables.
     """
 
     amount: float
@@ -38,25 +40,29 @@ class Budget:
         """
         if isinstance(text, Budget):
             return text
-        form = _FORM.fullmatch(text)
+        form = _FORM.fullmatch(str(text))
         if form is None:
-            raise InputError(f"budget '{text}' is not a budget: write it like 5%, 32MB or 6.4dims")
-        budget = cls(float(form[1]), "kB" if form[2] == "KB" else form[2])
-        if budget.amount <= 0:
+            raise InputError(f"budget '{text}' is not a budget: write it like '5%', '32MB' or '6.4dims'")
+        amount = float(form[1])
+        if not form[2]:
+            share = f"'{100 * amount if amount < 1 else amount:g}%'"
+            raise InputError(f"budget '{text}' has no unit: write {share} for a share of the full tables, or '32MB'")
+        if form[2].lower() not in _SPELLED:
+            raise InputError(f"budget '{text}' has an unknown unit: use one of {', '.join(_SPELLED.values())}")
+        budget = cls(amount, _SPELLED[form[2].lower()])
+        if amount <= 0:
             raise InputError(f"budget '{text}' leaves no room: it must be above zero")
-        if budget.unit == "%" and budget.amount > 100:
-            raise InputError(f"budget '{text}' is more than the full tables: use at most 100%")
-        if budget.unit not in ("%", "dims", *_UNITS):
-            raise InputError(f"budget '{text}' has an unknown unit: use one of %, dims, {', '.join(_UNITS)}")
+        if budget.unit == "%" and amount > 100:
+            raise InputError(f"budget '{text}' is more than the full tables: use at most '100%'")
         return budget
 
     def __str__(self) -> str:
-        return f"{self.amount:g}{self.unit}"
+        return f"{self.amount:.12g}{self.unit}"
 
     @property
     def folder(self) -> str:
         """The name of the folder that holds the model of this budget: `budget-5` for `5%`, `budget-32MB`."""
-        return f"budget-{self.amount:g}{self.unit.removesuffix('%')}"
+        return f"budget-{self}".removesuffix("%")
 
     def limit(self, shape: TableShape) -> int:
         """The most bytes that both packed tables may take on disk."""
@@ -67,28 +73,40 @@ class Budget:
         return int(self.amount * _UNITS[self.unit])
 
     def numbers(self, shape: TableShape, precision: Precision = Precision.FLOAT32) -> int:
-        """How many numbers both tables may surely keep, whatever their sizes: header, index and scales are paid.
+        """How many parameters both tables may surely keep, whatever their sizes: header, index and scales are paid.
 
         Raises:
-            InputError: not even one number for every row fits.
+            InputError: not even one dimension for every row fits, or all fit and some of the budget is left.
         """
         limit = self.limit(shape)
+        whole = max(shape.full_bytes, equal_bytes(shape, shape.dim, precision))
+        if limit > whole:
+            raise InputError(
+                f"budget '{self}' is {limit:,} bytes, more than the {whole:,} of the full tables: "
+                f"use at most '{self._enough(shape, whole, math.floor)}'"
+            )
         # The header's length depends a little on the numbers.
         fixed = most_bytes(shape, shape.rows * shape.dim, precision) - precision.bytes_of(shape.rows * shape.dim)
         numbers = (limit - fixed) * 8 // precision.bits
         least = equal_bytes(shape, 1, precision)
         if limit < least:
             raise InputError(
-                f"budget '{self}' is {limit:,} bytes, too small for one number in each of {shape.rows:,} rows: "
-                f"use at least {np.ceil(least / shape.full_bytes * 1e4) / 100:g}%"
+                f"budget '{self}' is {limit:,} bytes, too small for one dimension in each of {shape.rows:,} rows: "
+                f"use at least '{self._enough(shape, least, math.ceil)}'"
             )
         return int(min(max(numbers, shape.rows), shape.rows * shape.dim))
 
+    @staticmethod
+    def _enough(shape: TableShape, size: int, rounded: Callable[[float], int]) -> str:
+        """A number of bytes as a budget: a share of the full tables, or bytes where that is above 100 %."""
+        share = rounded(size / shape.full_bytes * 1e4) / 100
+        return f"{share:g}%" if share <= 100 else f"{size}B"
+
     def filled(self, plan_of: Callable[[int], SizePlan], numbers: int) -> SizePlan:
-        """A plan that fits and leaves hardly a number's room, of a family that grows with its numbers.
+        """A plan that fits and leaves hardly a parameter's room, of a family that grows with its parameters.
 
         Args:
-            plan_of: the plan that keeps so many numbers.
+            plan_of: the plan that keeps so many parameters.
             numbers: what surely fits, see `numbers`.
         """
         plan = plan_of(numbers)
@@ -111,16 +129,20 @@ def project(desired: ArrayLike, numbers: int, dim: int) -> NDArray[np.int32]:
     """Scale positive desired sizes so that the whole sizes in 1..dim fill `numbers` and never exceed it.
 
     Args:
-        desired: (n,) positive numbers; only their ratios matter.
-        numbers: how many numbers there are to give, n..n·dim.
+        desired: (n,) sizes, finite and above 0; only their ratios matter.
+        numbers: how many parameters there are to give, n..n·dim.
 
     Returns:
         (n,) int32 sizes whose sum is `numbers`.
 
     Raises:
-        ValueError: fewer numbers than rows.
+        InputError: desired sizes that are not finite or not above 0.
+        ValueError: fewer parameters than rows.
     """
     desired = np.asarray(desired, dtype=np.float64)
+    if not ((desired > 0) & (desired < np.inf)).all():
+        row = int(np.argmin((desired > 0) & (desired < np.inf)))
+        raise InputError(f"desired size {row} (from 0) is {desired[row]}: sizes must be finite and above 0")
     numbers = min(numbers, len(desired) * dim)
     if numbers < len(desired):
         raise ValueError(f"{numbers} numbers cannot fill {len(desired)} rows of size 1 or more")

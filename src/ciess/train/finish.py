@@ -1,9 +1,12 @@
-"""From a full model and a plan to a small model: cut, refit, distil."""
+"""Final training of a size plan: truncate the full model, least-squares refit, then distillation."""
 
 import copy
 import dataclasses
 import math
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,17 +19,49 @@ from ciess.progress import Progress, silent
 from ciess.tables.packed import rounded
 from ciess.tables.plan import SizePlan
 from ciess.tables.precision import Precision
-from ciess.train.fit import Fitted, fit
+from ciess.train.fit import fit
 from ciess.train.losses import Distillation
 from ciess.train.refit import refit
 
+PEAK_RATES = (1.0, 10**-0.5, 0.1)
+"""Learning rates at which runs of distillation start, as shares of the recipe's."""
 _LEAST_KEPT = 0.01
 """A share of the squares: what keeps less takes no larger steps."""
 
 
+class Run(NamedTuple):
+    """One run of distillation: its peak learning rate as a share of the recipe's, and the steps that were kept."""
+
+    rate: float
+    steps: int
+
+
+@dataclass(frozen=True)
+class Finishing:
+    """How a finish went.
+
+    Attributes:
+        runs: one after the other, each from the best state of the one before.
+        quality: mean quality on validation of the state that was kept; None without validation.
+        seconds: wall time.
+        converged: whether it ended because validation had levelled off at a rate that had fallen; else it was still
+            gaining when the last run ended, or was not measured.
+    """
+
+    runs: tuple[Run, ...]
+    quality: float | None
+    seconds: float
+    converged: bool
+
+    @property
+    def steps(self) -> int:
+        """Steps until the state that was kept; 0 where no run improved on the truncated model."""
+        return sum(run.steps for run in self.runs)
+
+
 @dataclass(frozen=True)
 class Finish:
-    """How a plan is brought to its best: the recipe that every method's plans get.
+    """Final training of a size plan: truncate, least-squares refit, then distillation; the same for all methods.
 
     Attributes:
         refit_steps: steps of the least-squares refit before training.
@@ -57,27 +92,32 @@ def finish(
     *,
     seed: int,
     valid: Evaluator | None = None,
+    runs: Sequence[Run] | None = None,
     phase: str = "finish",
     progress: Progress = silent,
-) -> tuple[Backbone, Fitted]:
-    """Cut a full model, its dimensions in order, to a plan, and teach what is left to rank as the full model does.
+) -> tuple[Backbone, Finishing]:
+    """Truncate a full model, its dimensions in order, to a size plan, and train what is left to rank as the full one.
 
     The more a plan loses, the farther its rows must go: the learning rate is in proportion to the root of the squares
-    that cutting and rounding lose over those that stay. Where next to nothing is lost, larger steps undo more than they
-    teach (docs/search.md).
+    that cutting and rounding lose over those that stay. Where that is too fast, validation falls below the truncated
+    model or levels off while the rate is high. So with `valid` there are up to three runs, each from the best state so
+    far and at a lower peak rate (`PEAK_RATES`): a next one where none has gained yet, where this one was best before
+    half of its steps, or where it was still gaining at its end.
 
     Args:
         full: stays as it is.
         plan: sizes of the result.
         settings: of the refit and of training.
         seed: of the users that training draws.
-        valid: stops training and picks the best state, the one before training among them.
+        valid: measures the runs; the best state of all is kept, the one before training among them.
+        runs: without `valid`, the runs to repeat, as an earlier finish of the plan took them; None takes one whole run.
         phase: what progress is told.
         progress: told every step.
 
     Returns:
         A backbone whose rows are zero beyond their sizes, and how training went.
     """
+    start = time.perf_counter()
     # Buffers, such as a graph, never change: both share them.
     small = copy.deepcopy(full, {id(buffer): buffer for buffer in full.buffers()})
     if isinstance(full, Rotatable):
@@ -85,21 +125,33 @@ def finish(
         with torch.no_grad():
             for table, short in zip((small.user_table, small.item_table), tables, strict=True):
                 table.copy_(pad(short, (0, plan.dim - short.shape[1])))
-    lesson, training = Distillation(small, full, settings.training, seed), settings.training
+    training = settings.training
     if full.rows_stand_alone:
-        training = training.stretched(max(1.0, settings.share / lesson.share))
-    fitted = fit(
-        small,
-        lesson,
-        training.paced(_distance(full, plan)) if training.steps else training,
-        valid=valid,
-        plan=plan,
-        relative_to=full,
-        seed=seed,
-        phase=phase,
-        progress=progress,
-    )
-    return small, fitted
+        training = training.stretched(max(1.0, settings.share / Distillation(small, full, training, seed).share))
+    if training.steps:
+        training = training.paced(_distance(full, plan))
+    whole = [Run(rate, training.steps) for rate in PEAK_RATES if valid is not None and training.steps]
+    done: list[Run] = []
+    for number, (rate, steps) in enumerate(whole or runs or [Run(1.0, training.steps)]):
+        fitted = fit(
+            small,
+            # Each run draws for itself: repeated, it comes to the same, whatever was drawn beyond an earlier best.
+            Distillation(small, full, settings.training, seed + number),
+            training.paced(rate).lasting(steps),
+            valid=valid,
+            plan=plan,
+            relative_to=full,
+            seed=seed,
+            phase=phase,
+            progress=progress,
+        )
+        done.append(Run(rate, fitted.steps))
+        gained = any(run.steps for run in done)
+        level = fitted.steps == 0 or (2 * fitted.steps >= steps and not fitted.gaining)
+        if whole and gained and level:
+            break
+    converged = valid is not None and level
+    return small, Finishing(tuple(done), fitted.quality, time.perf_counter() - start, converged)
 
 
 def _distance(full: Backbone, plan: SizePlan) -> float:

@@ -21,6 +21,8 @@ from ciess.train.losses import Loss
 
 _SMALLEST_SCALE = 1e-3
 """What a parameter of zeros, such as a bias, counts as."""
+_LEVEL = 0.005
+"""A gain in validation quality, as a share, up to which training has levelled off."""
 _STEPS_BETWEEN_SCALES = 10
 """Finding the best scales takes longer than a step on small tables; they change slowly."""
 
@@ -33,11 +35,13 @@ class Fitted:
         steps: steps until the state that was kept.
         quality: its mean quality on validation; None without validation.
         seconds: wall time.
+        gaining: whether the last measurement was still better than all before by more than half a percent.
     """
 
     steps: int
     quality: float | None
     seconds: float
+    gaining: bool = False
 
 
 def fit(
@@ -93,7 +97,7 @@ def fit(
     best.restore()
     tables.write_back()
     steps = training.steps if valid is None else best.step
-    return Fitted(steps, best.quality, time.perf_counter() - start)
+    return Fitted(steps, best.quality, time.perf_counter() - start, best.gain > _LEVEL)
 
 
 class Descent:
@@ -247,6 +251,8 @@ class _Best:
         self._state: list[Tensor] = []
         self.quality: float | None = None
         self.step = self.misses = 0
+        self.gain = 0.0
+        """Of the last measurement over the best one before it, as a share; 0 where it was no gain."""
 
     @property
     def note(self) -> str:
@@ -263,9 +269,11 @@ class _Best:
         quality = float(self._valid(lambda users: self._backbone.score_all(vectors, users)).quality.mean())
         self._backbone.train(mode)
         if self.quality is None or quality > self.quality:
+            self.gain = quality / self.quality - 1 if self.quality else 1.0
             self.quality, self.step, self.misses = quality, step, 0
             self._state = [each.detach().clone() for each in (*tables, *self._backbone.network.values())]
         else:
+            self.gain = 0.0
             self.misses += 1
 
     @torch.no_grad()

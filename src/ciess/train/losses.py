@@ -14,6 +14,8 @@ from ciess.models.base import Backbone, Represented, Training
 _SPREAD = 2.0
 """Standard deviation of a user's scores that distillation scales the full model's to, so that its softmax is neither
 nearly flat, as of ALS' scores in 0 to 1, nor nearly one item's."""
+_SCORES = 2_000_000
+"""Of a step of distillation, unless a recipe says otherwise."""
 _MOST = 0.5
 """Of the users and of the items in a step: all of them teach hardly more, and take three times as long."""
 
@@ -47,10 +49,11 @@ class BPR:
     def __init__(self, backbone: Backbone, train: Interactions, training: Training, seed: int) -> None:
         self._backbone, self._training = backbone, training
         self._sampler = TripletSampler(train, seed=seed, device=backbone.user_table.device)
+        self._triplets = training.triplets(train.n_users + train.n_items)
 
     def __call__(self, vectors: Represented, user_table: Tensor, item_table: Tensor) -> Tensor:
         """See `Loss`."""
-        triplets = self._sampler.sample(self._training.batch_size)
+        triplets = self._sampler.sample(self._triplets)
         loss = bpr_loss(self._backbone, vectors, user_table, item_table, triplets, self._training.l2)
         if self._training.network_l2:
             norms = torch.stack([weights.square().sum() for weights in self._backbone.network.values()])
@@ -98,7 +101,7 @@ class Distillation:
     def __init__(self, backbone: Backbone, teacher: Backbone, training: Training, seed: int) -> None:
         self._backbone, self._teacher = backbone, teacher
         scores = len(teacher.user_table) * len(teacher.item_table)
-        self.share = min(_MOST, (training.batch_size / scores) ** 0.5)
+        self.share = min(_MOST, ((training.batch_size or _SCORES) / scores) ** 0.5)
         self._generator = torch.Generator().manual_seed(seed)
 
     # Both are made when the first step needs them: a plan that is only cut takes no step.

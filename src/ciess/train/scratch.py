@@ -42,7 +42,8 @@ def train_from_scratch(
     backbone, training = config.build(train, seed), training or config.training
     solver = backbone.solver(train, plan)
     if epochs is not None:
-        training = training.lasting(epochs if solver else math.ceil(epochs * len(train) / training.batch_size))
+        triplets = training.triplets(train.n_users + train.n_items)
+        training = training.lasting(epochs if solver else math.ceil(epochs * len(train) / triplets))
     lesson = solver or BPR(backbone, train, training, seed)
     fitted = fit(backbone, lesson, training, valid=valid, plan=plan, seed=seed, phase=phase, progress=progress)
     return backbone, fitted

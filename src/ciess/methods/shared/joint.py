@@ -67,7 +67,7 @@ class Learner:
     def valid_loss(self, users: Tensor, items: Tensor) -> Tensor:
         """The same on triplets of validation, without weight decay."""
         self.backbone.eval()
-        triplets = self._unseen.sample(self.training.batch_size)
+        triplets = self._unseen.sample(self.training.triplets(self._problem.shape.rows))
         return bpr_loss(self.backbone, self.backbone.represent(users, items), users, items, triplets, l2=0.0)
 
     def join(self, parameters: Iterable[nn.Parameter], rate: float = 1.0) -> None:

@@ -1,0 +1,102 @@
+"""`Finished`: a size plan brought to its best; `Searched`: what came of one method's search."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ciess.evaluation.metrics import Evaluation
+from ciess.results.outcome import Row
+from ciess.tables.budget import Budget
+from ciess.tables.packed import stored_bytes
+from ciess.tables.plan import SizePlan
+from ciess.train.finish import Finishing, Run
+from ciess.train.fit import Fitted
+
+
+@dataclass(frozen=True, eq=False)
+class Finished:
+    """A size plan brought to its best on train.
+
+    Attributes:
+        plan: its sizes.
+        fitted: how training went.
+        valid: what it came to on validation.
+        seconds: of training; as a result of `Bench.run` with the budget's share of the search.
+        found_by: the method or simple rule that found the plan.
+        from_scratch: whether it was trained from scratch rather than distilled.
+    """
+
+    plan: SizePlan
+    fitted: Fitted | Finishing
+    valid: Evaluation
+    seconds: float
+    found_by: str = ""
+    from_scratch: bool = False
+
+    @property
+    def key(self) -> tuple[SizePlan, bool]:
+        """What the model follows from: its plan, and whether it was trained from scratch."""
+        return self.plan, self.from_scratch
+
+    @property
+    def runs(self) -> tuple[Run, ...]:
+        """The runs of distillation, to be repeated; the full model has none."""
+        return self.fitted.runs if isinstance(self.fitted, Finishing) else ()
+
+    @property
+    def quality(self) -> float:
+        """Mean quality on validation."""
+        return float(self.valid.quality.mean())
+
+    def row(self, method: str, budget: str, shown: Evaluation, full_quality: float) -> Row:
+        """A line of a table.
+
+        Args:
+            method: the line's name.
+            budget: as written; empty for the full model.
+            shown: what the plan came to on the set that the table shows.
+            full_quality: the full model's mean quality on that set, above 0.
+        """
+        return Row(
+            method=method,
+            budget=budget,
+            metrics=shown.means(),
+            kept=float(shown.quality.mean()) / full_quality,
+            valid_quality=self.quality,
+            table_bytes=stored_bytes(self.plan) if budget else self.plan.shape.full_bytes,
+            user_size=float(self.plan.user_sizes.mean()),
+            item_size=float(self.plan.item_sizes.mean()),
+            precision=self.plan.precision,
+            seconds=self.seconds,
+            found_by=self.found_by or method,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Searched:
+    """What came of one method's search.
+
+    Attributes:
+        finished: for each budget the candidates, finished; one or more.
+        trace: everything measured.
+        trainings: models that the search trained, by itself or to measure a plan.
+        measurements: plans that it measured.
+        finishes: plans that were brought to their best.
+        seconds: of the search alone.
+    """
+
+    finished: dict[Budget, list[Finished]]
+    trace: list[dict[str, float | str]]
+    trainings: int
+    measurements: int
+    finishes: int
+    seconds: float
+
+    @property
+    def best(self) -> dict[Budget, Finished]:
+        """For each budget the candidate that was best on validation, the first of equally good ones."""
+        return {budget: best_of(each) for budget, each in self.finished.items()}
+
+
+def best_of(finished: Sequence[Finished]) -> Finished:
+    """The best on validation, the first of equally good ones."""
+    return max(finished, key=lambda each: each.quality)

@@ -1,0 +1,54 @@
+"""`Recipe`: what all methods of a run share."""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from ciess.checks import Checked
+from ciess.experiment.settings import described
+from ciess.models import BackboneConfig, backbone_named, backbone_settings
+from ciess.tables.precision import Precision
+from ciess.train.finish import Finish
+
+Target = Literal["input", "output"]
+
+
+@dataclass(frozen=True)
+class Recipe(Checked):
+    """What all methods share.
+
+    Attributes:
+        config: settings of the backbone.
+        finishing: how plans are brought to their best.
+        precision: how parameters are stored; None takes for each budget what is best for equal sizes.
+        target: what is packed: `input`, the tables that are learned, or `output`, the final vectors that are scored.
+
+    Raises:
+        InputError: a setting of another type, or a target that is neither.
+    """
+
+    config: BackboneConfig
+    finishing: Finish = field(default_factory=Finish)
+    precision: Precision | None = Precision.FLOAT32
+    target: Target = "input"
+
+    @classmethod
+    def of(
+        cls, backbone: str | BackboneConfig, finishing: Finish | None, precision: str | Precision, target: Target
+    ) -> "Recipe":
+        """From what people write.
+
+        Raises:
+            InputError: an unknown backbone or precision.
+        """
+        config = backbone_named(backbone) if isinstance(backbone, str) else backbone
+        stored = None if precision == "auto" else Precision.parse(precision)
+        return cls(config, finishing or Finish.suiting(config), stored, target)
+
+    def described(self) -> dict[str, Any]:
+        """As JSON keeps it."""
+        return {
+            "backbone": backbone_settings(self.config),
+            "finishing": described(self.finishing),
+            "precision": self.precision or "auto",
+            "target": self.target,
+        }

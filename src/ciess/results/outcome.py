@@ -1,0 +1,142 @@
+"""`OutcomeData`: what a search came to; `Row`: a line of its table."""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from ciess.errors import InputError
+from ciess.evaluation.metrics import Evaluation
+from ciess.serve.model import CompressedModel
+from ciess.tables.budget import Budget
+from ciess.tables.plan import SizePlan
+
+FULL, EQUAL, KEPT = "full", "equal", "search"
+"""Names of lines: the full model, equal sizes, and what a search keeps."""
+
+T = TypeVar("T")
+
+
+class ByBudget(dict[Budget, T]):
+    """Values by budget. A budget is also known by its text, however it is written: `models["5%"]`, `models["5 %"]`.
+
+    Raises:
+        InputError: a text that is no budget, or a budget that is not there.
+    """
+
+    def __missing__(self, key: Budget | str) -> T:
+        budget = Budget.parse(key)
+        if not super().__contains__(budget):
+            raise InputError(f"there is no budget {budget}: use one of {', '.join(map(str, self))}")
+        return self[budget]
+
+    def __contains__(self, key: object) -> bool:
+        return isinstance(key, str | Budget) and super().__contains__(Budget.parse(key))
+
+    def get(self, key: Budget | str, default: Any = None) -> Any:
+        """The value, or the default where the budget is not there."""
+        return super().get(Budget.parse(key), default)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a result table: a method at a budget, measured once.
+
+    Attributes:
+        method: `full`, `equal`, the name of a method, or `search` for what a search keeps.
+        budget: as written; empty for the full model.
+        metrics: mean metrics on the set that the table shows.
+        kept: share of the full model's quality that is kept on that set.
+        valid_quality: mean quality on validation, before validation joined the training data.
+        table_bytes: bytes of both tables as stored.
+        user_size: mean size of the users.
+        item_size: mean size of the items.
+        precision: how parameters are stored.
+        seconds: training for the full model; else finishing and this budget's share of the search.
+        found_by: what found the plan: a method, `equal` where it is equal sizes, or the simple rule that a method
+            started from.
+    """
+
+    method: str
+    budget: str
+    metrics: dict[str, float]
+    kept: float
+    valid_quality: float
+    table_bytes: int
+    user_size: float
+    item_size: float
+    precision: str
+    seconds: float
+    found_by: str
+
+
+class _Named(Protocol):
+    @property
+    def method(self) -> str: ...
+    @property
+    def budget(self) -> str: ...
+
+
+L = TypeVar("L", bound=_Named)
+
+
+def line_of(lines: Sequence[L], method: str, budget: str | Budget) -> L:
+    """The line of a method at a budget, however the budget is written; empty for the full model.
+
+    Raises:
+        InputError: there is none; those that there are are named.
+    """
+    written = str(Budget.parse(budget)) if budget else ""
+    for line in lines:
+        if (line.method, line.budget) == (method, written):
+            return line
+    known = ", ".join(f"{line.method} {line.budget}".strip() for line in lines)
+    raise InputError(f"there is no row '{f'{method} {budget}'.strip()}': use one of {known}")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class OutcomeData:
+    """What a search came to.
+
+    Attributes:
+        method: the name of what was searched by.
+        models: the model kept for each budget, a `ByBudget`.
+        plans: its sizes, in the order of the interactions' ids, a `ByBudget`.
+        popularity: how many interactions of each user, (n_users,), and each item, (n_items,), the measured models have
+            learned, in the same order.
+        rows: the result table. At each budget `equal` comes first and `search`, the best of all on validation, last;
+            a method that was searched by has a line where it found a plan of its own.
+        evaluations: what each row was measured by, by its method and budget as in `row`.
+        shown: what the table's metrics were measured on: `test`, or `validation` where there is no test.
+        trace: all that the search measured on its way.
+        settings: everything that made the result, versions and seed among it.
+        seconds: wall time of each phase of the run.
+    """
+
+    method: str
+    models: ByBudget[CompressedModel]
+    plans: ByBudget[SizePlan]
+    popularity: tuple[NDArray[np.int64], NDArray[np.int64]]
+    rows: list[Row]
+    evaluations: dict[tuple[str, str], Evaluation]
+    shown: str
+    trace: list[dict[str, float | str]]
+    settings: dict[str, Any]
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def row(self, method: str, budget: str | Budget = "") -> Row:
+        """The line of a method at a budget, such as `row("search", "5%")`; without a budget, of the full model.
+
+        Raises:
+            InputError: there is no such line.
+        """
+        return line_of(self.rows, method, budget)
+
+    def table(self) -> pl.DataFrame:
+        """The result table as a frame: a line for each row, its metrics as columns."""
+        rows = [dataclasses.asdict(row) for row in self.rows]
+        return pl.DataFrame([row | row.pop("metrics") for row in rows])

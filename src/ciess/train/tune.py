@@ -1,0 +1,128 @@
+"""Tuning of a full model: its few decisive settings, found on validation by short trainings of narrow models.
+
+A backbone names these settings, `BackboneConfig.tuned`. They are searched on a logarithmic scale by the simplex method
+of Nelder and Mead (The Computer Journal, 1965). What is best for 32 dimensions and a part of the steps is close to best
+for the whole model (docs/search.md), at a small part of its cost.
+"""
+
+import time
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+
+from ciess.checks import Checked, Positive
+from ciess.data import Split
+from ciess.errors import InputError
+from ciess.evaluation.metrics import Evaluator
+from ciess.models.base import BackboneConfig
+from ciess.progress import Progress, silent
+from ciess.train.fit import fit
+from ciess.train.losses import BPR
+
+_WORTH_IT = 0.005
+"""Gain in validation quality, as a share, below which the settings stay as they are."""
+
+
+@dataclass(frozen=True)
+class Tuning(Checked):
+    """How much a tuning may try.
+
+    Attributes:
+        trials: trainings in all.
+        dim: dimensions of the models that are tried, at most.
+        users: users that they are measured on, at most.
+    """
+
+    trials: Positive = 16
+    dim: Positive = 32
+    users: Positive = 2000
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What a tuning came to.
+
+    Attributes:
+        config: the backbone's settings to train the full model by.
+        trials: what was tried, in order: the settings, `quality` on validation and `seconds` of each.
+    """
+
+    config: BackboneConfig
+    trials: list[dict[str, float]]
+
+
+def tune(
+    config: BackboneConfig,
+    split: Split,
+    *,
+    tuning: Tuning | None = None,
+    held: Collection[str] = (),
+    seed: int = 0,
+    progress: Progress = silent,
+) -> Tuned:
+    """Find a backbone's decisive settings on validation.
+
+    Args:
+        config: where the search starts; it stays where nothing is better by half a percent.
+        split: trained on train, measured on validation.
+        tuning: how much is tried.
+        held: settings that stay as they are.
+        seed: of training and of the users that are measured.
+        progress: told after every trial.
+    """
+    limits = tuning or Tuning()
+    names = [name for name in config.tuned if name not in held and config.setting(name) > 0]
+    if not names:
+        return Tuned(config, [])
+    steps = np.log([config.tuned[name] for name in names])
+    search = _Search(config, names, split, limits, seed, progress)
+    # A simplex about the start: all steps up, and each one alone down.
+    simplex = np.vstack([np.zeros(len(names)), steps, -np.diag(steps)[1:]])
+    minimize(
+        search,
+        simplex[0],
+        method="Nelder-Mead",
+        options={"initial_simplex": simplex, "maxfev": limits.trials, "xatol": 0.2, "fatol": 0.0},
+    )
+    first, best = search.trials[0], max(search.trials, key=lambda trial: trial["quality"])
+    if best["quality"] <= (1 + _WORTH_IT) * first["quality"]:
+        return Tuned(config, search.trials)
+    return Tuned(config.changed(**{name: best[name] for name in names}), search.trials)
+
+
+class _Search:
+    """The trials of one tuning: a function of logarithms of factors, to be minimised."""
+
+    def __init__(
+        self, config: BackboneConfig, names: list[str], split: Split, limits: Tuning, seed: int, progress: Progress
+    ) -> None:
+        self._config, self._names, self._split, self._limits = config, names, split, limits
+        self._seed, self._progress = seed, progress
+        users = np.flatnonzero(split.valid.user_counts)
+        chosen = np.random.default_rng(seed).permutation(users)[: limits.users]
+        self._valid = Evaluator(split.train.matrix, split.valid.matrix, users=np.sort(chosen))
+        self.trials: list[dict[str, float]] = []
+
+    def __call__(self, place: NDArray[np.float64]) -> float:
+        start = time.perf_counter()
+        values = {
+            name: float(f"{self._config.setting(name) * np.exp(each):.3g}")
+            for name, each in zip(self._names, place, strict=True)
+        }
+        quality = self._quality(self._config.changed(**values).short(self._limits.dim))
+        self.trials.append({**values, "quality": quality, "seconds": time.perf_counter() - start})
+        best = max(trial["quality"] for trial in self.trials)
+        self._progress("tuning", len(self.trials), self._limits.trials, f"best {best:.4f}")
+        return -quality
+
+    def _quality(self, config: BackboneConfig) -> float:
+        model = config.build(self._split.train, self._seed)
+        lesson = model.solver(self._split.train) or BPR(model, self._split.train, config.training, self._seed)
+        try:
+            return fit(model, lesson, config.training, valid=self._valid, seed=self._seed).quality or 0.0
+        except (InputError, np.linalg.LinAlgError, RuntimeError):
+            # Settings with which training diverges are tried, and found to be worth nothing.
+            return 0.0

@@ -202,7 +202,7 @@ class _Seed:
         return list({peer.method: peer for peer in reversed(best_first())}.values())
 
     def _point(self, peer: Peer, budget: Budget) -> Point:
-        full = self._bench.full_on_all
+        full = self._bench.full_on(2).packed
         coded = peer.coded(_rows(full))
         found = evaluate(_with_rows(full, coded), self._test)
         named = {"method": peer.method, "detail": peer.name, "budget": str(budget)}
@@ -233,7 +233,7 @@ class _Seed:
     @cached_property
     def _test(self) -> Evaluator:
         assert self._split.test is not None
-        return Evaluator(self._bench.all_data.matrix, self._split.test.matrix)
+        return Evaluator(self._split.train_valid().matrix, self._split.test.matrix)
 
     @cached_property
     def _shape(self) -> TableShape:

@@ -12,7 +12,7 @@ def test_a_picture_names_both_sides_and_repeats() -> None:
     popularity = np.arange(40), np.arange(60) ** 2
     svg = pictures.picture("mine", plan, popularity)
     assert svg == pictures.picture("mine", plan, popularity)
-    for word in ("users", "items", "size (numbers kept)", "interactions of the user or item"):
+    for word in ("users", "items", "size (dimensions kept)", "interactions of the user or item"):
         assert f">{word}<" in svg
     assert len(svg) < 40_000
 

@@ -77,6 +77,8 @@ def test_a_method_comes_to_the_same_as_in_a_search(compared: Comparison, data: I
     cells = {cell.method: cell for cell in compared.cells if cell.seed == 1}
     assert [*cells] == ["full", "equal", "random", "popularity"]
     for row in searched.rows:
+        if row.method == "search":
+            continue
         [mine] = [each for each in cells[row.method].rows if each.budget == row.budget]
         assert (mine.metrics, mine.table_bytes) == (row.metrics, row.table_bytes)
         assert mine.valid_quality == row.valid_quality
@@ -85,14 +87,14 @@ def test_a_method_comes_to_the_same_as_in_a_search(compared: Comparison, data: I
 
 def test_quality_is_that_of_each_user_by_its_row(compared: Comparison, data: Interactions) -> None:
     searched = ciess.search(
-        data, backbone=BACKBONE, finishing=FINISH, budgets=["60%", "40%"], method=POPULARITY, seed=0
+        data, backbone=BACKBONE, finishing=FINISH, budgets=["60%", "40%"], method=POPULARITY, seed=0, refit=False
     )
     split = split_random(data, seed=0)
     assert split.test is not None
     model = next(iter(searched.models.values()))
     shown = model.evaluate(split.test)
     [cell] = [
-        cell for cell in compared.cells if (cell.method, cell.seed) == (searched.row("popularity", "60%").found_by, 0)
+        cell for cell in compared.cells if (cell.method, cell.seed) == (searched.row("search", "60%").found_by, 0)
     ]
     users = split.test.user_ids.to_numpy()
     measured = {users[row]: quality for row, quality in zip(shown.users.tolist(), shown.quality.tolist(), strict=True)}

@@ -112,7 +112,7 @@ def compared(settings: FidelityStudy, config: BackboneConfig) -> dict[str, tuple
         "truncate and refit": (Truncate(refit_steps=3), everything),
         "finetune": (FineTune(), everything),
         FINISH: (FineTune(Finish.suiting(config)), everything),
-        SHORT: (Scratch(config.training.steps // 5), some),
+        SHORT: (Scratch(config.training.lasting(config.training.steps // 5)), some),
         RETRAINED: (Scratch(), some),
     }
 

@@ -56,7 +56,7 @@ def main() -> None:
     """Draw the pictures that are missing."""
     settings = tyro.cli(Pictures, description="Draw a plan of every method.")
     torch.set_num_threads(settings.threads)
-    missing = [name for name in method_names() if not (settings.out / f"{name}.svg").exists()]
+    missing = [name for name in method_names(by_default=True) if not (settings.out / f"{name}.svg").exists()]
     if not missing:
         return
     split, budget = split_random(ciess.read(settings.data), seed=settings.seed), Budget.parse(settings.budget)

@@ -99,7 +99,7 @@ def beside_ciess(seed: int, ablation: bool) -> dict[str, Method]:
     if ablation:
         # From nothing: what starts from the popularity rule rarely leaves it, whatever its noise. As many
         # measurements as the rule and CIESS take together.
-        methods["from nothing"] = alone = ciess.Ciess(seed=seed, start=None, episodes=16)
+        methods["from nothing"] = alone = ciess.Ciess(seed=seed, start=None, episodes=5)
         # The same spread as Gaussian noise of σ = 6 sizes has beside a uniform one of ± 11 and OU's σ = 40.
         scale = alone.noise.scale
         for name, changes in {

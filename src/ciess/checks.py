@@ -55,8 +55,8 @@ def check(name: str, value: Any, kind: Any) -> None:
     Args:
         name: of the setting, for the message.
         value: what was given.
-        kind: `Literal`, `bool`, `int`, `float`, `str`, a class, a union of these, or one with `Within`; other
-            annotations are not checked.
+        kind: `Literal`, `bool`, `int`, `float`, `str`, a class, a union of these, one with `Within`, or a tuple of
+            one of them, `tuple[int, ...]`; other annotations are not checked.
 
     Raises:
         InputError: the value does not fit.
@@ -105,6 +105,10 @@ def _problem(name: str, value: Any, kind: Any) -> str:
     if get_origin(kind) is Literal:
         words = get_args(kind)
         return "" if value in words else f"{name} is {value!r}: use {_listed(words)}{nearest(value, map(str, words))}"
+    if get_origin(kind) is tuple:
+        if not isinstance(value, tuple) or not value:
+            return f"{name} is {value!r}: give one value or more as a tuple, such as (1, 2)"
+        return next(filter(None, (_problem(name, each, get_args(kind)[0]) for each in value)), "")
     if kind in (int, float):
         whole = isinstance(value, int) and not isinstance(value, bool)
         wanted = "a whole number" if kind is int else "a finite number"

@@ -224,7 +224,7 @@ def test_all_methods_of_the_package_unless_some_are_named() -> None:
     from ciess.experiment.compare import methods_by_name
     from ciess.methods import method_names
 
-    assert sorted(methods_by_name(())) == method_names()
+    assert sorted(methods_by_name(())) == method_names(by_default=True)
     assert [*methods_by_name(["popularity"])] == ["equal", "popularity"]
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from ciess.errors import InputError
 from ciess.methods import cheap_methods, method_name, method_named, method_names, methods_named
+from ciess.methods.autoemb import AutoEmb
 from ciess.methods.bet import BET
 from ciess.methods.ciess.budgeted import Ciess
 from ciess.methods.equal import EqualSizes
@@ -81,6 +82,11 @@ def test_cheap_methods_say_so_themselves() -> None:
     assert not {"equal", "mixed-random"} & {*cheap}
 
 
+def test_the_paper_is_a_method_that_no_comparison_tries_by_itself() -> None:
+    assert method_named("ciess-paper:price=0.2") == Ciess.paper(price=0.2)
+    assert {*method_names()} - {*method_names(by_default=True)} == {"ciess-paper"}
+
+
 def test_a_file_of_ones_own_holds_methods(own: Path) -> None:
     assert [*methods_named(str(own))] == ["most-to-items", "other"], "not what it imports, nor what needs settings"
     assert [*methods_named(f"{own}:Other")] == ["other"]
@@ -93,6 +99,7 @@ def test_settings_are_read_behind_a_name(own: Path) -> None:
     }
     assert method_named("BET:predicted=False") == BET(predicted=False)
     assert method_named("ciess:reward=ratio,price=None") == Ciess(reward="ratio")
+    assert method_named("autoemb:candidates=(2, 4),hidden=8") == AutoEmb(candidates=(2, 4), hidden=8)
     [(name, mine)] = methods_named(f"{own}:MostToItems:share=0.25").items()
     assert (name, dataclasses.asdict(mine)) == ("most-to-items:share=0.25", {"share": 0.25})  # type: ignore[call-overload]
 
@@ -106,6 +113,13 @@ def test_what_is_no_method_is_refused_with_one_sentence(own: Path, tmp_path: Pat
         (str(tmp_path / "none.py"), "none.py does not exist"),
         (str(broken), r"broken.py does not run \(ZeroDivisionError: division by zero\)"),
         ("popularity:round=3", "popularity has no such setting as in 'popularity:round=3': it has rounds, plans"),
+        ("popularity:rounds=abc", "rounds is 'abc': give a whole number"),
+        ("popularity:plans=0", "plans is 0: give a number of 1 or more"),
+        ("ciess:reward=ratoi", "reward is 'ratoi'"),
+        ("pep:start=old", "start is 'old'"),
+        ("optembed:mutation_rate=2", "mutation_rate is 2: give a number from 0 to 1"),
+        ("autoemb:candidates=4", "candidates is 4: give one value or more as a tuple"),
+        ("autoemb:candidates=(4, 0)", "candidates is 0"),
         ("popularity:rounds=", "'rounds=' in 'popularity:rounds=' is no setting"),
         (str(own), "holds 2 methods: name one, as .*own.py:MostToItems"),
     ):

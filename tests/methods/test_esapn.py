@@ -158,5 +158,5 @@ def test_the_stream_is_in_order_of_time(problem: Problem) -> None:
     ],
 )
 def test_impossible_settings_are_refused(settings: dict[str, Any]) -> None:
-    with pytest.raises(InputError, match=r"smallest first|between 0 and 1"):
+    with pytest.raises(InputError, match=r"smallest first|between 0 and 1|1 or more|one value or more"):
         ESAPN(**settings)

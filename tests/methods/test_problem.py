@@ -1,13 +1,18 @@
+import gc
+
 import numpy as np
 import pytest
 
 from ciess.data import Split
 from ciess.evaluation.metrics import Evaluator
 from ciess.methods.fidelity import Scratch, Truncate
-from ciess.methods.problem import Problem
-from ciess.models import backbone_named
+from ciess.methods.problem import Measurement, Problem
+from ciess.models import Training, backbone_named
+from ciess.models.als import ALS
+from ciess.models.mf import MF
 from ciess.tables.mask import prefix_mask
-from ciess.tables.plan import SizePlan
+from ciess.tables.plan import SizePlan, TableShape
+from ciess.train.fit import Fitted
 
 
 @pytest.mark.parametrize("name", ["mf", "lightgcn", "ncf", "ngcf"])
@@ -33,9 +38,37 @@ def test_plans_are_measured_once_and_counted(split: Split) -> None:
     for size in (2, 3, 2):
         problem.measure(SizePlan.equal(problem.shape, size))
     assert (problem.measurements, problem.trainings) == (2, 0)
-    problem.measure(SizePlan.equal(problem.shape, 2), Scratch(steps=1))
+    problem.measure(SizePlan.equal(problem.shape, 2), Scratch(config.training.lasting(1)))
     assert (problem.measurements, problem.trainings) == (3, 1), "what trains a model is counted as a training too"
     assert problem.quality(model) == pytest.approx(problem.full.quality)
     cut = [table * 0.5 for table in (model.user_table, model.item_table)]
     assert problem.quality(model, *cut) == pytest.approx(problem.full.quality), "half of every score ranks the same"
     assert (problem.valid_positives.matrix != split.valid.matrix).nnz == 0
+
+
+def test_what_is_remembered_of_a_plan_does_not_grow_with_its_rows(split: Split) -> None:
+    config = backbone_named("mf", dim=32)
+    valid = Evaluator(split.train.matrix, split.valid.matrix)
+    problem = Problem(config.build(split.train), config, split.train, valid, [], Truncate())
+    plans = [SizePlan.equal(problem.shape, size) for size in range(1, 31)]
+    qualities = [problem.measure(plan).quality for plan in plans]
+    whole = [each for each in gc.get_objects() if type(each) is Measurement and each.plan.shape == problem.shape]
+    assert len(whole) < 15, "the latest ones"
+    assert [problem.quality_of(plan) for plan in plans] == qualities
+    assert problem.measurements == 30, "known by its quality alone, no plan is measured again"
+    again = problem.measure(plans[0])
+    assert again.quality == qualities[0]
+    assert float(again.user_quality.nanmean()) == pytest.approx(qualities[0], abs=1e-6)
+
+
+def test_from_scratch_trains_passes_over_the_interactions(split: Split, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 1,456 interactions a batch of 500 takes three steps; a solver's step is a pass."""
+    taken = []
+    monkeypatch.setattr(
+        "ciess.train.scratch.fit", lambda *given, **_: taken.append(given[2].steps) or Fitted(0, None, 0.0)
+    )
+    plan = SizePlan.equal(TableShape(split.train.n_users, split.train.n_items, 8), 2)
+    for config in (MF(dim=8, training=Training(batch_size=500)), ALS(dim=8)):
+        for epochs in (1, 5):
+            Scratch(epochs=epochs).model(config.build(split.train), config, plan, split.train, 0)
+    assert taken == [3, 15, 1, 5]

@@ -9,18 +9,29 @@ from known import problem_of
 
 import ciess
 from ciess.data import Split
+from ciess.methods import method_name, method_names
 from ciess.methods.autoemb import AutoEmb
 from ciess.methods.bet import BET
+from ciess.methods.ciess.budgeted import Ciess
+from ciess.methods.ciess.paper import CiessPaper
+from ciess.methods.ciess.td3 import TD3Settings
 from ciess.methods.cross_entropy import CrossEntropy
 from ciess.methods.dnis import DNIS
+from ciess.methods.equal import EqualSizes
 from ciess.methods.esapn import ESAPN
 from ciess.methods.magnitude import Magnitude
+from ciess.methods.mixed import MixedRandom
 from ciess.methods.optembed import OptEmbed
 from ciess.methods.pep import PEP
+from ciess.methods.popularity import Popularity
 from ciess.methods.problem import Method, SearchResult
 from ciess.models import BackboneConfig, Training
+from ciess.tables.budget import Budget
 from ciess.tables.packed import stored_bytes
+from ciess.tables.plan import SizePlan
+from ciess.tables.precision import Precision
 
+SMALL = TD3Settings(batch_size=64, hidden=8)
 RECIPE = Training(steps=30, batch_size=500)
 BACKBONES = {
     "mf": ciess.MF(dim=8, training=RECIPE),
@@ -30,6 +41,10 @@ BACKBONES = {
     "als": ciess.ALS(dim=8, training=Training(steps=2)),
 }
 METHODS: dict[str, Method] = {
+    "ciess": Ciess(episodes=1, steps=1, updates=1, start=Popularity(rounds=1, plans=2), td3=SMALL),
+    "ciess-alone": Ciess(episodes=1, steps=2, updates=1, start=None, td3=SMALL),
+    "mixed-random": MixedRandom(),
+    "popularity": Popularity(rounds=2, plans=3),
     "cross-entropy": CrossEntropy(rounds=2, plans=4, elite=2),
     "bet": BET(rounds=2, candidates=6),
     "magnitude": Magnitude(),
@@ -74,3 +89,31 @@ def test_a_seed_repeats_a_search(method: Method, split: Split) -> None:
     assert found(first) == found(again)
     assert first.trace == again.trace
     assert first.trace != other.trace
+
+
+ALL = {**METHODS, "equal": EqualSizes(), "ciess-paper": CiessPaper(episodes=1, steps=3, td3=SMALL)}
+
+
+def test_all_methods_of_the_package_are_tried_here() -> None:
+    assert {method_name(each) for each in ALL.values()} == {*method_names()}
+
+
+@pytest.mark.parametrize("method", ALL.values(), ids=ALL.keys())
+def test_what_is_found_for_a_budget_depends_on_no_other_budget(method: Method, split: Split) -> None:
+    alone, beside = (
+        method.search(problem_of(BACKBONES["mf"], split, budgets)) for budgets in (["50%"], ["80%", "50%", "35%"])
+    )
+    [(budget, plans)] = alone.best.items()
+    assert [(each.plan, each.quality, each.found_by) for each in plans] == [
+        (each.plan, each.quality, each.found_by) for each in beside.best[budget]
+    ]
+
+
+@pytest.mark.parametrize("method", ALL.values(), ids=ALL.keys())
+def test_rows_of_a_single_dimension_are_no_trouble(method: Method, split: Split) -> None:
+    problem = problem_of(ciess.MF(dim=1, training=RECIPE), split, [])
+    budget = Budget.parse("60%")
+    problem.precision = {budget: Precision.INT8}
+    problem.numbers = {budget: problem.shape.rows}
+    [found] = method.search(problem).best.values()
+    assert {each.plan for each in found} == {SizePlan.equal(problem.shape, 1, Precision.INT8)}

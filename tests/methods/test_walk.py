@@ -31,3 +31,8 @@ def test_a_walk_stays_within_sizes_and_threshold() -> None:
     assert (visited.diff(dim=1) != 0).all()
     short = RandomWalk(dim=50, threshold=3, length=20).visit(torch.full((500,), 25), torch.Generator().manual_seed(2))
     assert short.diff(dim=1).abs().max() == 3
+
+
+def test_a_single_size_has_nowhere_to_go() -> None:
+    visited = RandomWalk(dim=1, threshold=5, length=5).visit(torch.ones(3), torch.Generator().manual_seed(0))
+    assert visited.tolist() == [[1], [1], [1]]

@@ -121,7 +121,7 @@ def test_a_new_model_of_a_plan_is_solved_within_it(split: Split) -> None:
     config = ALS(dim=8)
     full = config.build(train)
     plan = SizePlan.equal(TableShape(train.n_users, train.n_items, 8), 3)
-    found = Scratch(2).model(full, config, plan, train, seed=0)
+    found = Scratch(epochs=2).model(full, config, plan, train, seed=0)
     solve, tables = (
         full.solver(train, plan),
         (full.user_table, full.item_table.detach() * prefix_mask(plan.item_sizes, 8)),

@@ -55,10 +55,16 @@ class Search(Shared):
     def _method(self) -> "str | Method":
         from ciess.methods import method_named
         from ciess.methods.ciess.budgeted import Ciess
+        from ciess.methods.ciess.paper import CiessPaper
 
         if self.method.lower() != "ciess":
             if self.preset != "default" or self.episodes is not None:
                 raise InputError("--preset and --episodes are settings of CIESS: leave them out, or --method")
             return self.method if self.method == "auto" else method_named(self.method)
-        method = {"default": Ciess(), "paper": Ciess.paper(), "program": Ciess.program()}[self.preset]
+        presets: dict[str, Ciess | CiessPaper] = {
+            "default": Ciess(),
+            "paper": Ciess.paper(),
+            "program": Ciess.program(),
+        }
+        method = presets[self.preset]
         return method if self.episodes is None else replace(method, episodes=self.episodes)

@@ -18,6 +18,7 @@ from ciess.evaluation.metrics import Evaluation, Evaluator, evaluate
 from ciess.experiment.clock import Clock
 from ciess.experiment.finished import Finished, Searched
 from ciess.experiment.recipe import Recipe
+from ciess.methods import method_name
 from ciess.methods.fidelity import Fidelity, suiting
 from ciess.methods.problem import Method, Problem
 from ciess.models import Backbone, InnerProduct, Training
@@ -34,6 +35,7 @@ from ciess.train.checkpoint import fitted_once
 from ciess.train.finish import finish
 from ciess.train.fit import Fitted, fit
 from ciess.train.losses import BPR
+from ciess.train.scratch import train_from_scratch
 
 SCORES_IN_A_MEASUREMENT = 100_000_000
 """The most scores that one measurement on validation ranks."""
@@ -86,7 +88,7 @@ class Bench:
         self.fidelity: Fidelity = suiting(untrained)
         self._shape = TableShape(split.train.n_users, split.train.n_items, untrained.user_table.shape[1])
         self._precisions: dict[Budget, Precision] = {}
-        self._finished: dict[SizePlan, Finished] = {}
+        self._finished: dict[tuple[SizePlan, bool], Finished] = {}
         self._fulls: list[_Full] = []
 
     def check(self, budgets: Sequence[Budget]) -> None:
@@ -102,8 +104,13 @@ class Bench:
         """A method with the bench's seed, and its fidelity unless it has one of its own.
 
         Raises:
-            InputError: it is no dataclass.
+            InputError: it is no dataclass, or trains plans from scratch where nothing is trained within them.
         """
+        if getattr(method, "from_scratch", False):
+            if self.recipe.config.training.steps == 0:
+                raise InputError(f"{method_name(method)} trains models, and there is nothing to train: use a backbone")
+            if self.recipe.target == "output":
+                raise InputError(f"{method_name(method)} trains tables within their sizes: pack these, the input")
         if not dataclasses.is_dataclass(method):
             raise InputError(f"{type(method).__name__} is no dataclass: make it one, its fields are its settings")
         given = {"seed": self.seed, "fidelity": getattr(method, "fidelity", None) or self.fidelity}
@@ -153,18 +160,18 @@ class Bench:
             # Equal sizes have a line of their own: others are shown by what they found themselves.
             equal = problem.equal(budget)
             own = {plan: f"{budget} {name}" for plan in found_by if plan != equal} or {equal: f"{budget} equal sizes"}
-            share = seconds / len(problem.budgets)
+            share, from_scratch = seconds / len(problem.budgets), getattr(method, "from_scratch", False)
             finished[budget] = [
-                self._found(plan, EQUAL if plan == equal else found_by[plan], f"{phase} {number}", share)
+                self._found(plan, EQUAL if plan == equal else found_by[plan], f"{phase} {number}", share, from_scratch)
                 for number, (plan, phase) in enumerate(own.items(), 1)
             ]
         finishes = sum(map(len, finished.values()))
         return Searched(finished, found.trace, trainings, measurements, finishes, seconds)
 
-    def _found(self, plan: SizePlan, found_by: str, phase: str, seconds: float) -> Finished:
+    def _found(self, plan: SizePlan, found_by: str, phase: str, seconds: float, from_scratch: bool) -> Finished:
         """A plan that a search of some seconds found, finished."""
         with self.clock.phase("finishes"):
-            finished = self._finish(plan, phase)
+            finished = self._finish(plan, phase, from_scratch)
         return dataclasses.replace(finished, seconds=finished.seconds + seconds, found_by=found_by)
 
     @property
@@ -238,7 +245,8 @@ class Bench:
     def built(self, chosen: Finished, about: Mapping[str, Any] | None = None, parts: int = 2) -> CompressedModel:
         """The chosen plan's model: finished anew from the full model that has learned more.
 
-        It repeats the runs that were best on validation: what training made no better there is cut here, too.
+        It repeats the runs that were best on validation: what training made no better there is cut here, too. A plan
+        that was trained from scratch is so again, for as many steps as were best.
 
         Args:
             chosen: the plan, finished on train.
@@ -246,6 +254,11 @@ class Bench:
             parts: how many of train, validation and test the model has learned. Whatever that is, all that was given
                 counts as seen.
         """
+        if chosen.from_scratch:
+            learned, training = reduce(Interactions.union, self.parts[:parts]), self.recipe.config.training
+            steps = training.lasting(chosen.fitted.steps)
+            small, _ = self._trained_anew(learned, chosen.plan, "from scratch, all data", steps)
+            return CompressedModel.pack(self.recipe.config, small, chosen.plan, learned, about, self.given)
         full = self.full_on(parts)
         small, _ = finish(
             full.packed,
@@ -325,9 +338,28 @@ class Bench:
         kept = None if self._kept is None else self._kept.with_name(f"{self._kept.name}-{name}.safetensors")
         return fitted_once(kept, backbone, train)
 
-    def _finish(self, plan: SizePlan, phase: str) -> Finished:
+    def _trained_anew(
+        self, data: Interactions, plan: SizePlan, phase: str, training: Training, valid: Evaluator | None = None
+    ) -> tuple[Backbone, Fitted]:
+        return train_from_scratch(
+            self.recipe.config,
+            data,
+            plan,
+            training,
+            seed=self.seed,
+            valid=valid,
+            phase=phase,
+            progress=self.progress,
+        )
+
+    def _finish(self, plan: SizePlan, phase: str, from_scratch: bool = False) -> Finished:
         """Bring a plan to its best, once: methods that come to the same plan share what came of it."""
-        if plan not in self._finished:
+        key = plan, from_scratch
+        if key not in self._finished and from_scratch:
+            training, phase = self.recipe.config.training, f"{phase}, from scratch"
+            small, anew = self._trained_anew(self.split.train, plan, phase, training, self.valid)
+            self._finished[key] = Finished(plan, anew, evaluate(small, self.valid), anew.seconds, from_scratch=True)
+        elif key not in self._finished:
             small, fitted = finish(
                 self.full,
                 plan,
@@ -337,8 +369,8 @@ class Bench:
                 phase=phase,
                 progress=self.progress,
             )
-            self._finished[plan] = Finished(plan, fitted, evaluate(small, self.valid), fitted.seconds)
-        return self._finished[plan]
+            self._finished[key] = Finished(plan, fitted, evaluate(small, self.valid), fitted.seconds)
+        return self._finished[key]
 
 
 def _check_plans(name: str, plans: list[SizePlan], budget: Budget) -> None:

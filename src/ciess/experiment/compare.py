@@ -122,7 +122,7 @@ def methods_by_name(methods: Sequence[str | Method] | Mapping[str, Method]) -> d
         given = list(methods.items())
     else:
         given = []
-        for each in methods or method_names():
+        for each in methods or method_names(by_default=True):
             given += methods_named(each).items() if isinstance(each, str) else [(method_name(each), each)]
     names = [name for name, _ in given]
     if len({*names}) < len(names) or FULL in names:
@@ -147,7 +147,7 @@ class _Seed:
     ) -> None:
         self.split, self.recipe, self.budgets, self.seed, self.progress = split, recipe, budgets, seed, progress
         self.kept = Cells(folder, split, recipe, budgets, seed)
-        self._known: dict[SizePlan, Evaluation] = {}
+        self._known: dict[tuple[SizePlan, bool], Evaluation] = {}
 
     @cached_property
     def bench(self) -> Bench:
@@ -204,9 +204,9 @@ class _Seed:
         if self.split.test is None:
             return finished.valid
         # Methods that agree on a plan share what it comes to.
-        if finished.plan not in self._known:
-            self._known[finished.plan] = self.bench.built(finished).evaluate(self.split.test)
-        return self._known[finished.plan]
+        if finished.key not in self._known:
+            self._known[finished.key] = self.bench.built(finished).evaluate(self.split.test)
+        return self._known[finished.key]
 
     def _by_user(self, shown: Evaluation) -> NDArray[np.float32]:
         quality = np.full(self.split.train.n_users, np.nan, dtype=np.float32)

@@ -217,7 +217,7 @@ def _seconds(shape: TableShape, interactions: int, config: BackboneConfig, budge
     fidelity = suiting(model)
     short = fidelity.recipe.training.steps / 2 if isinstance(fidelity, FineTune) else 0
     rule, policy = Popularity(), Ciess()
-    plans = rule.rounds * rule.plans * budgets + policy.episodes * (policy.steps + 1)
+    plans = budgets * (rule.rounds * rule.plans + policy.episodes * (policy.steps + 1))
     return Seconds(
         training=4 / 3 * config.training.steps * step + config.training.steps / config.training.eval_every * ranking,
         search=plans * (short * finish_step + ranking),

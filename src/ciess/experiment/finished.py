@@ -22,6 +22,7 @@ class Finished:
         valid: what it came to on validation.
         seconds: of training; as a result of `Bench.run` with the budget's share of the search.
         found_by: the method or simple rule that found the plan.
+        from_scratch: whether it was trained from scratch rather than distilled.
     """
 
     plan: SizePlan
@@ -29,6 +30,12 @@ class Finished:
     valid: Evaluation
     seconds: float
     found_by: str = ""
+    from_scratch: bool = False
+
+    @property
+    def key(self) -> tuple[SizePlan, bool]:
+        """What the model follows from: its plan, and whether it was trained from scratch."""
+        return self.plan, self.from_scratch
 
     @property
     def runs(self) -> tuple[Run, ...]:

@@ -179,7 +179,7 @@ class _Run:
         measured = self._measured(lines, about) if shown == "test" else {}
         models = self._models(kept, measured, about)
         evaluations = {
-            (method, str(budget)): measured[each.plan][1] if measured else each.valid
+            (method, str(budget)): measured[each.key][1] if measured else each.valid
             for (method, budget), each in lines.items()
         }
         quality = float(full.quality.mean())
@@ -238,33 +238,33 @@ class _Run:
 
     def _measured(
         self, lines: Mapping[tuple[str, Budget], Finished], about: dict[str, Any]
-    ) -> dict[SizePlan, tuple[CompressedModel, Evaluation]]:
+    ) -> dict[tuple[SizePlan, bool], tuple[CompressedModel, Evaluation]]:
         """For each plan the model that has learned train and validation, and what it comes to on test."""
         test = self.bench.split.test
         assert test is not None
         measured = {}
         # Where methods agree, they share one plan, which is built once.
-        for each in {each.plan: each for each in lines.values()}.values():
+        for each in {each.key: each for each in lines.values()}.values():
             with self.bench.clock.phase("builds"):
                 model = self.bench.built(each, about)
             with self.bench.clock.phase("test"):
-                measured[each.plan] = model, model.evaluate(test)
+                measured[each.key] = model, model.evaluate(test)
         return measured
 
     def _models(
         self,
         kept: Mapping[Budget, Finished],
-        measured: Mapping[SizePlan, tuple[CompressedModel, Evaluation]],
+        measured: Mapping[tuple[SizePlan, bool], tuple[CompressedModel, Evaluation]],
         about: dict[str, Any],
     ) -> dict[Budget, CompressedModel]:
         """The models that are given back."""
         parts = self._learned_parts()
         if measured and (parts == 2 or not self.bench.learns):
-            return {budget: measured[each.plan][0] for budget, each in kept.items()}
+            return {budget: measured[each.key][0] for budget, each in kept.items()}
         with self.bench.clock.phase("refit" if parts > 2 else "builds"):
-            plans = {each.plan: each for each in kept.values()}
+            plans = {each.key: each for each in kept.values()}
             built = {plan: self.bench.built(each, about, parts) for plan, each in plans.items()}
-        return {budget: built[each.plan] for budget, each in kept.items()}
+        return {budget: built[each.key] for budget, each in kept.items()}
 
     def _learned_parts(self) -> int:
         """How many of train, validation and test the models that are given back have learned."""

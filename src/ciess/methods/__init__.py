@@ -1,8 +1,10 @@
-"""Ways of finding plans, one file each. A new file here is found by itself, and so is one of your own when it is named.
+"""Methods that find size plans, one file each. A new file here is found, and so is one of your own when it is named.
 
 A method is a dataclass of settings, all with defaults, that has a `search(problem)`. Its name is its class' in
 kebab-case, or what its class variable `name` says. A class variable `cheap` says whether `auto` tries it: whether it
-needs no more than measurements of plans. A field `seed`, if there is one, is set to the seed of the run.
+needs no more than measurements of plans; `by_default = False` leaves it out of comparisons that name no methods; with
+`from_scratch = True` its candidates are trained from scratch instead of distilled. A field `seed`, if there is one, is
+set to the seed of the run.
 """
 
 import ast
@@ -25,9 +27,9 @@ if TYPE_CHECKING:
 __all__ = ["cheap_methods", "method_name", "method_named", "method_names", "methods_named"]
 
 
-def method_names() -> list[str]:
-    """The names of all methods of this package."""
-    return sorted(_classes())
+def method_names(*, by_default: bool = False) -> list[str]:
+    """The names of all methods of this package, or of those that are compared by default."""
+    return sorted(name for name, found in _classes().items() if not by_default or getattr(found, "by_default", True))
 
 
 def cheap_methods() -> "dict[str, Method]":
@@ -47,7 +49,8 @@ def methods_named(text: str) -> "dict[str, Method]":
     written, colon, settings = text.rpartition(":")
     if "=" not in settings:
         return _with_defaults(text)
-    changes = dict(_setting(each, text) for each in settings.split(","))
+    # Commas within brackets belong to a value.
+    changes = dict(_setting(each, text) for each in re.split(r",(?![^(]*\))", settings))
     found = {}
     for name, method in _with_defaults(written).items():
         try:

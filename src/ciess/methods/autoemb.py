@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import batch_norm, relu
 
+from ciess.checks import Checked, Count, NotNegative, Positive
 from ciess.methods.problem import Problem, SearchResult
 from ciess.methods.shared.joint import USUAL_SCALE, Learner
 from ciess.models.base import normal_table, xavier
@@ -24,7 +25,7 @@ _SMALLEST = 1e-6
 
 
 @dataclass(frozen=True)
-class AutoEmb:
+class AutoEmb(Checked):
     """Every row has an embedding of each candidate size; what the model sees is their sum, weighed by a controller.
 
     Each candidate is transformed to full width, normalised over the batch and bounded by tanh (Sec. 2.2); a network for
@@ -52,11 +53,11 @@ class AutoEmb:
 
     name: ClassVar[str] = "autoemb"
 
-    candidates: tuple[int, ...] = (2, 16, 128)
-    hidden: int = 32
-    controller_rate: float = 0.1
-    steps: int | None = None
-    seed: int = 0
+    candidates: tuple[Positive, ...] = (2, 16, 128)
+    hidden: Positive = 32
+    controller_rate: NotNegative = 0.1
+    steps: Positive | None = None
+    seed: Count = 0
 
     def search(self, problem: Problem) -> SearchResult:
         """Train once; scale the sizes that come out onto every budget."""

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
+from ciess.checks import Checked, Count, Positive
 from ciess.methods.fidelity import FineTune, Scratch, Truncate
-from ciess.methods.problem import Candidate, Problem, SearchResult
+from ciess.methods.problem import Candidate, Problem, SearchResult, seed_for
 from ciess.methods.shared.fitness import FitnessPredictor
 from ciess.tables.budget import Budget
 from ciess.tables.plan import SizePlan
@@ -22,7 +23,7 @@ _LEAST = 1e-6
 
 
 @dataclass(frozen=True)
-class BET:
+class BET(Checked):
     """BET (Qu et al., Sec. 3): rounds of drawing plans, choosing the promising ones, measuring these and learning.
 
     A plan gives users a share of the numbers drawn from U(0, 1); each side draws a number for each of its rows from a
@@ -48,31 +49,31 @@ class BET:
 
     cheap: ClassVar[bool] = True
 
-    rounds: int = 6
-    candidates: int = 100
-    greedy: int = 3
-    random: int = 1
-    nearest: int = 1
+    rounds: Positive = 6
+    candidates: Positive = 100
+    greedy: Positive = 3
+    random: Count = 1
+    nearest: Count = 1
     predicted: bool = True
-    finalists: int = 5
+    finalists: Positive = 5
     fidelity: Truncate | FineTune | Scratch | None = None
-    seed: int = 0
+    seed: Count = 0
 
     @classmethod
     def paper(cls) -> "BET":
-        """The published numbers: 50 rounds; plans are measured by training the full model on."""
+        """The published settings: 50 rounds; plans are measured by training the full model on."""
         return cls(rounds=50, fidelity=FineTune())
 
     def search(self, problem: Problem) -> SearchResult:
         """Find plans for every budget, each from nothing."""
         result = SearchResult(best={})
         for number, budget in enumerate(problem.budgets):
-            rng = np.random.default_rng([self.seed, number])
+            rng = np.random.default_rng(seed_for(budget, self.seed))
             predictor = FitnessPredictor(problem.popularity, problem.shape.dim, seed=self.seed)
             measured: dict[SizePlan, float] = {}
             for turn in range(self.rounds):
                 for plan in self._chosen(problem, budget, measured, predictor, rng):
-                    measured[plan] = problem.measure(plan, self.fidelity).quality
+                    measured[plan] = problem.quality_of(plan, self.fidelity)
                     result.trace.append(
                         {"kind": "bet", "budget": str(budget), "round": turn, "quality": measured[plan]}
                     )

@@ -1,7 +1,8 @@
-"""A plain search over a small policy: sizes by popularity and row norm, found by the cross-entropy method.
+"""Search over a small policy: sizes by popularity and row norm, found by the cross-entropy method.
 
-No published method, but the one to beat: any policy that learns a size for each row must be worth more than seven
-numbers found by a general optimiser (Rubinstein, 1999; de Boer et al., A Tutorial on the Cross-Entropy Method, 2005).
+No published method, but a baseline: a policy that learns a size for each entity should be worth more than seven
+parameters found by a general optimiser (Rubinstein, 1999; de Boer et al., A Tutorial on the Cross-Entropy Method,
+2005).
 """
 
 from dataclasses import dataclass
@@ -11,12 +12,13 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ciess.checks import Checked, Count, Positive
 from ciess.methods.problem import Problem, SearchResult
 from ciess.methods.shared.rules import CrossEntropyMethod, centred_log
 
 
 class Policy(NamedTuple):
-    """The logarithm of a row's size is a weighted sum of its features, each with mean 0 and deviation 1 on its side.
+    """The logarithm of an entity's size is a weighted sum of features, each with mean 0 and deviation 1 on its side.
 
     A typical user gets exp(`share`) times the size of a typical item. Popularity and norm, the length of the full
     model's row, are logarithms; `curve` weighs the square of popularity's, so that sizes may grow faster or slower for
@@ -38,8 +40,8 @@ _HIGHEST = Policy(1.0, 0.6, 0.2, 0.4, 1.2, 0.2, 0.4)
 
 
 @dataclass(frozen=True)
-class CrossEntropy:
-    """Seven numbers decide all sizes; the cross-entropy method finds them on validation.
+class CrossEntropy(Checked):
+    """Seven parameters decide all sizes; the cross-entropy method finds them on validation.
 
     Attributes:
         rounds: of measuring and drawing nearer to the best.
@@ -51,14 +53,14 @@ class CrossEntropy:
 
     cheap: ClassVar[bool] = True
 
-    rounds: int = 5
-    plans: int = 8
-    elite: int = 5
-    finalists: int = 2
-    seed: int = 0
+    rounds: Positive = 5
+    plans: Positive = 8
+    elite: Positive = 5
+    finalists: Positive = 2
+    seed: Count = 0
 
     def search(self, problem: Problem) -> SearchResult:
-        """Find a policy for every budget; each starts from what was found for the one before it."""
+        """Find a policy for every budget, each by itself."""
         found, trace = CrossEntropyMethod(
             name="cross-entropy",
             lowest=_LOWEST,
@@ -69,7 +71,6 @@ class CrossEntropy:
             plans=self.plans,
             elite=self.elite,
             seed=self.seed,
-            carried=lambda rules: rules[:1],
         ).search(problem)
         best = {budget: list(measured.values())[: self.finalists] for budget, measured in found.items()}
         return SearchResult(best, trace)

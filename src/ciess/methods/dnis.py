@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ciess.checks import Checked, Count, NotNegative, Positive
 from ciess.methods.problem import Problem, SearchResult
 from ciess.methods.shared.joint import Learner, Start
 from ciess.methods.shared.pruning import most_important, relative
@@ -20,7 +21,7 @@ _SMALLEST = 1e-12
 
 
 @dataclass(frozen=True)
-class DNIS:
+class DNIS(Checked):
     """Rows are multiplied by α in 0..1, one number for each dimension of each block of rows of like popularity.
 
     Steps take turns: the tables descend on train, α on validation, each with the other as it stands (Sec. 3; the
@@ -44,11 +45,11 @@ class DNIS:
 
     name: ClassVar[str] = "dnis"
 
-    blocks: int = 10
-    rate: float = 0.01
+    blocks: Positive = 10
+    rate: NotNegative = 0.01
     start: Start = "new"
-    steps: int | None = None
-    seed: int = 0
+    steps: Positive | None = None
+    seed: Count = 0
 
     def search(self, problem: Problem) -> SearchResult:
         """Train once; measure the plan of each budget."""

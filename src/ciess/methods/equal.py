@@ -1,4 +1,4 @@
-"""Equal sizes: the baseline that is hardest to beat honestly."""
+"""Equal sizes, the papers' baseline ES."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -8,7 +8,7 @@ from ciess.methods.problem import Candidate, Problem, SearchResult
 
 @dataclass(frozen=True)
 class EqualSizes:
-    """Every row gets the same size: the largest whole one that fits the budget."""
+    """Every user and item gets the same size: the largest whole one that fits the budget."""
 
     name: ClassVar[str] = "equal"
 
@@ -17,7 +17,7 @@ class EqualSizes:
         result = SearchResult(best={})
         for budget in problem.budgets:
             plan = problem.equal(budget)
-            quality = problem.measure(plan).quality
+            quality = problem.quality_of(plan)
             result.best[budget] = [Candidate(plan, quality)]
             result.trace.append({"budget": str(budget), "quality": quality})
         return result

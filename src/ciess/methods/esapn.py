@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid, one_hot, pad
 
+from ciess.checks import Checked, Count, NotNegative, Positive
 from ciess.data import Interactions
 from ciess.data.sampling import Triplets, TripletSampler
 from ciess.errors import InputError
@@ -32,7 +33,7 @@ _LEAST_GRADIENT = 1e-3
 
 
 @dataclass(frozen=True)
-class ESAPN:
+class ESAPN(Checked):
     """ESAPN (Liu et al., Sec. 2) for users and items, each side with a policy of its own.
 
     All rows start with the smallest size. Batches of interactions come in order of time, or shuffled where there are no
@@ -67,25 +68,26 @@ class ESAPN:
         seed: of everything random.
 
     Raises:
-        InputError: sizes do not rise from 1 or more, or there is no first chance, or one not between 0 and 1.
+        InputError: a setting outside of its bounds, sizes that do not rise, or a first chance not between 0 and 1.
     """
 
     name: ClassVar[str] = "esapn"
 
-    sizes: tuple[int, ...] = (2, 4, 8, 16, 64, 128)
-    batches: int = 400
-    memory: int = 5
+    sizes: tuple[Positive, ...] = (2, 4, 8, 16, 64, 128)
+    batches: Positive = 400
+    memory: Positive = 5
     first_chances: tuple[float, ...] = (0.1, 0.5)
-    policy_lr: float = 3e-3
-    map_rate: float = 0.3
+    policy_lr: NotNegative = 3e-3
+    map_rate: NotNegative = 0.3
     start: Start = "new"
-    seed: int = 0
+    seed: Count = 0
 
     def __post_init__(self) -> None:
-        if any(larger <= size for size, larger in pairwise((0, *self.sizes))):
-            raise InputError(f"sizes are {self.sizes}: name whole numbers above 0, the smallest first")
-        if not self.first_chances or not all(0 < chance < 1 for chance in self.first_chances):
-            raise InputError(f"first_chances are {self.first_chances}: name one or more, each between 0 and 1")
+        super().__post_init__()
+        if any(larger <= size for size, larger in pairwise(self.sizes)):
+            raise InputError(f"sizes are {self.sizes}: give the smallest first, each once")
+        if not all(0 < chance < 1 for chance in self.first_chances):
+            raise InputError(f"first_chances are {self.first_chances}: give chances between 0 and 1")
 
     def search(self, problem: Problem) -> SearchResult:
         """Let a model learn the stream for each first chance; scale the sizes that it ends with onto every budget."""

@@ -1,14 +1,14 @@
-"""How faithfully a search measures a plan: from a mere cut of the full model to a training of its own."""
+"""Fidelities: how the model that measures a plan is made, from a cut of the full model to training from scratch."""
 
 from dataclasses import dataclass, field
 from typing import ClassVar, Protocol
 
+from ciess.checks import Checked, Count, Positive
 from ciess.data import Interactions
 from ciess.models.base import Backbone, BackboneConfig, Training
 from ciess.tables.plan import SizePlan
 from ciess.train.finish import Finish, finish
-from ciess.train.fit import fit
-from ciess.train.losses import BPR
+from ciess.train.scratch import train_from_scratch
 
 
 class Fidelity(Protocol):
@@ -30,7 +30,7 @@ class Fidelity(Protocol):
 
 
 @dataclass(frozen=True)
-class Truncate:
+class Truncate(Checked):
     """Cut the full model; nothing is trained.
 
     Attributes:
@@ -39,7 +39,7 @@ class Truncate:
 
     trains: ClassVar[bool] = False
 
-    refit_steps: int = 0
+    refit_steps: Count = 0
 
     def model(self, full: Backbone, config: BackboneConfig, plan: SizePlan, train: Interactions, seed: int) -> Backbone:
         """See `Fidelity`."""
@@ -52,7 +52,7 @@ def _short() -> Finish:
 
 
 @dataclass(frozen=True)
-class FineTune:
+class FineTune(Checked):
     """Cut the full model, refit, and distil for a few steps.
 
     Enough to rank plans as a full finish does, where a mere cut misleads: with a graph backbone, a row makes up
@@ -72,23 +72,22 @@ class FineTune:
 
 
 @dataclass(frozen=True)
-class Scratch:
+class Scratch(Checked):
     """Train a new model with the plan's sizes, as the paper does.
 
     Attributes:
-        steps: of training; None for all of the backbone's own recipe.
+        training: the recipe; None for the backbone's own.
+        epochs: passes over the interactions, instead of the recipe's steps.
     """
 
     trains: ClassVar[bool] = True
 
-    steps: int | None = None
+    training: Training | None = None
+    epochs: Positive | None = None
 
     def model(self, full: Backbone, config: BackboneConfig, plan: SizePlan, train: Interactions, seed: int) -> Backbone:
         """See `Fidelity`."""
-        small = config.build(train, seed)
-        training = config.training if self.steps is None else config.training.lasting(self.steps)
-        fit(small, small.solver(train, plan) or BPR(small, train, training, seed), training, plan=plan)
-        return small
+        return train_from_scratch(config, train, plan, self.training, epochs=self.epochs, seed=seed)[0]
 
 
 def suiting(backbone: Backbone) -> Truncate | FineTune:

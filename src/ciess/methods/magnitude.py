@@ -8,14 +8,14 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from ciess.errors import InputError
+from ciess.checks import Checked, Share
 from ciess.methods.problem import Problem, SearchResult
 from ciess.methods.shared.pruning import most_important, relative
 from ciess.models.base import Backbone
 
 
 @dataclass(frozen=True)
-class Magnitude:
+class Magnitude(Checked):
     """Each row is cut where the energy of its tail, the sum of squares of what is cut off, falls below a threshold.
 
     One threshold serves all rows of both tables; it is whatever fills the budget. Departures: rows' dimensions are in
@@ -32,11 +32,7 @@ class Magnitude:
 
     cheap: ClassVar[bool] = True
 
-    least: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75)
-
-    def __post_init__(self) -> None:
-        if not self.least or not all(0 <= share <= 1 for share in self.least):
-            raise InputError(f"least is {self.least}: name one share or more, each in 0..1")
+    least: tuple[Share, ...] = (0.0, 0.25, 0.5, 0.75)
 
     def search(self, problem: Problem) -> SearchResult:
         """Measure a plan of each budget for each share."""

@@ -13,20 +13,21 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ciess.methods.problem import Problem, SearchResult
+from ciess.checks import Checked, Count, NotNegative, Positive, Share
+from ciess.methods.problem import Problem, SearchResult, seed_for
 from ciess.methods.shared.joint import Learner, Start
 from ciess.tables.budget import Budget
 from ciess.tables.mask import prefix_mask, random_prefix_mask
 from ciess.tables.plan import SizePlan
 
 _DROPPED = 1e-3
-"""What a dropped row wants, where the least size is 1: it keeps one number, and more only if room is left."""
+"""What a dropped row wants, where the least size is 1: it keeps one dimension, and more only if room is left."""
 
 Sizes = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class OptEmbed:
+class OptEmbed(Checked):
     """OptEmbed (Lyu et al., Sec. 3) for users and items.
 
     A supernet learns with every row cut to a random prefix, and without the rows whose L1 norm is below their side's
@@ -34,7 +35,7 @@ class OptEmbed:
     that the supernet does best with on validation, without training (Sec. 3.3).
 
     Adapted: BPR is the loss; the paper's fields, whose values share one size, are groups of like popularity among users
-    and among items. A dropped row keeps one number, since every user and item needs a score, and gets more only when
+    and among items. A dropped row keeps one dimension, since every user and item needs a score, and gets more only when
     all other rows are full. The paper knows no budget: `aimed=False` evolves as it does, measures what comes out
     (`published` in the trace), and scales that onto each budget; otherwise sizes are scaled onto the budget before the
     supernet judges them, so that evolution aims at it. Departures:
@@ -48,8 +49,8 @@ class OptEmbed:
 
     Attributes:
         generations: of evolution, for each budget.
-        mutations: children of one parent a generation, each number drawn anew with probability `mutation_rate`.
-        crossovers: children of two parents a generation, the first numbers of one and the last of the other.
+        mutations: children of one parent a generation, each size drawn anew with probability `mutation_rate`.
+        crossovers: children of two parents a generation, the first sizes of one and the last of the other.
         mutation_rate: see `mutations`.
         parents: the best so far, of which children are made.
         groups: of like popularity, a side; with 1, all users have one size and all items have one.
@@ -63,22 +64,22 @@ class OptEmbed:
 
     name: ClassVar[str] = "optembed"
 
-    generations: int = 8
-    mutations: int = 10
-    crossovers: int = 10
-    mutation_rate: float = 0.1
-    parents: int = 15
-    groups: int = 8
+    generations: Positive = 8
+    mutations: Positive = 10
+    crossovers: Count = 10
+    mutation_rate: Share = 0.1
+    parents: Positive = 15
+    groups: Positive = 8
     aimed: bool = True
-    threshold_price: float = 1e-3
-    threshold_rate: float = 0.1
+    threshold_price: NotNegative = 1e-3
+    threshold_rate: NotNegative = 0.1
     start: Start = "new"
-    steps: int | None = None
-    seed: int = 0
+    steps: Positive | None = None
+    seed: Count = 0
 
     @classmethod
     def paper(cls) -> "OptEmbed":
-        """The published numbers: 30 generations; one size for each field, whatever the budget."""
+        """The published settings: 30 generations; one size for each field, whatever the budget."""
         return cls(generations=30, groups=1, aimed=False)
 
     def search(self, problem: Problem) -> SearchResult:
@@ -94,13 +95,11 @@ class OptEmbed:
             return problem.project(np.where(left, sizes[groups], _DROPPED), budget)
 
         if not self.aimed:
-            result.measure_scaled(problem, self._evolved(problem, supernet, free, "", 0, result.trace))
+            result.measure_scaled(problem, self._evolved(problem, supernet, free, None, result.trace))
             return result
-        for number, budget in enumerate(problem.budgets):
-            plan_of = partial(within, budget)
-            result.measure(
-                problem, budget, self._evolved(problem, supernet, plan_of, str(budget), number, result.trace)
-            )
+        for budget in problem.budgets:
+            plan = self._evolved(problem, supernet, partial(within, budget), budget, result.trace)
+            result.measure(problem, budget, plan)
         return result
 
     def _evolved(
@@ -108,19 +107,19 @@ class OptEmbed:
         problem: Problem,
         supernet: "Supernet",
         plan_of: Callable[[Sizes], SizePlan],
-        aim: str,
-        number: int,
+        aim: Budget | None,
         trace: list[dict[str, float | str]],
     ) -> SizePlan:
-        """The plan that an evolution comes to, one of several, of plans made from sizes of all groups."""
+        """The plan that an evolution comes to, aimed at a budget or at none, of plans made from sizes of all groups."""
+        before, searches = (problem.budgets.index(aim), len(problem.budgets)) if aim else (0, 1)
+        name = str(aim or "")
 
         def told(generation: int, quality: float) -> None:
-            trace.append({"kind": "generation", "budget": aim, "generation": generation, "quality": quality})
-            done, total = number * self.generations + generation, self.generations
-            total *= len(problem.budgets) if self.aimed else 1
-            problem.progress("optembed", done, total, f"{aim} best {quality:.4f}".lstrip())
+            trace.append({"kind": "generation", "budget": name, "generation": generation, "quality": quality})
+            done, total = before * self.generations + generation, searches * self.generations
+            problem.progress("optembed", done, total, f"{name} best {quality:.4f}".lstrip())
 
-        rng = np.random.default_rng([self.seed, number])
+        rng = np.random.default_rng(seed_for(aim, self.seed) if aim else self.seed)
         first = problem.shape.dim ** rng.random((self.mutations + self.crossovers, 2))
         return plan_of(
             evolve(
@@ -142,13 +141,13 @@ def evolve(
     rng: np.random.Generator,
     told: Callable[[int, float], None],
 ) -> Sizes:
-    """The best numbers in 1..dim that evolution finds (Lyu et al., Sec. 3.3).
+    """The best sizes in 1..dim that evolution finds (Lyu et al., Sec. 3.3).
 
     Args:
         settings: of evolution.
-        quality: of numbers: to be large.
-        first: (n, genes) the numbers of the first generation.
-        dim: the largest number.
+        quality: of sizes, to be maximised.
+        first: (n, genes) the sizes of the first generation.
+        dim: the largest size.
         rng: draws.
         told: the generation, from 1, and the best quality so far.
     """

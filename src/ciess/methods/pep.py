@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from ciess.checks import AboveZero, Checked, Count, NotNegative, Positive
 from ciess.methods.problem import Problem, SearchResult
 from ciess.methods.shared.joint import Learner, Start
 from ciess.methods.shared.pruning import most_important, root_mean_square
@@ -16,7 +17,7 @@ from ciess.tables.budget import Budget
 
 
 @dataclass(frozen=True)
-class PEP:
+class PEP(Checked):
     """Tables are trained as sign(v) · relu(|v| − g(s)), g(s) a sigmoid, and the thresholds' s with them (Eq. 5 to 7).
 
     Thresholds start near zero and rise. As soon as the numbers that are left fit a budget, their counts are its plan
@@ -44,12 +45,12 @@ class PEP:
 
     thresholds: Literal["number", "row", "dimension", "table"] = "number"
     start: Start = "new"
-    reach: float = 30.0
+    reach: AboveZero = 30.0
     threshold_start: float = -10.0
-    threshold_rate: float = 1.5
-    threshold_decay: float = 0.1
-    steps: int | None = None
-    seed: int = 0
+    threshold_rate: NotNegative = 1.5
+    threshold_decay: NotNegative = 0.1
+    steps: Positive | None = None
+    seed: Count = 0
 
     def search(self, problem: Problem) -> SearchResult:
         """Train once; measure the plan of each budget."""

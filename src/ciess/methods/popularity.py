@@ -1,8 +1,8 @@
-"""Sizes by popularity: a rule of three numbers, found by a small search on validation.
+"""Sizes by popularity: a rule of three parameters, found by a small search on validation.
 
 Ginart et al., Mixed Dimension Embeddings with Application to Memory-Efficient Recommendation Systems, 2019
-(arXiv 1909.11810), give a row a size ∝ popularity^α. Here users and items have an exponent each, and a third number
-sets how the budget is shared between them.
+(arXiv 1909.11810), give an entity a size ∝ popularity^α. Here users and items have an exponent each, and a third
+parameter sets how the budget is shared between them.
 """
 
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ciess.checks import Checked, Count, Positive
 from ciess.methods.problem import Problem, SearchResult
 from ciess.methods.shared.rules import CrossEntropyMethod, centred_log
 
@@ -31,7 +32,7 @@ _APART = 1.0
 
 
 @dataclass(frozen=True)
-class Popularity:
+class Popularity(Checked):
     """Sizes ∝ popularity^α, the exponents and the sides' share found by the cross-entropy method.
 
     Attributes:
@@ -45,14 +46,14 @@ class Popularity:
 
     cheap: ClassVar[bool] = True
 
-    rounds: int = 3
-    plans: int = 6
-    elite: int = 3
-    finalists: int = 2
-    seed: int = 0
+    rounds: Positive = 3
+    plans: Positive = 6
+    elite: Positive = 3
+    finalists: Positive = 2
+    seed: Count = 0
 
     def search(self, problem: Problem) -> SearchResult:
-        """Find rules for every budget; each starts from what was found for the one before it."""
+        """Find rules for every budget, each by itself."""
         found, trace = CrossEntropyMethod(
             name="popularity",
             lowest=_LOWEST,
@@ -63,16 +64,12 @@ class Popularity:
             plans=self.plans,
             elite=self.elite,
             seed=self.seed,
-            carried=self._finalists,
         ).search(problem)
         best = {
-            budget: [measured[rule] for rule in self._finalists(list(measured))] for budget, measured in found.items()
+            budget: [measured[rule] for rule in _of_different_kinds(list(measured))[: self.finalists]]
+            for budget, measured in found.items()
         }
         return SearchResult(best, trace)
-
-    def _finalists(self, rules: list[Rule]) -> list[Rule]:
-        """Of rules, the best first, the best of every kind."""
-        return _of_different_kinds(rules)[: self.finalists]
 
 
 def desired_sizes(problem: Problem, rule: Rule) -> NDArray[np.float64]:

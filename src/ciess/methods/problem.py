@@ -1,5 +1,6 @@
 """`Problem`: what a search may see and do. Never test data."""
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -26,7 +27,7 @@ class Measurement:
 
     Attributes:
         plan: the sizes measured.
-        user_quality: (n_users,) mean of Recall@k and NDCG@k over k = 5, 10, 20; 0 for users not measured.
+        user_quality: (n_users,) mean of Recall@k and NDCG@k over k = 5, 10, 20; NaN for users that are not measured.
         item_credit: (n_items,) the part of the users' quality that hits of this item earned; both sum to the same.
         quality: mean user quality over the measured users.
     """
@@ -66,17 +67,22 @@ class SearchResult:
 
     def measure(self, problem: "Problem", budget: Budget, *plans: SizePlan) -> None:
         """Measure plans for a budget: its candidates, the best first."""
-        found = [Candidate(plan, problem.measure(plan).quality) for plan in dict.fromkeys(plans)]
+        found = [Candidate(plan, problem.quality_of(plan)) for plan in dict.fromkeys(plans)]
         self.best[budget] = sorted(found, key=lambda candidate: -candidate.quality)
         self.trace += [{"kind": "plan", "budget": str(budget), "quality": each.quality} for each in found]
 
     def measure_scaled(self, problem: "Problem", *plans: SizePlan) -> None:
         """Measure plans of a method that cannot be told a budget, as published, and scaled onto each budget."""
         for plan in plans:
-            quality = problem.measure(plan).quality
+            quality = problem.quality_of(plan)
             self.trace.append({"kind": "published", "sparsity": plan.sparsity, "quality": quality})
         for budget in problem.budgets:
             self.measure(problem, budget, *(problem.project(plan.sizes, budget) for plan in plans))
+
+
+_Key = tuple[bytes, Precision, Fidelity]
+_LATEST = 8
+"""Measurements that are remembered whole: each takes 4 bytes for every user and item."""
 
 
 class Method(Protocol):
@@ -130,7 +136,8 @@ class Problem:
         self._valid = valid
         self.shape = TableShape(train.n_users, train.n_items, full_model.user_table.shape[1])
         self.fidelity = fidelity
-        self._known: dict[tuple[SizePlan, Fidelity], Measurement] = {}
+        self._qualities: dict[_Key, float] = {}
+        self._latest: dict[_Key, Measurement] = {}
         self.precision = {budget: (precision or {}).get(budget, Precision.FLOAT32) for budget in budgets}
         self.numbers = {budget: budget.numbers(self.shape, each) for budget, each in self.precision.items()}
         self.progress = progress
@@ -146,13 +153,6 @@ class Problem:
     def full(self) -> Measurement:
         """The full-size model: the peak quality of every user and item."""
         return self._measured(self.full_model, SizePlan.equal(self.shape, self.shape.dim))
-
-    @cached_property
-    def measured_users(self) -> Tensor:
-        """(n_users,) whether a user has validation items and is measured."""
-        measured = torch.zeros(self.shape.n_users, dtype=torch.bool)
-        measured[self._valid.users] = True
-        return measured
 
     @cached_property
     def valid_positives(self) -> Interactions:
@@ -207,18 +207,31 @@ class Problem:
     def _plan(self, sizes: NDArray[np.int32], budget: Budget) -> SizePlan:
         return SizePlan.from_sizes(sizes, self.shape, self.precision[budget])
 
+    def quality_of(self, plan: SizePlan, fidelity: Fidelity | None = None) -> float:
+        """Mean quality of a plan on validation, remembered for every plan that was measured, see `measure`."""
+        known = self._qualities.get(self._key(plan, fidelity))
+        return self.measure(plan, fidelity).quality if known is None else known
+
     def measure(self, plan: SizePlan, fidelity: Fidelity | None = None) -> Measurement:
         """Make a small model by the plan and rank; without a fidelity, at the problem's own.
 
-        The same plan measures the same, so it is measured once.
+        The same plan measures the same. The latest measurements are remembered whole, all others by their mean quality:
+        `quality_of` is cheaper where that is all that is needed.
         """
-        key = (plan, fidelity or self.fidelity)
-        if key not in self._known:
-            small = key[1].model(self.full_model, self.config, plan, self.train, self.seed)
-            self._known[key] = self._measured(small, plan)
+        key = self._key(plan, fidelity)
+        if key not in self._latest:
+            maker = fidelity or self.fidelity
+            small = maker.model(self.full_model, self.config, plan, self.train, self.seed)
             self.measurements += 1
-            self.trainings += key[1].trains
-        return self._known[key]
+            self.trainings += maker.trains
+            self._latest[key] = self._measured(small, plan)
+            self._qualities[key] = self._latest[key].quality
+            if len(self._latest) > _LATEST:
+                del self._latest[next(iter(self._latest))]
+        return self._latest[key]
+
+    def _key(self, plan: SizePlan, fidelity: Fidelity | None) -> "_Key":
+        return hashlib.sha256(plan.sizes.tobytes()).digest(), plan.precision, fidelity or self.fidelity
 
     @torch.no_grad()
     def _measured(self, backbone: Backbone, plan: SizePlan) -> Measurement:
@@ -226,13 +239,19 @@ class Problem:
         width = plan.max_size if backbone.separable else plan.dim
         vectors = backbone.represent(backbone.user_table[:, :width], backbone.item_table[:, :width])
         found = self._valid(lambda users: backbone.score_all(vectors, users))
-        user_quality = torch.zeros(self.shape.n_users)
+        user_quality = torch.full((self.shape.n_users,), torch.nan)
         user_quality[found.users.cpu()] = found.quality.cpu()
         return Measurement(plan, user_quality, found.item_credit.cpu(), float(found.quality.mean()))
 
     def item_quality(self, user_quality: Tensor) -> Tensor:
-        """(n_items,) mean quality of the measured users who have an item in train; 0 where there are none."""
-        users = self.measured_users.float().numpy()
-        total = self.train.matrix.T @ (user_quality.numpy() * users)
-        count = self.train.matrix.T @ users
-        return torch.from_numpy(total / np.maximum(count, 1)).float()
+        """(n_items,) mean quality of the measured users who have an item in train; NaN where there are none."""
+        measured = ~user_quality.isnan()
+        total = self.train.matrix.T @ user_quality.nan_to_num(0.0).numpy()
+        count = self.train.matrix.T @ measured.float().numpy()
+        return torch.from_numpy(total / np.where(count > 0, count, np.nan)).float()
+
+
+def seed_for(budget: Budget, seed: int) -> int:
+    """A seed for the search of one budget: what is found for it does not depend on which others are asked for."""
+    words = int.from_bytes(hashlib.sha256(str(budget).encode()).digest()[:4], "big")
+    return int(np.random.SeedSequence([seed, words]).generate_state(1)[0])

@@ -1,7 +1,4 @@
-"""CIESS: a TD3 policy that gives every user and every item a size.
-
-Qu et al., Continuous Input Embedding Size Search For Recommender Systems, SIGIR 2023 (arXiv 2304.03501).
-"""
+"""CIESS under budgets of bytes: where this package departs from the paper (`paper.py`), each departure by itself."""
 
 import dataclasses
 import heapq
@@ -14,385 +11,306 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ciess.checks import Checked, Count, NotNegative, Positive
 from ciess.methods import method_name
+from ciess.methods.ciess import paper
 from ciess.methods.ciess.noise import Noise, NoiseSource
-from ciess.methods.ciess.td3 import TD3, Replay, TD3Settings, Transitions
+from ciess.methods.ciess.paper import CiessPaper, Side, best_visited, evaluated, quality_ratio
+from ciess.methods.ciess.td3 import TD3, TD3Settings
 from ciess.methods.ciess.walk import RandomWalk
 from ciess.methods.equal import EqualSizes
 from ciess.methods.fidelity import FineTune, Scratch, Truncate
 from ciess.methods.popularity import Popularity
-from ciess.methods.problem import Candidate, Measurement, Problem, SearchResult
+from ciess.methods.problem import Candidate, Measurement, Problem, SearchResult, seed_for
 from ciess.tables.budget import Budget
 from ciess.tables.plan import SizePlan
 
-_STATE_SIZE = 4
+_NOISE_UNIT = 2 / 127
+"""What one size of TD3's noise is in actions, whatever the dim: here sizes are no equal steps of actions."""
+_STRAYING = 0.15
+"""Standard deviation of the log-odds of the users' share around the best plan's."""
 
 
 @dataclass(frozen=True)
-class Ciess:
-    """CIESS with budgets that hold. One search serves all budgets: episodes take turns over them.
+class Ciess(Checked):
+    """CIESS with budgets that hold. Each budget has a search of its own: what is found depends on no other budget.
 
-    An episode starts from full sizes. At each step the actor, noise, a random walk and the critic choose a size
-    for every user and item; the sizes are scaled onto the episode's budget and measured; each entity's
-    transition is stored; actor and critics learn. `Ciess.paper()` and `Ciess.program()` follow the publication; the
-    default departs from it where that measured better:
+    The loop is the paper's: the actor, noise, a random walk and the critic choose a size for every user and item, the
+    plan is measured, each entity's transition is stored, and TD3 learns. Departures, where they measured better:
 
-    - It starts from the best simple rule: actors learn to act as the popularity rule that was best.
-    - How much each side gets is no entity's choice: the share is the rule's, strays a little at every step, and
-      stays where a plan was the best so far. No entity's reward tells what moving memory between the sides is worth.
-    - Plans are measured by cutting the full model; with LightGCN after a few steps of distillation, since there a
-      mere cut misleads.
-    - Sizes are actions on a logarithmic scale: at tight budgets the paper's linear scale leaves all sizes in a
-      corner of the action's range.
-    - Rewards count what an entity adds to the users' summed quality: a user the quality it lost against the full
-      model, an item the part of users' quality that its own hits earned. The paper rewards an item with its
-      users' mean quality, which hardly depends on the item's own size. The price of a number tunes itself, for
-      each side and budget.
-    - Quality and size in the state are means over entities of like popularity. One user's validation quality is
-      mostly chance: a policy that sees it fits that chance, gaining on validation what it loses on test.
-    - The budget is part of the state.
+    - Warm start: actors first learn to act as the popularity rule that was best (`start`).
+    - Filled budgets: sizes are scaled onto the budget before they are measured.
+    - Share between the sides: the users' part of the budget is the best plan's, and strays a little at every step. No
+      entity's reward tells what moving memory between the sides is worth.
+    - Fidelity: plans are measured by cutting the full model, or with graphs by a few steps of distillation.
+    - Logarithmic actions: at tight budgets the paper's linear ones leave all sizes at one end of their range.
+    - Credit: an entity is rewarded with what it adds to the users' summed quality: a user with the quality it gains on
+      the full model, an item with the part of quality that its own hits gain. The paper rewards an item with its users'
+      mean quality, which hardly depends on the item's own size.
+    - Prices: λ tunes itself for each side, and a size costs in proportion, not by its square.
+    - Peers: the state has means over entities of like popularity. One user's validation quality is mostly chance: a
+      policy that sees it gains on validation what it loses on test.
 
     Attributes:
-        episodes: episodes in all (M).
-        steps: steps of an episode (T).
+        episodes: of each budget (M).
+        steps: of an episode (T).
         updates: TD3 updates of each side at every step.
         seed: of everything random.
         fidelity: how plans are measured; None for what suits the backbone, see `suiting`.
-        start: the simple rule to start from; None starts from nothing.
-        fill: scale every plan onto the episode's budget before it is measured; else a plan is measured as the
-            policy wants it, and the best are scaled onto each budget at the end.
-        log_sizes: sizes on a logarithmic scale of actions; else on the paper's linear one.
-        reward: `credit` as above; `ratio`, the paper's share of the full model's quality; `raw`, the published
-            program's quality.
-        price: what a row of full size costs (λ); None tunes it for each budget and side.
-        price_rate: how fast the price follows when the actor would spend more or less than the budget.
-        price_power: the price is for (size / dim) to this power: 2 in the paper.
-        noise: on actions.
+        start: the rule to start from; None starts from nothing, and the budget is shared as sizes wish.
+        log_sizes: sizes are actions on a logarithmic scale; else on the paper's linear one.
+        reward: `credit` as above; `ratio`, the paper's share of the full model's quality; `raw`, the quality.
+        price: what an entity of full size costs (λ); None tunes it.
+        price_rate: how fast a price follows when the actor would spend more or less than the budget.
+        noise: on actions, whose range is 2.
         walk_length: steps of the random walk; 0 leaves it out.
         walk_threshold: the largest difference of neighbouring sizes on the walk (t).
         peers: groups of like popularity whose entities share the quality and size they see; 0 for none.
-        finalists: candidates returned for each budget, beside equal sizes and the plans that it started from.
-        td3: settings of TD3.
+        finalists: candidates returned for each budget, beside equal sizes and the rule's.
+        td3: settings of TD3; its noise is in 127ths of the range of actions.
+
+    Raises:
+        InputError: a setting outside of its bounds.
     """
 
     cheap: ClassVar[bool] = True
 
-    episodes: int = 6
-    steps: int = 4
-    updates: int = 4
-    seed: int = 0
+    episodes: Count = 2
+    steps: Positive = 4
+    updates: Count = 4
+    seed: Count = 0
     fidelity: Truncate | FineTune | Scratch | None = None
     start: Popularity | None = field(default_factory=Popularity)
-    fill: bool = True
     log_sizes: bool = True
     reward: Literal["credit", "ratio", "raw"] = "credit"
-    price: float | None = None
-    price_rate: float = 0.1
-    price_power: int = 1
-    noise: Noise = field(default_factory=Noise)
-    walk_length: int = 5
-    walk_threshold: int = 5
-    peers: int = 32
-    finalists: int = 1
-    td3: TD3Settings = field(default_factory=lambda: TD3Settings(discount=0.9, batch_size=2048, hidden=64))
+    price: NotNegative | None = None
+    price_rate: NotNegative = 0.1
+    noise: Noise = field(default_factory=lambda: Noise(scale=0.2))
+    walk_length: Count = 5
+    walk_threshold: Positive = 5
+    peers: Count = 32
+    finalists: Positive = 1
+    td3: TD3Settings = field(
+        default_factory=lambda: TD3Settings(gamma=0.9, max_grad_norm=1.0, batch_size=2048, hidden=64)
+    )
 
-    @classmethod
-    def paper(cls, price: float = 0.4, dim: int = 128) -> "Ciess":
-        """As the paper's text says (Sec. 3 and 4.1): λ is 0.4 on ML-1M and 0.2 on Yelp2018; noise is σ = 6 in sizes."""
-        noise = Noise(scale=12 / (dim - 1))
-        published = TD3Settings(target_noise=4 / (dim - 1), target_noise_limit=10 / (dim - 1))
-        return cls(
-            episodes=30,
-            steps=10,
-            updates=1,
-            fidelity=Scratch(),
-            start=None,
-            fill=False,
-            log_sizes=False,
-            reward="ratio",
-            price=price,
-            price_power=2,
-            noise=noise,
-            peers=0,
-            finalists=3,
-            td3=published,
-        )
+    @staticmethod
+    def paper(price: float = 0.4, dim: int | None = None) -> CiessPaper:
+        """As the paper's text says; λ is 0.4 on ML-1M and 0.2 on Yelp2018, `dim` the largest size if not the full."""
+        return CiessPaper(price=price, dim=dim)
 
-    @classmethod
-    def program(cls, price: float = 0.02, dim: int = 128, batches: int = 2000) -> "Ciess":
-        """As the published program does where it differs from the paper.
-
-        Steps are 11, quality is raw, one noise is drawn for all and added after the critic's choice, gradients are
-        clipped at 0.01. `batches` of the backbone's triplets train a model: 2,000 LightGCN, 3,000 NGCF, 1,500 NCF on
-        ML-1M. Its price counts (size − 1) / dim; here it is size / dim.
-        """
-        paper = cls.paper(price, dim)
-        return dataclasses.replace(
-            paper,
-            steps=11,
-            fidelity=Scratch(batches),
-            reward="raw",
-            noise=dataclasses.replace(paper.noise, shared=True, after_choice=True),
-            td3=dataclasses.replace(paper.td3, gradient_norm=0.01),
-        )
+    @staticmethod
+    def program(price: float = 0.02, dim: int | None = None) -> CiessPaper:
+        """As the authors' program does where it differs from the text."""
+        return CiessPaper.program(price, dim)
 
     def search(self, problem: Problem) -> SearchResult:
-        """Find plans for every budget of the problem. Equal sizes are always among the candidates."""
-        search = _Search(self, problem)
-        for episode in range(self.episodes):
-            search.run_episode(episode)
-        return search.result()
+        """Find plans for every budget. Equal sizes and the rule's plans are among the candidates."""
+        equal, rule = EqualSizes().search(problem), SearchResult({budget: [] for budget in problem.budgets})
+        if self.start is not None:
+            rule = dataclasses.replace(self.start, seed=self.seed).search(problem)
+        result = SearchResult(best={}, trace=rule.trace)
+        for budget in problem.budgets:
+            by_rule = [dataclasses.replace(each, found_by=method_name(Popularity)) for each in rule.best[budget]]
+            search = _BudgetSearch(self, problem, budget, by_rule, result.trace)
+            for episode in range(self.episodes):
+                search.episode(episode)
+            # A plan that was found twice is the rule's.
+            plans = {each.plan: each for each in [*search.found, *equal.best[budget], *by_rule]}
+            result.best[budget] = sorted(plans.values(), key=lambda each: -each.quality)
+        return result
 
 
-class _Side:
-    """Users or items: their agent, their replay and what they see."""
-
-    def __init__(self, popularity: NDArray[np.int64], settings: Ciess, seed: int, generator: torch.Generator) -> None:
-        self.popularity = _scaled(np.log1p(popularity) if settings.log_sizes else popularity.astype(np.float64))
-        self.agent = TD3(_STATE_SIZE, settings.td3, seed)
-        # The program's 100 steps' worth, where so many will come.
-        self.replay = Replay(min(100, settings.episodes * settings.steps + 1) * len(popularity), _STATE_SIZE)
-        self.noise = NoiseSource(settings.noise, len(popularity), generator)
-        self._groups = _groups_of_like(popularity, settings.peers) if settings.peers else None
-
-    def shared(self, values: Tensor) -> Tensor:
-        """(n,) each value replaced by the mean over the entity's peers."""
-        if self._groups is None:
-            return values
-        return (torch.bincount(self._groups, values.double()) / torch.bincount(self._groups))[self._groups].float()
-
-    def states(self, sizes: Tensor, quality: Tensor, budget: float) -> Tensor:
-        """(n, 4) popularity, size, quality ratio and budget, each scaled to [−1, 1] or close."""
-        return torch.stack([self.popularity, sizes, quality, torch.full_like(sizes, budget)], dim=1)
+def log_to_sizes(actions: Tensor, dim: int) -> Tensor:
+    """Actions in [−1, 1] to sizes in [1, dim], each step by the same factor."""
+    return dim ** ((actions + 1) / 2)
 
 
-class _Search:
-    """The state of one search."""
+def log_to_actions(sizes: Tensor, dim: int) -> Tensor:
+    """The inverse; a single possible size is −1."""
+    return 2 * sizes.float().log() / math.log(max(dim, 2)) - 1
 
-    def __init__(self, settings: Ciess, problem: Problem) -> None:
-        self.settings, self.problem = settings, problem
-        self.dim = problem.shape.dim
-        self.rng = np.random.default_rng(settings.seed)
-        self.generator = torch.Generator().manual_seed(settings.seed)
+
+class Peers:
+    """Entities of like popularity, who share what they see.
+
+    Args:
+        popularity: (n,) interactions.
+        groups: at most so many, by quantiles: the same popularity means the same group.
+    """
+
+    def __init__(self, popularity: NDArray[np.int64], groups: int) -> None:
+        edges = np.unique(np.quantile(popularity, np.linspace(0, 1, groups + 1)[1:-1]))
+        _, group_of = np.unique(np.searchsorted(edges, popularity, side="right"), return_inverse=True)
+        self._group_of = torch.from_numpy(group_of)
+
+    def mean(self, values: Tensor) -> Tensor:
+        """(n,) the mean of the entity's group over its known values; NaN where none is known."""
+        known = ~values.isnan()
+        total = torch.bincount(self._group_of, values.nan_to_num(0.0).double())
+        return (total / torch.bincount(self._group_of, known.double()))[self._group_of].float()
+
+
+def credit(measured: Measurement, full: Measurement) -> list[Tensor]:
+    """What users' own quality, and items' part of it, gain on the full model, in its mean quality."""
+    gains = (measured.user_quality - full.user_quality, measured.item_credit - full.item_credit)
+    return [gain / max(full.quality, torch.finfo(gain.dtype).tiny) for gain in gains]
+
+
+def tuned_price(price: float, wanted: float, allowed: float, rate: float) -> float:
+    """Dual ascent on the budget: the price rises while the actor wants more dimensions than allowed, else it falls."""
+    return price * math.exp(rate * min(1.0, max(-1.0, math.log(wanted / allowed))))
+
+
+class _BudgetSearch:
+    """The search for one budget."""
+
+    def __init__(
+        self,
+        settings: Ciess,
+        problem: Problem,
+        budget: Budget,
+        started: list[Candidate],
+        trace: list[dict[str, float | str]],
+    ) -> None:
+        self.settings, self.problem, self.budget, self.trace = settings, problem, budget, trace
+        self.dim, seed = problem.shape.dim, seed_for(budget, settings.seed)
+        self.to_sizes, self.to_actions = (
+            (log_to_sizes, log_to_actions) if settings.log_sizes else (paper.to_sizes, paper.to_actions)
+        )
+        self.rng, self.generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
+        self.noise = NoiseSource(settings.noise, problem.shape.rows, self.generator)
+        self.walk = RandomWalk(self.dim, settings.walk_threshold, settings.walk_length)
         self.sides = [
-            _Side(popularity, settings, 2 * settings.seed + side, self.generator)
+            Side(
+                np.log1p(popularity) if settings.log_sizes else popularity,
+                TD3(paper.STATE_SIZE, settings.td3, 2 * seed + side, _NOISE_UNIT),
+                settings.episodes * settings.steps,
+            )
             for side, popularity in enumerate(problem.popularity)
         ]
-        self.walk = RandomWalk(self.dim, settings.walk_threshold, settings.walk_length)
-        price = 1.0 if settings.price is None else settings.price
-        self.prices = {budget: [price, price] for budget in problem.budgets}
-        self.peak_items = problem.item_quality(problem.full.user_quality)
-        self.found: dict[Budget, list[Candidate]] = {budget: [] for budget in problem.budgets}
-        self.started: dict[Budget, list[Candidate]] = {budget: [] for budget in problem.budgets}
-        self.trace: list[dict[str, float | str]] = []
-        if settings.start is not None:
-            self._start_from(settings.start)
+        self.peers = [Peers(popularity, settings.peers) for popularity in problem.popularity] if settings.peers else []
+        self.peaks = evaluated(problem, problem.full)
+        self.prices = [1.0 if settings.price is None else settings.price] * 2
+        self.found = list(started)
+        if started and settings.episodes:
+            self._imitate(started[0].plan)
 
-    def _start_from(self, rule: Popularity) -> None:
-        """Take over the rule's plans, and teach both actors to act so."""
-        started = dataclasses.replace(rule, seed=self.settings.seed).search(self.problem)
-        self.started = {
-            budget: [dataclasses.replace(each, found_by=method_name(rule)) for each in candidates]
-            for budget, candidates in started.best.items()
-        }
-        self.trace = started.trace
-        self.found = {budget: list(candidates) for budget, candidates in self.started.items()}
-        lessons: list[list[tuple[Tensor, Tensor]]] = [[], []]
-        for budget, [best, *_] in started.best.items():
-            first = self._first_states(budget)
-            then = self._observe(self.problem.measure(best.plan), budget)
-            for number, sizes in enumerate(_tensors(best.plan)):
-                lessons[number] += [(states[number], self._to_actions(sizes)) for states in (first, then)]
-        for side, taught in zip(self.sides, lessons, strict=True):
-            side.agent.imitate(
-                torch.cat([states for states, _ in taught]), torch.cat([actions for _, actions in taught])
-            )
+    def _imitate(self, plan: SizePlan) -> None:
+        """Warm start: the actors learn to choose a plan's sizes, at first and after it was measured."""
+        seen = zip(self._first_states(), self._states(self.problem.measure(plan)), strict=True)
+        for side, states, sizes in zip(self.sides, seen, _sides(plan), strict=True):
+            side.agent.imitate(torch.cat(states), self.to_actions(sizes, self.dim).repeat(2))
 
-    def run_episode(self, episode: int) -> None:
-        """One episode on one budget, from full sizes; its last act is the actor's own plan, without noise."""
-        budget = self.problem.budgets[episode % len(self.problem.budgets)]
-        states = self._first_states(budget)
-        for side in self.sides:
-            side.noise.reset()
+    def episode(self, episode: int) -> None:
+        """One episode, from full sizes; its last act is the actor's own plan, without noise."""
+        states = self._first_states()
+        self.noise.reset()
         for step in range(self.settings.steps):
-            measured = self._measure(self._explore(states), budget, episode, "explore")
-            following = self._observe(measured, budget)
-            self._learn(states, measured, following, budget)
+            measured = self._measure(self._explore(states), episode, "explore")
+            following = self._states(measured)
+            self._learn(states, measured, following)
             states = following
-            self.problem.progress(
-                "search",
-                episode * self.settings.steps + step + 1,
-                self.settings.episodes * self.settings.steps,
-                f"{budget} best {self.found[budget][0].quality:.4f}" if self.found[budget] else "",
-            )
-        self._measure([self._to_sizes(side.agent.act(s)) for side, s in self._each(states)], budget, episode, "act")
+            before = self.problem.budgets.index(self.budget) * self.settings.episodes + episode
+            total = len(self.problem.budgets) * self.settings.episodes * self.settings.steps
+            note = f"{self.budget} best {self.found[0].quality:.4f}"
+            self.problem.progress("search", before * self.settings.steps + step + 1, total, note)
+        self._measure(self._wanted(states), episode, "act")
 
-    def result(self) -> SearchResult:
-        """The finalists of each budget, the plans it started from and equal sizes, the best first."""
-        equal = EqualSizes().search(self.problem)
-        best = {}
-        for budget, found in self.found.items():
-            if not self.settings.fill:
-                found = [self._filled(each.plan, budget) for each in found]
-            plans = {each.plan: each for each in [*found, *self.started[budget], *equal.best[budget]]}
-            best[budget] = sorted(plans.values(), key=lambda candidate: -candidate.quality)
-        return SearchResult(best, self.trace)
-
-    def _filled(self, plan: SizePlan, budget: Budget) -> Candidate:
-        measured = self.problem.measure(self.problem.project(plan.sizes.astype(np.float64), budget))
-        return Candidate(measured.plan, measured.quality)
-
-    @property
-    def _lengths(self) -> tuple[int, int]:
-        return self.problem.shape.n_users, self.problem.shape.n_items
-
-    def _each(self, states: list[Tensor]) -> list[tuple[_Side, Tensor]]:
-        return list(zip(self.sides, states, strict=True))
-
-    def _first_states(self, budget: Budget) -> list[Tensor]:
+    def _first_states(self) -> list[Tensor]:
         """Full sizes, and a quality of which nothing is known."""
-        return self._states([torch.ones(n) for n in self._lengths], [torch.zeros(n) for n in self._lengths], budget)
+        return [
+            side.states(torch.ones(len(peak)), peak * torch.nan)
+            for side, peak in zip(self.sides, self.peaks, strict=True)
+        ]
 
-    def _states(self, sizes: list[Tensor], quality: list[Tensor], budget: Budget) -> list[Tensor]:
-        # A budget is seen as the mean size it allows, on the scale of sizes; where plans need not fill it, it is not.
-        mean_size = torch.tensor(self.problem.numbers[budget] / self.problem.shape.rows)
-        seen = float(self._to_actions(mean_size)) if self.settings.fill else 0.0
-        return [side.states(s, q, seen) for side, s, q in zip(self.sides, sizes, quality, strict=True)]
+    def _states(self, measured: Measurement) -> list[Tensor]:
+        """What entities see after a measurement: where there are peers, means over these."""
+        actions = [self.to_actions(sizes, self.dim) for sizes in _sides(measured.plan)]
+        ratios = [quality_ratio(*each) for each in zip(evaluated(self.problem, measured), self.peaks, strict=True)]
+        if self.peers:
+            actions, ratios = (
+                [peers.mean(each) for peers, each in zip(self.peers, both, strict=True)] for both in (actions, ratios)
+            )
+        return [side.states(*seen) for side, *seen in zip(self.sides, actions, ratios, strict=True)]
+
+    def _wanted(self, states: list[Tensor]) -> list[Tensor]:
+        """Sizes that the actors wish for, before they are scaled onto the budget."""
+        return [self.to_sizes(side.agent.act(seen), self.dim) for side, seen in zip(self.sides, states, strict=True)]
 
     def _explore(self, states: list[Tensor]) -> list[Tensor]:
-        """Desired sizes: the actor's, noised, then the critic's choice among those a walk visits (Sec. 3.3)."""
-        late = self.settings.noise.after_choice
-        desired = []
-        for side, state in self._each(states):
-            noise = side.noise.draw()
-            size = self._to_sizes((side.agent.act(state) + (0 if late else noise)).clamp(-1, 1))
+        """The actor's sizes with noise, and the critic's choice among those that a walk from there visits."""
+        late, chosen = self.settings.noise.after_choice, []
+        noises = self.noise.draw().split([len(each) for each in states])
+        for side, seen, noise in zip(self.sides, states, noises, strict=True):
+            size = self._moved(self.to_sizes(side.agent.act(seen), self.dim), 0 if late else noise)
+            # A critic that has learned nothing has nothing to choose by.
             if self.settings.walk_length and len(side.replay):
-                size = self._chosen(side, state, size)
-            if late:
-                size = self._to_sizes((self._to_actions(size) + noise).clamp(-1, 1))
-            desired.append(size)
-        return desired
+                visited = self.walk.visit(size.round(), self.generator)
+                size = best_visited(side.agent, seen, visited, self.to_actions(visited, self.dim))
+            chosen.append(self._moved(size, noise if late else 0))
+        return chosen
 
-    def _chosen(self, side: _Side, state: Tensor, size: Tensor) -> Tensor:
-        """The critic's best of the sizes that a walk from `size` visits."""
-        visited = self.walk.visit(size.round(), self.generator)
-        repeated = state.repeat_interleave(visited.shape[1], dim=0)
-        value = side.agent.value(repeated, self._to_actions(visited.reshape(-1)))
-        return visited.gather(1, value.view_as(visited).argmax(1, keepdim=True)).squeeze(1).float()
+    def _moved(self, sizes: Tensor, noise: Tensor | int) -> Tensor:
+        return self.to_sizes((self.to_actions(sizes, self.dim) + noise).clamp(-1, 1), self.dim)
 
-    def _measure(self, desired: list[Tensor], budget: Budget, episode: int, kind: str) -> Measurement:
-        """Scale desired sizes onto the budget, measure, and remember the plan if it is among the best."""
-        plan = self._plan(desired, budget)
+    def _measure(self, wanted: list[Tensor], episode: int, kind: str) -> Measurement:
+        """Fill the budget, measure, and keep the plan if it is among the best."""
+        plan = self._filled(wanted)
         measured = self.problem.measure(plan)
-        for each in (budget,) if self.settings.fill else self.problem.budgets:
-            # What fills a budget fits it, though it may keep more numbers than surely fit.
-            if self.settings.fill or plan.numbers <= self.problem.numbers[each] or not self.found[each]:
-                best = [*self.found[each], Candidate(plan, measured.quality)]
-                self.found[each] = heapq.nlargest(self.settings.finalists, best, key=lambda found: found.quality)
-        user_price, item_price = self.prices[budget]
-        self.trace.append(
-            {
-                "kind": kind,
-                "episode": episode,
-                "budget": str(budget),
-                "quality": measured.quality,
-                "user_price": user_price,
-                "item_price": item_price,
-                "user_size": float(plan.user_sizes.mean()),
-                "item_size": float(plan.item_sizes.mean()),
-            }
-        )
+        best = [*self.found, Candidate(plan, measured.quality)]
+        self.found = heapq.nlargest(self.settings.finalists, best, key=lambda found: found.quality)
+        row: dict[str, float | str] = {"kind": kind, "episode": episode, "budget": str(self.budget)}
+        row |= {"quality": measured.quality, "user_price": self.prices[0], "item_price": self.prices[1]}
+        row |= {"user_size": float(plan.user_sizes.mean()), "item_size": float(plan.item_sizes.mean())}
+        self.trace.append(row)
         return measured
 
-    def _plan(self, desired: list[Tensor], budget: Budget) -> SizePlan:
-        if not self.settings.fill:
-            return SizePlan.from_sizes(torch.cat(desired).round().int().numpy(), self.problem.shape)
+    def _filled(self, wanted: list[Tensor]) -> SizePlan:
+        """Scale sizes onto the budget, each side onto its share."""
         if self.settings.start is None:
-            return self.problem.project(torch.cat(desired), budget)
-        share = self._user_share(budget)
-        strayed = 1 / (1 + (1 / share - 1) * math.exp(self.rng.normal(0, 0.15)))
-        return self.problem.project_sides(desired[0], desired[1], strayed, budget)
+            return self.problem.project(torch.cat(wanted), self.budget)
+        odds = 1 / self._user_share - 1
+        strayed = 1 / (1 + odds * math.exp(self.rng.normal(0, _STRAYING)))
+        return self.problem.project_sides(wanted[0], wanted[1], strayed, self.budget)
 
-    def _user_share(self, budget: Budget) -> float:
-        """The users' part of the numbers in the best plan so far."""
-        plan = self.found[budget][0].plan
+    @property
+    def _user_share(self) -> float:
+        """The users' part of the dimensions in the best plan so far."""
+        plan = self.found[0].plan
         return float(plan.user_sizes.sum()) / plan.numbers
 
-    def _observe(self, measured: Measurement, budget: Budget) -> list[Tensor]:
-        """The states after a measurement."""
-        sizes = [self._to_actions(size) for size in _tensors(measured.plan)]
-        ratios = [2 * ratio - 1 for ratio in self._ratios(measured)]
-        sizes, ratios = ([side.shared(v) for side, v in zip(self.sides, vs, strict=True)] for vs in (sizes, ratios))
-        return self._states(sizes, ratios, budget)
-
-    def _ratios(self, measured: Measurement) -> list[Tensor]:
-        """Quality of users and of items as a share of the full model's, at most 1."""
-        peaks = (self.problem.full.user_quality, self.peak_items)
-        now = (measured.user_quality, self.problem.item_quality(measured.user_quality))
-        return [(quality / peak.clamp(min=1e-5)).clamp(max=1) for quality, peak in zip(now, peaks, strict=True)]
-
     def _gains(self, measured: Measurement) -> list[Tensor]:
-        """The rewards of users and of items, before sizes are paid for."""
-        if self.settings.reward == "ratio":
-            return self._ratios(measured)
+        """Rewards of users and of items, before sizes are paid for."""
+        if self.settings.reward == "credit":
+            return credit(measured, self.problem.full)
+        raw = evaluated(self.problem, measured)
         if self.settings.reward == "raw":
-            return [measured.user_quality, self.problem.item_quality(measured.user_quality)]
-        full = self.problem.full
-        gains = (measured.user_quality - full.user_quality, measured.item_credit - full.item_credit)
-        return [gain / full.quality for gain in gains]
+            return raw
+        return [quality_ratio(*each) for each in zip(raw, self.peaks, strict=True)]
 
-    def _learn(self, states: list[Tensor], measured: Measurement, following: list[Tensor], budget: Budget) -> None:
+    def _learn(self, states: list[Tensor], measured: Measurement, following: list[Tensor]) -> None:
         """Store every entity's transition, update both agents, move the prices."""
-        keep = (self.problem.measured_users, torch.ones(self.problem.shape.n_items, dtype=torch.bool))
-        gains, sizes = self._gains(measured), _tensors(measured.plan)
-        prices = self.prices[budget]
-        spent = []
-        for side, state, then, gain, size, kept, price in zip(
-            self.sides, states, following, gains, sizes, keep, prices, strict=True
-        ):
-            reward = gain - price * (size / self.dim) ** self.settings.price_power
-            side.replay.add(Transitions(state[kept], self._to_actions(size)[kept], reward[kept], then[kept]))
+        told = zip(
+            self.sides, states, self._gains(measured), _sides(measured.plan), self.prices, following, strict=True
+        )
+        for side, seen, gain, sizes, price, then in told:
+            side.remember(seen, self.to_actions(sizes, self.dim), gain - price * sizes / self.dim, then)
             for _ in range(self.settings.updates):
                 side.agent.update(side.replay)
-            spent.append(float(self._to_sizes(side.agent.act(state)).sum()))
         if self.settings.price is None:
-            self._tune_prices(budget, spent)
+            wanted, allowed = self._spending(states)
+            rate = self.settings.price_rate
+            self.prices = [tuned_price(*each, rate) for each in zip(self.prices, wanted, allowed, strict=True)]
 
-    def _tune_prices(self, budget: Budget, spent: list[float]) -> None:
-        """Dual ascent: a price rises while the actor would spend more than there is, and falls while less."""
-        numbers = self.problem.numbers[budget]
+    def _spending(self, states: list[Tensor]) -> tuple[list[float], list[float]]:
+        """How many dimensions the actors of users and of items want, and may have."""
+        wanted = [float(sizes.sum()) for sizes in self._wanted(states)]
+        numbers = self.problem.numbers[self.budget]
         if self.settings.start is None:
-            allowed, spent = [float(numbers)] * 2, [sum(spent)] * 2
-        else:
-            share = self._user_share(budget)
-            allowed = [share * numbers, (1 - share) * numbers]
-        for side, (wanted, limit) in enumerate(zip(spent, allowed, strict=True)):
-            over = min(1.0, max(-1.0, math.log(wanted / limit)))
-            self.prices[budget][side] *= math.exp(self.settings.price_rate * over)
-
-    def _to_sizes(self, actions: Tensor) -> Tensor:
-        """Actions in [−1, 1] to sizes in [1, dim]."""
-        place = (actions + 1) / 2
-        return self.dim**place if self.settings.log_sizes else 1 + place * (self.dim - 1)
-
-    def _to_actions(self, sizes: Tensor) -> Tensor:
-        sizes = sizes.float()
-        place = sizes.log() / math.log(self.dim) if self.settings.log_sizes else (sizes - 1) / (self.dim - 1)
-        return 2 * place - 1
+            return [sum(wanted)] * 2, [numbers] * 2
+        return wanted, [self._user_share * numbers, (1 - self._user_share) * numbers]
 
 
-def _tensors(plan: SizePlan) -> tuple[Tensor, Tensor]:
+def _sides(plan: SizePlan) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(plan.user_sizes), torch.from_numpy(plan.item_sizes)
-
-
-def _scaled(values: NDArray[np.float64]) -> Tensor:
-    """Min-max scaled to [−1, 1]; all 0 where all are the same."""
-    low, high = values.min(), values.max()
-    scaled = 2 * (values - low) / (high - low) - 1 if high > low else np.zeros_like(values)
-    return torch.from_numpy(scaled).float()
-
-
-def _groups_of_like(popularity: NDArray[np.int64], groups: int) -> Tensor:
-    """(n,) group of each entity: quantiles of popularity, so that the same popularity means the same group."""
-    edges = np.unique(np.quantile(popularity, np.linspace(0, 1, groups + 1)[1:-1]))
-    return torch.from_numpy(np.unique(np.searchsorted(edges, popularity, side="right"), return_inverse=True)[1])

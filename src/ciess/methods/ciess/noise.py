@@ -1,4 +1,4 @@
-"""Noise by which actions stray from the actor's (CIESS, Sec. 3.3 and its ablation)."""
+"""Exploration noise on actions (CIESS, Eq. 11 and the ablation of Sec. 3)."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -6,53 +6,64 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from ciess.checks import Checked, NotNegative
+
+_THETA, _DT = 0.15, 0.01
+"""Rate of return and time step of the Ornstein–Uhlenbeck process."""
+
 
 @dataclass(frozen=True)
-class Noise:
-    """Noise on actions, whose range is 2.
+class Noise(Checked):
+    """Noise that exploration adds to actions.
 
     Attributes:
         kind: `gaussian`, `uniform`, `ou` (Ornstein–Uhlenbeck, a walk that drifts back to 0), or `none`.
-        scale: standard deviation of a Gaussian draw, the half range of a uniform one, σ of OU.
-        shared: one draw for all entities of a side, as the published program does; else one for each.
-        after_choice: added to the size that the critic chose, as the published program does; else to where the
-            random walk starts, as in the paper.
+        scale: σ of a Gaussian draw, half the range of a uniform one, σ of OU; in the unit of what it is added to. In
+            sizes, as in the paper, the authors take 6, 11 and 40.
+        shared: one draw for all entities, as in the authors' program; else one for each entity.
+        after_choice: added to the size that the critic chose, as in the authors' program; else to the actor's action,
+            where the random walk starts.
+
+    Raises:
+        InputError: a setting outside of its bounds.
     """
 
     kind: Literal["gaussian", "uniform", "ou", "none"] = "gaussian"
-    scale: float = 0.2
+    scale: NotNegative = 6.0
     shared: bool = False
     after_choice: bool = False
 
 
-_RETURN, _TIME_STEP = 0.15, 0.01
-"""θ and dt of the Ornstein–Uhlenbeck process."""
-
-
 class NoiseSource:
-    """Draws noise for the entities of one side, step by step."""
+    """Draws noise for entities, step by step.
+
+    Args:
+        settings: of the noise.
+        entities: how many there are.
+        generator: of the draws.
+    """
 
     def __init__(self, settings: Noise, entities: int, generator: torch.Generator) -> None:
-        self._settings, self._generator = settings, generator
-        self._draws, self._entities = 1 if settings.shared else entities, entities
-        self._walk = torch.zeros(self._draws)
+        self._settings, self._entities, self._generator = settings, entities, generator
+        self.reset()
 
     def reset(self) -> None:
-        """An episode starts: the Ornstein–Uhlenbeck process returns to 0."""
-        self._walk = torch.zeros(self._draws)
+        """Start an episode: the Ornstein–Uhlenbeck process returns to 0."""
+        self._state = torch.zeros(1 if self._settings.shared else self._entities)
 
     def draw(self) -> Tensor:
-        """(entities,) the next noise."""
+        """(entities,) the noise of the next step."""
         return self._next().expand(self._entities)
 
     def _next(self) -> Tensor:
-        scale = self._settings.scale
-        if self._settings.kind == "none":
-            return torch.zeros(self._draws)
-        if self._settings.kind == "uniform":
-            return (2 * torch.rand(self._draws, generator=self._generator) - 1) * scale
-        drawn = torch.randn(self._draws, generator=self._generator) * scale
-        if self._settings.kind == "gaussian":
+        kind, scale, n = self._settings.kind, self._settings.scale, len(self._state)
+        if kind == "none":
+            return self._state
+        if kind == "uniform":
+            return (2 * torch.rand(n, generator=self._generator) - 1) * scale
+        drawn = torch.randn(n, generator=self._generator) * scale
+        if kind == "gaussian":
             return drawn
-        self._walk = self._walk * (1 - _RETURN * _TIME_STEP) + drawn * _TIME_STEP**0.5
-        return self._walk
+        # x′ = x + θ (0 − x) dt + σ √dt N(0, 1)
+        self._state = self._state - _THETA * self._state * _DT + drawn * _DT**0.5
+        return self._state

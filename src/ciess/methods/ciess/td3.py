@@ -1,7 +1,7 @@
 """TD3: an actor and twin critics for one continuous action in [−1, 1].
 
-Fujimoto et al., Addressing Function Approximation Error in Actor-Critic Methods, ICML 2018, as CIESS uses it:
-states of a few numbers, one action, no terminal states.
+Fujimoto et al., Addressing Function Approximation Error in Actor-Critic Methods, ICML 2018 (arXiv 1802.09477), without
+terminal states.
 """
 
 import copy
@@ -10,39 +10,48 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import mse_loss
+
+from ciess.checks import AboveZero, Checked, NotNegative, Positive, Share
+
+_IMITATION_STEPS, _IMITATION_LR = 300, 3e-3
 
 
 @dataclass(frozen=True)
-class TD3Settings:
+class TD3Settings(Checked):
     """Hyper-parameters of TD3.
 
     Attributes:
-        discount: what a reward one step later is worth (γ).
-        target_rate: how far the targets move towards the networks at an update (τ).
-        actor_every: critics' updates for each update of the actor and the targets.
-        target_noise: standard deviation of the noise on the target's action, the whole range being 2.
-        target_noise_limit: where that noise is cut.
-        critic_lr: Adam's learning rate for the critics.
-        actor_lr: Adam's learning rate for the actor.
-        gradient_norm: where gradients are clipped.
-        batch_size: transitions an update.
+        gamma: discount γ of the next step's value.
+        tau: soft update rate τ of the target networks.
+        policy_delay: critic updates for each update of the actor and the targets.
+        target_policy_noise: standard deviation of the noise on the target actor's action, in the unit that `TD3` is
+            told (sizes in CIESS).
+        noise_clip: bound of that noise, in the same unit.
+        critic_lr: Adam's learning rate of the critics.
+        actor_lr: Adam's learning rate of the actor.
+        max_grad_norm: gradients are clipped to this norm; None does not clip.
+        batch_size: transitions of an update.
         hidden: width of both hidden layers.
+
+    Raises:
+        InputError: a setting outside of its bounds.
     """
 
-    discount: float = 0.99
-    target_rate: float = 0.005
-    actor_every: int = 2
-    target_noise: float = 2 * 2 / 127
-    target_noise_limit: float = 2 * 5 / 127
-    critic_lr: float = 3e-3
-    actor_lr: float = 1e-3
-    gradient_norm: float = 1.0
-    batch_size: int = 4096
-    hidden: int = 256
+    gamma: Share = 0.99
+    tau: Share = 0.005
+    policy_delay: Positive = 2
+    target_policy_noise: NotNegative = 2.0
+    noise_clip: NotNegative = 5.0
+    critic_lr: AboveZero = 3e-3
+    actor_lr: AboveZero = 1e-3
+    max_grad_norm: AboveZero | None = None
+    batch_size: Positive = 4096
+    hidden: Positive = 256
 
 
 class Transitions(NamedTuple):
-    """States (n, s), actions (n,) in [−1, 1], rewards (n,), the states that followed (n, s)."""
+    """States (n, s), actions (n,) in [−1, 1], rewards (n,), next states (n, s)."""
 
     states: Tensor
     actions: Tensor
@@ -51,22 +60,26 @@ class Transitions(NamedTuple):
 
 
 class Replay:
-    """The last `capacity` transitions; the oldest make room."""
+    """Replay buffer of the last `capacity` transitions.
+
+    Args:
+        capacity: how many are kept.
+        state_size: numbers of a state.
+    """
 
     def __init__(self, capacity: int, state_size: int) -> None:
-        numbers, states = torch.zeros(capacity), torch.zeros(capacity, state_size)
-        self._kept = Transitions(states, numbers, numbers.clone(), states.clone())
+        states, numbers = torch.zeros(2, capacity, state_size), torch.zeros(2, capacity)
+        self._kept = Transitions(states[0], numbers[0], numbers[1], states[1])
         self._added = 0
 
     def __len__(self) -> int:
         return min(self._added, len(self._kept.actions))
 
     def add(self, new: Transitions) -> None:
-        """Keep new transitions."""
-        capacity = len(self._kept.actions)
-        at = (self._added + torch.arange(len(new.actions))) % capacity
-        for kept, numbers in zip(self._kept, new, strict=True):
-            kept[at] = numbers
+        """Store transitions in the place of the oldest."""
+        at = (self._added + torch.arange(len(new.actions))) % len(self._kept.actions)
+        for kept, values in zip(self._kept, new, strict=True):
+            kept[at] = values
         self._added += len(new.actions)
 
     def sample(self, n: int, generator: torch.Generator) -> Transitions:
@@ -76,18 +89,24 @@ class Replay:
 
 
 class TD3:
-    """One actor, two critics, and their targets."""
+    """Actor μ, critics Q₁ and Q₂, and their target networks.
 
-    def __init__(self, state_size: int, settings: TD3Settings, seed: int) -> None:
-        self.settings = settings
+    Args:
+        state_size: numbers of a state.
+        settings: hyper-parameters.
+        seed: of weights and draws.
+        noise_unit: what one unit of the settings' noise is in actions.
+    """
+
+    def __init__(self, state_size: int, settings: TD3Settings, seed: int, noise_unit: float = 1.0) -> None:
+        self.settings, self._noise_unit = settings, noise_unit
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.actor = _network(state_size, settings.hidden)
-            self.critics = nn.ModuleList(_network(state_size + 1, settings.hidden) for _ in range(2))
-        # So small a last layer lets the actor start at mid-range.
-        last = list(self.actor.parameters())[-2:]
-        for parameter in last:
-            nn.init.uniform_(parameter, -3e-3, 3e-3, generator=torch.Generator().manual_seed(seed))
+            self.actor = _mlp(state_size, settings.hidden)
+            self.critics = nn.ModuleList(_mlp(state_size + 1, settings.hidden) for _ in range(2))
+            # Actions start in the middle of their range.
+            for parameter in self.actor[-1].parameters():
+                nn.init.uniform_(parameter, -3e-3, 3e-3)
         self.target_actor, self.target_critics = copy.deepcopy(self.actor), copy.deepcopy(self.critics)
         self._actor_optimiser = torch.optim.Adam(self.actor.parameters(), settings.actor_lr)
         self._critic_optimiser = torch.optim.Adam(self.critics.parameters(), settings.critic_lr)
@@ -96,65 +115,67 @@ class TD3:
 
     @torch.no_grad()
     def act(self, states: Tensor) -> Tensor:
-        """(n,) the actor's actions in [−1, 1]."""
-        return _act(self.actor, states)
+        """(n,) actions μ(s) in [−1, 1]."""
+        return _action(self.actor, states)
 
     @torch.no_grad()
     def value(self, states: Tensor, actions: Tensor) -> Tensor:
-        """(n,) what the first critic thinks of actions."""
+        """(n,) values Q₁(s, a)."""
         return _value(self.critics[0], states, actions)
 
-    def imitate(self, states: Tensor, actions: Tensor, steps: int = 300) -> None:
-        """Teach the actor, (n, s) states by (n,) actions, before anything is known about their value."""
-        optimiser = torch.optim.Adam(self.actor.parameters(), 3e-3)
-        for _ in range(steps):
-            at = torch.randint(len(actions), (self.settings.batch_size,), generator=self._generator)
-            self._descend((_act(self.actor, states[at]) - actions[at]).square().mean(), self.actor, optimiser)
-        self.target_actor.load_state_dict(self.actor.state_dict())
-
     def update(self, replay: Replay) -> None:
-        """One update of the critics, and of actor and targets when it is their turn."""
+        """One update of the critics and, every `policy_delay` updates, of the actor and the target networks."""
         batch = replay.sample(self.settings.batch_size, self._generator)
-        goal = self._goal(batch)
-        loss = sum((_value(critic, batch.states, batch.actions) - goal).square().mean() for critic in self.critics)
-        self._descend(loss, self.critics, self._critic_optimiser)
+        target = self.td_target(batch)
+        losses = [mse_loss(_value(critic, batch.states, batch.actions), target) for critic in self.critics]
+        self._descend(torch.stack(losses).sum(), self.critics, self._critic_optimiser)
         self._updates += 1
-        if self._updates % self.settings.actor_every == 0:
-            value = _value(self.critics[0], batch.states, _act(self.actor, batch.states))
-            self._descend(-value.mean(), self.actor, self._actor_optimiser)
-            self._follow(self.target_actor, self.actor)
-            self._follow(self.target_critics, self.critics)
+        if self._updates % self.settings.policy_delay == 0:
+            # Deterministic policy gradient: the actor ascends Q₁(s, μ(s)).
+            loss = -_value(self.critics[0], batch.states, _action(self.actor, batch.states)).mean()
+            self._descend(loss, self.actor, self._actor_optimiser)
+            self._soft_update(self.target_actor, self.actor)
+            self._soft_update(self.target_critics, self.critics)
 
     @torch.no_grad()
-    def _goal(self, batch: Transitions) -> Tensor:
-        """What the critics should say: reward plus the lesser target's discounted value (Fujimoto et al., eq. 14)."""
-        if self.settings.discount == 0:
-            return batch.rewards
-        noise = torch.randn(len(batch.actions), generator=self._generator) * self.settings.target_noise
-        limit = self.settings.target_noise_limit
-        actions = (_act(self.target_actor, batch.next_states) + noise.clamp(-limit, limit)).clamp(-1, 1)
+    def td_target(self, batch: Transitions) -> Tensor:
+        """Clipped double-Q target y = r + γ min Q′(s′, ã), ã = μ′(s′) + clipped noise (Fujimoto et al., Alg. 1)."""
+        scale, bound = (
+            each * self._noise_unit for each in (self.settings.target_policy_noise, self.settings.noise_clip)
+        )
+        noise = (torch.randn(len(batch.actions), generator=self._generator) * scale).clamp(-bound, bound)
+        actions = (_action(self.target_actor, batch.next_states) + noise).clamp(-1, 1)
         values = [_value(critic, batch.next_states, actions) for critic in self.target_critics]
-        return batch.rewards + self.settings.discount * torch.minimum(*values)
+        return batch.rewards + self.settings.gamma * torch.minimum(*values)
 
-    def _descend(self, loss: Tensor | int, network: nn.Module, optimiser: torch.optim.Optimizer) -> None:
+    def imitate(self, states: Tensor, actions: Tensor) -> None:
+        """Fit the actor, and its target, to (n,) actions in (n, s) states: behaviour cloning before any reward."""
+        optimiser = torch.optim.Adam(self.actor.parameters(), _IMITATION_LR)
+        for _ in range(_IMITATION_STEPS):
+            at = torch.randint(len(actions), (self.settings.batch_size,), generator=self._generator)
+            self._descend(mse_loss(_action(self.actor, states[at]), actions[at]), self.actor, optimiser)
+        self.target_actor.load_state_dict(self.actor.state_dict())
+
+    def _descend(self, loss: Tensor, network: nn.Module, optimiser: torch.optim.Optimizer) -> None:
         optimiser.zero_grad()
-        assert isinstance(loss, Tensor)
         loss.backward()
-        nn.utils.clip_grad_norm_(network.parameters(), self.settings.gradient_norm)
+        if self.settings.max_grad_norm is not None:
+            nn.utils.clip_grad_norm_(network.parameters(), self.settings.max_grad_norm)
         optimiser.step()
 
     @torch.no_grad()
-    def _follow(self, target: nn.Module, network: nn.Module) -> None:
+    def _soft_update(self, target: nn.Module, network: nn.Module) -> None:
+        """θ′ ← τ θ + (1 − τ) θ′."""
         for old, new in zip(target.parameters(), network.parameters(), strict=True):
-            old.lerp_(new, self.settings.target_rate)
+            old.lerp_(new, self.settings.tau)
 
 
-def _network(inputs: int, hidden: int) -> nn.Sequential:
+def _mlp(inputs: int, hidden: int) -> nn.Sequential:
     layers = [nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, 1)]
     return nn.Sequential(*layers)
 
 
-def _act(actor: nn.Module, states: Tensor) -> Tensor:
+def _action(actor: nn.Module, states: Tensor) -> Tensor:
     actions: Tensor = torch.tanh(actor(states)).squeeze(1)
     return actions
 

@@ -1,4 +1,4 @@
-"""Rules of a few numbers that size every row, found by the cross-entropy method.
+"""Rules of a few parameters that size every entity, found by the cross-entropy method.
 
 Rubinstein, The Cross-Entropy Method for Combinatorial and Continuous Optimization, 1999: draw rules, keep the best, and
 draw the next ones around these.
@@ -11,7 +11,7 @@ from typing import Generic, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ciess.methods.problem import Candidate, Problem
+from ciess.methods.problem import Candidate, Problem, seed_for
 from ciess.tables.budget import Budget
 
 _NARROWEST = 0.04
@@ -22,19 +22,18 @@ R = TypeVar("R", bound=NamedTuple)
 
 @dataclass(frozen=True)
 class CrossEntropyMethod(Generic[R]):
-    """Finds the best rule for each budget; each budget starts from what was found for the one before it.
+    """Finds the best rule for each budget, each by itself.
 
     Attributes:
         name: of the method, in traces and progress.
-        lowest: least numbers of a rule.
-        highest: largest numbers of a rule.
-        equal: the rule that gives every row the same size.
+        lowest: least parameters of a rule.
+        highest: largest parameters of a rule.
+        equal: the rule that gives every entity the same size; it is measured first.
         sizes: (n_users + n_items,) sizes that a rule wants, before they are scaled onto a budget.
         rounds: of measuring and drawing nearer to the best.
         plans: measured a round, for each budget.
         elite: rules of all rounds that the next one is drawn around.
         seed: of all draws.
-        carried: of a budget's rules, the best first, those that the next budget starts from.
     """
 
     name: str
@@ -46,45 +45,40 @@ class CrossEntropyMethod(Generic[R]):
     plans: int
     elite: int
     seed: int
-    carried: Callable[[list[R]], list[R]]
 
     def search(self, problem: Problem) -> tuple[dict[Budget, dict[R, Candidate]], list[dict[str, float | str]]]:
         """For each budget the rules that were measured, the best first; and all of them in order, a row each."""
-        rng, start, found = np.random.default_rng(self.seed), [self.equal], {}
-        trace: list[dict[str, float | str]] = []
+        found, trace = {}, list[dict[str, float | str]]()
         for number, budget in enumerate(problem.budgets):
-            measured: dict[R, Candidate] = {}
-            for _ in range(self.rounds):
-                for rule in self._drawn(measured, start, rng):
-                    result = problem.measure(problem.project(self.sizes(rule), budget))
-                    measured[rule] = Candidate(result.plan, result.quality)
+            rng, measured = np.random.default_rng(seed_for(budget, self.seed)), dict[R, Candidate]()
+            for turn in range(self.rounds):
+                for place, rule in enumerate(self._drawn(measured, rng), 1):
+                    plan = problem.project(self.sizes(rule), budget)
+                    measured[rule] = Candidate(plan, problem.quality_of(plan))
                     trace.append(
-                        {"kind": self.name, "budget": str(budget), "quality": result.quality, **rule._asdict()}
+                        {"kind": self.name, "budget": str(budget), "quality": measured[rule].quality, **rule._asdict()}
                     )
                     problem.progress(
                         self.name,
-                        number * self.rounds * self.plans + len(measured),
+                        (number * self.rounds + turn) * self.plans + place,
                         len(problem.budgets) * self.rounds * self.plans,
                         f"{budget} best {max(each.quality for each in measured.values()):.4f}",
                     )
-            best = _best_first(measured)
-            found[budget] = {rule: measured[rule] for rule in best}
-            start = [self.equal, *self.carried(best)]
+            found[budget] = {rule: measured[rule] for rule in _best_first(measured)}
         return found, trace
 
-    def _drawn(self, measured: Mapping[R, Candidate], start: list[R], rng: np.random.Generator) -> list[R]:
-        """The rules of the next round: at first `start` and all over the range, then around the elite."""
+    def _drawn(self, measured: Mapping[R, Candidate], rng: np.random.Generator) -> list[R]:
+        """The rules of the next round: at first all over the range, then around the elite."""
         lowest, highest = np.array(self.lowest), np.array(self.highest)
         if not measured:
-            drawn = rng.uniform(lowest, highest, (self.plans - len(start), len(lowest)))
-            return [*start, *(self._rule(each) for each in drawn)]
+            return [self.equal, *map(self._rule, rng.uniform(lowest, highest, (self.plans - 1, len(lowest))))]
         elite: NDArray[np.float64] = np.array(_best_first(measured)[: self.elite])
         spread = np.maximum(elite.std(axis=0), _NARROWEST * (highest - lowest))
         drawn = rng.normal(elite.mean(axis=0), spread, (self.plans, len(lowest))).clip(lowest, highest)
-        return [self._rule(each) for each in drawn]
+        return list(map(self._rule, drawn))
 
-    def _rule(self, numbers: NDArray[np.float64]) -> R:
-        return type(self.equal)(*numbers.tolist())
+    def _rule(self, parameters: NDArray[np.float64]) -> R:
+        return type(self.equal)(*parameters.tolist())
 
 
 def _best_first(measured: Mapping[R, Candidate]) -> list[R]:

@@ -83,7 +83,8 @@ def over_seeds(values: Iterable[Floats]) -> NDArray[np.float64]:
         there = ~np.isnan(each)
         total = total + np.where(there, each, 0)
         measured = measured + there
-    return np.divide(total, measured, out=np.full(len(total), np.nan), where=measured > 0)
+    means: NDArray[np.float64] = np.divide(total, measured, out=np.full(len(total), np.nan), where=measured > 0)
+    return means
 
 
 def differences_tested(pairs: Iterable[tuple[K, Floats]]) -> dict[K, Difference]:
@@ -108,3 +109,8 @@ def holm(p_values: NDArray[np.float64]) -> NDArray[np.float64]:
     corrected = np.empty(len(p_values))
     corrected[order] = np.minimum(1.0, np.maximum.accumulate(counted))
     return corrected
+
+
+def spelled_p(p_value: float) -> str:
+    """A p-value in four decimals, or in its power of ten where these say nothing."""
+    return f"{p_value:.4f}" if p_value >= 0.0001 or p_value == 0 else f"{p_value:.0e}"

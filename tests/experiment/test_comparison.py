@@ -4,16 +4,19 @@ import dataclasses
 import json
 import tracemalloc
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
-from scipy.stats import ttest_1samp
+import torch
+from scipy.stats import ttest_1samp, ttest_rel
 
 from ciess.errors import InputError
 from ciess.evaluation.metrics import QUALITY_METRICS
 from ciess.experiment.comparison import Comparison
 from ciess.results.comparison import Cell
-from ciess.results.outcome import Row
+from ciess.results.outcome import ByBudget, OutcomeData, Row
 
 SETTINGS = {
     "call": "ciess.compare(data)",
@@ -221,3 +224,29 @@ def test_files_hold_everything(tmp_path: Path) -> None:
     assert told["settings"]["seeds"] == [0, 1]
     assert told["cells"][4]["rows"][0]["metrics"]["recall@20"] == pytest.approx(0.32)
     assert told["gains"][0]["method"] == "better"
+
+
+def test_a_search_is_tested_as_a_comparison_is() -> None:
+    """Three lines of two models: two tests, and the line that is kept has its model's."""
+    rng = np.random.default_rng(0)
+
+    def evaluation(level: float) -> Any:
+        return SimpleNamespace(quality=torch.from_numpy(rng.normal(level, 0.02, 40)).float())
+
+    equal, mine, other = evaluation(0.3), evaluation(0.31), evaluation(0.3)
+    found = OutcomeData(
+        "mine",
+        ByBudget(),
+        ByBudget(),
+        (np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)),
+        [],
+        {("full", ""): evaluation(0.5), ("equal", "5%"): equal, ("other", "5%"): other, ("mine", "5%"): mine}
+        | {("search", "5%"): mine},
+        "test",
+        [],
+        {},
+    ).gains
+    assert [*found] == [("other", "5%"), ("mine", "5%"), ("search", "5%")]
+    alone = ttest_rel(mine.quality.double(), equal.quality.double()).pvalue
+    assert found["search", "5%"] == found["mine", "5%"]
+    assert found["mine", "5%"].p_value == pytest.approx(2 * alone, rel=1e-5)

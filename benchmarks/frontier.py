@@ -2,9 +2,9 @@
 
 Ours, equal sizes and CIESS with the best precision for each budget and equal sizes in float32 and int8, all finished
 alike, beside product quantisation, scalar quantisation and pruning of the same full model, whose settings are chosen on
-validation for each budget. A cell is one backbone and seed; it is kept as JSON, and not run again. Its parts, a method
-or the peers at one budget, are kept under `runs/` until it is whole: the same command goes on where it was stopped. The
-table and the figure are made from the cells.
+validation for each budget. Each budget is searched by itself. Each part, a method or the peers at one budget with one
+seed, is kept under `--cells`, known by all that makes it: the same command goes on where it was stopped. The result is
+kept as JSON, and made anew when it is deleted; table and figure are made of it.
 """
 
 import copy
@@ -12,6 +12,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -24,16 +25,17 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from peers import Coded, Peer, Table, peers_for
 from recipes import recipe_of
-from reproduce import RESULTS, SHOWN, spread
+from reproduce import RESULTS, SHOWN, marked, spread
 from rich.console import Console
-from scipy.stats import ttest_1samp
 
 import ciess
 from ciess.data import split_random
 from ciess.errors import InputError
 from ciess.evaluation.metrics import Evaluation, Evaluator, evaluate
+from ciess.evaluation.significance import SIGNIFICANT, differences_tested, over_seeds, spelled_p
 from ciess.experiment.bench import Bench
 from ciess.experiment.cells import Cells
+from ciess.experiment.keys import sources
 from ciess.experiment.recipe import Recipe
 from ciess.files import write_whole
 from ciess.methods.shared.pruning import relative, root_mean_square
@@ -53,6 +55,8 @@ OURS = {
 EITHER = tuple(name for name, (precision, _) in OURS.items() if precision == "auto")
 SEARCH = "search, best precision"
 """What `ciess search --precision auto` gives: the better one of these on validation; if they tie, the first."""
+PEERS = sources([Path(__file__), Path(__file__).with_name("peers.py")])
+"""What identifies the code of the peers and of their choice."""
 DEARER = 3
 """Settings whose dearer form is tried."""
 
@@ -96,25 +100,62 @@ class Point:
         """As written."""
         return str(self.row["budget"])
 
+    @property
+    def key(self) -> tuple[str, str]:
+        """Method and budget."""
+        return str(self.row["method"]), self.budget
+
 
 def main() -> None:
-    """Run the cells that are missing; make the table and the figure."""
+    """Do what is missing; make the table and the figure."""
     settings = tyro.cli(Frontier, description="Quality at equal bytes.")
     torch.set_num_threads(settings.threads)
     console, folder = Console(width=120), settings.out / settings.name / "frontier"
-    for seed in settings.seeds:
-        path = folder / f"{settings.backbone}-{seed}.json"
-        if not path.exists():
-            console.rule(f"{settings.backbone}, seed {seed}")
-            with ConsoleProgress(console, 60) as progress:
-                write_whole(path, json.dumps(_Seed(settings, seed, progress).cell(), indent=1) + "\n")
-    cells = [json.loads(path.read_text()) for path in sorted(folder.glob(f"{settings.backbone}-[0-9]*.json"))]
-    text = report(settings, cells)
+    path = folder / f"{settings.backbone}.json"
+    if not path.exists():
+        with ConsoleProgress(console, 60) as progress:
+            found = compared([_Seed(settings, seed, progress).cell() for seed in settings.seeds])
+        write_whole(path, json.dumps({"backbone": settings.backbone, **found}, indent=1) + "\n")
+    found = json.loads(path.read_text())
+    text = report(settings, found)
     (folder / f"{settings.backbone}.md").write_text(text)
-    # The same cells give the same file.
+    # The same result gives the same file.
     with rc_context({"svg.hashsalt": settings.backbone}):
-        figure(cells).savefig(folder / f"{settings.backbone}.svg", metadata={"Date": None})
+        figure(found["cells"]).savefig(folder / f"{settings.backbone}.svg", metadata={"Date": None})
     console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """All methods at all budgets with one seed.
+
+    Attributes:
+        about: the seed, the full model's metrics and bytes.
+        points: the methods at the budgets.
+    """
+
+    about: dict[str, Any]
+    points: list[Point]
+
+
+def compared(cells: Sequence[Cell]) -> dict[str, Any]:
+    """The cells of all seeds as JSON keeps them, and the gains of a search over each method, tested over users."""
+    users = {(number, *point.key): point.users for number, cell in enumerate(cells) for point in cell.points}
+    keys = dict.fromkeys(point.key for cell in cells for point in cell.points if point.row["method"] != SEARCH)
+
+    def differences(method: str, budget: str) -> Iterator[NDArray[np.float64]]:
+        for number in range(len(cells)):
+            if (number, method, budget) in users:
+                yield users[number, SEARCH, budget] - users[number, method, budget]
+
+    tested = differences_tested((key, over_seeds(differences(*key))) for key in keys)
+    gains = []
+    for (method, budget), found in tested.items():
+        theirs = mean(float(np.nanmean(each)) for (_, *key), each in users.items() if key == [method, budget])
+        gain = {"method": method, "budget": budget, "gain": found.mean / (theirs or 1.0), "p_value": found.p_value}
+        gains.append({**gain, "better": found.better, "same": found.same, "worse": found.worse})
+    told = [{**cell.about, "rows": [point.row for point in cell.points]} for cell in cells]
+    return {"cells": told, "gains": gains}
 
 
 class _Seed:
@@ -132,31 +173,28 @@ class _Seed:
         self._split = split_random(ciess.read(settings.data), seed=seed)
         self._budgets = [Budget.parse(budget) for budget in settings.budgets]
 
-    def cell(self) -> dict[str, Any]:
+    def cell(self) -> Cell:
         """What every method comes to at every budget."""
         points = [*self._ours(), *(point for budget in self._budgets for point in self._theirs(budget))]
-        points = with_search(points)
-        best = {point.budget: point.users for point in points if point.row["method"] == SEARCH}
-        for point in points:
-            point.row["p_of_search"] = _p_value(best[point.budget] - point.users)
-        return {
-            "backbone": self._settings.backbone,
+        about = {
             "seed": self._seed,
             "full": self._bench.full_shown().means(SHOWN),
             "full_bytes": self._shape.full_bytes,
-            "rows": [point.row for point in points],
         }
+        return Cell(about, with_search(points))
 
     def _ours(self) -> Iterator[Point]:
-        """Our lines, in a comparison for each precision."""
-        for precision in dict.fromkeys(precision for precision, _ in OURS.values()):
+        """Our lines, in a comparison for each precision and budget: none depends on which others are asked for."""
+        for precision, budget in product(dict.fromkeys(precision for precision, _ in OURS.values()), self._budgets):
+            if not self._holds(budget, precision):
+                continue
             wanted = {method: name for name, (each, method) in OURS.items() if each == precision}
             found = ciess.compare(
                 self._split,
                 methods=list(wanted),
                 backbone=self._config,
-                budgets=[budget for budget in self._budgets if self._holds(budget, precision)],
-                seeds=[self._seed],
+                budgets=budget,
+                seeds=self._seed,
                 finishing=self._finishing,
                 precision=precision,
                 cells=self._settings.cells,
@@ -166,7 +204,7 @@ class _Seed:
                 raise SystemExit(found.failures[0].error)
             for cell in found.cells:
                 for row in cell.rows if cell.method in wanted else []:
-                    detail = f"{row.precision}, {row.user_size:.1f} and {row.item_size:.1f}"
+                    detail = f"{row.precision}, {row.user_size:.1f} and {row.item_size:.1f}, by {row.found_by}"
                     named = {"method": wanted[cell.method], "detail": detail, "budget": row.budget}
                     measured = {"bytes": row.table_bytes, "valid_quality": row.valid_quality}
                     shown = {"metrics": {metric: row.metrics[metric] for metric in SHOWN}}
@@ -174,8 +212,8 @@ class _Seed:
 
     def _theirs(self, budget: Budget) -> list[Point]:
         """The peers: settings chosen on validation, measured on test with the full model that learned validation."""
-        # The full model's name says what it learned, and how.
-        kept = self._kept.with_name(f"peers-{self._kept.name}-{budget.folder}.json")
+        # The full model's name says what it learned, and how; the peers' code is not of the package.
+        kept = self._kept.with_name(f"peers-{self._kept.name}-{PEERS}-{budget.folder}.json")
         if not kept.exists():
             made = [self._point(peer, budget) for peer in self._chosen(budget)]
             write_whole(kept, json.dumps([{"row": each.row, "users": each.users.tolist()} for each in made]) + "\n")
@@ -274,17 +312,12 @@ def _with_rows(full: Backbone, coded: Coded) -> Backbone:
     return model
 
 
-def _p_value(gain: NDArray[np.float64]) -> float:
-    """Of the hypothesis that a search is no better and no worse: t-test, paired by user."""
-    gain = gain[~np.isnan(gain)]
-    return float(ttest_1samp(gain, 0.0).pvalue) if gain.any() else 1.0
-
-
-def report(settings: Frontier, cells: list[dict[str, Any]]) -> str:
+def report(settings: Frontier, found: dict[str, Any]) -> str:
     """The table as Markdown."""
-    seeds = ", ".join(str(found["seed"]) for found in cells)
+    cells = found["cells"]
+    seeds = ", ".join(str(cell["seed"]) for cell in cells)
     budgets = list(dict.fromkeys(row["budget"] for row in cells[0]["rows"]))
-    full = " / ".join(spread([found["full"][metric] for found in cells], 4) for metric in SHOWN)
+    full = " / ".join(spread([cell["full"][metric] for cell in cells], 4) for metric in SHOWN)
     lines = [
         f"# {settings.backbone} on {settings.name}: quality at equal bytes",
         "",
@@ -292,31 +325,34 @@ def report(settings: Frontier, cells: list[dict[str, Any]]) -> str:
         f"--budgets {' '.join(budgets)}`; seeds {seeds}.",
         f"Test Recall@20 / NDCG@20; the full model comes to {full}. Kept: shares of the full model's.",
         "Search is what `ciess search --precision auto` gives: equal sizes or CIESS, the better on validation.",
-        "Search better or worse: seeds in which it is so with p < 0.05 (t-test, paired by user). Settings are seed",
-        f"{cells[0]['seed']}'s: of ours the precision and the mean sizes of users and items.",
+        "Search over it: gain in the users' quality, the mean of Recall and NDCG at 5, 10 and 20, by the search over",
+        "the method. **Bold** is significantly better, *slanted* significantly worse: a paired t-test over users,",
+        f"whose gains are means over seeds, corrected after Holm for the table, p < {SIGNIFICANT}. Settings are seed",
+        f"{cells[0]['seed']}'s: of ours the precision, the mean sizes of users and items, and what found them.",
         "",
         f"![quality against bytes]({settings.backbone}.svg)",
         "",
-        "| budget | method | settings | bytes | Recall@20 | NDCG@20 | kept | search better | worse |",
+        "| budget | method | settings | bytes | Recall@20 | NDCG@20 | kept | search over it | p |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for budget in budgets:
         for method in dict.fromkeys(row["method"] for row in cells[0]["rows"]):
-            lines += _line(cells, budget, method)
+            lines += _line(found, budget, method)
     return "\n".join([*lines, ""])
 
 
-def _line(cells: list[dict[str, Any]], budget: str, method: str) -> list[str]:
+def _line(found: dict[str, Any], budget: str, method: str) -> list[str]:
     pairs = [
-        (found, row) for found in cells for row in found["rows"] if (row["budget"], row["method"]) == (budget, method)
+        (cell, row)
+        for cell in found["cells"]
+        for row in cell["rows"]
+        if (row["budget"], row["method"]) == (budget, method)
     ]
     if not pairs:
         return []
     rows = [row for _, row in pairs]
-    kept = [mean(row["metrics"][metric] / found["full"][metric] for found, row in pairs) for metric in SHOWN]
-    against = [_search(found, budget)["metrics"]["ndcg@20"] - row["metrics"]["ndcg@20"] for found, row in pairs]
-    sure = [row["p_of_search"] < 0.05 for row in rows]
-    counts = [sum(s and sign * gain > 0 for s, gain in zip(sure, against, strict=True)) for sign in (1, -1)]
+    kept = [mean(row["metrics"][metric] / cell["full"][metric] for cell, row in pairs) for metric in SHOWN]
+    gains = [each for each in found["gains"] if (each["budget"], each["method"]) == (budget, method)]
     entries = [
         budget,
         method,
@@ -324,13 +360,9 @@ def _line(cells: list[dict[str, Any]], budget: str, method: str) -> list[str]:
         f"{mean(row['bytes'] for row in rows):,.0f}",
         *(spread([row["metrics"][metric] for row in rows], 4) for metric in SHOWN),
         " / ".join(f"{share:.1%}" for share in kept),
-        *(["", ""] if method == SEARCH else [f"{count}/{len(rows)}" for count in counts]),
+        *([marked(gains[0]["gain"], gains[0]["p_value"]), spelled_p(gains[0]["p_value"])] if gains else ["", ""]),
     ]
     return [f"| {' | '.join(entries)} |"]
-
-
-def _search(found: dict[str, Any], budget: str) -> dict[str, Any]:
-    return next(row for row in found["rows"] if (row["budget"], row["method"]) == (budget, SEARCH))
 
 
 def figure(cells: list[dict[str, Any]]) -> Figure:

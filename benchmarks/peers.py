@@ -1,15 +1,15 @@
 """What else makes tables small: product and scalar quantisation, and pruning of single numbers.
 
 Each takes trained tables, their dimensions in order, to tables that are stored in fewer bytes, without any training of
-the model afterwards. Bytes are counted in their favour: codebooks as float16, though faiss writes float32, and no
-rotation, since scores that are inner products do not need to know it. The places of what pruning keeps are counted.
+the model afterwards. Codebooks are float16, counted as such, and rows come back by what is stored. No rotation is
+counted, since scores that are inner products do not need to know it. The places of what pruning keeps are counted.
 """
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import product
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import faiss
 import numpy as np
@@ -17,9 +17,11 @@ from numpy.typing import NDArray
 
 Table = NDArray[np.float32]
 PREFIXES = (4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
-"""Numbers of a row that are kept before they are coded."""
+"""Dimensions of a row that are kept before they are coded; all of them are tried, too."""
 LENGTHS = (1, 2, 3, 4, 6, 8, 12, 16)
-"""Numbers that share a code."""
+"""Dimensions that share a code."""
+BITS = (4, 5, 6, 7, 8)
+"""Of a code."""
 ROWS_TURNED = 20_000
 """At most, that a rotation is learned from: with more it takes minutes and hardly changes."""
 PRUNED_BITS = (3, 4, 8, 16, 32)
@@ -60,15 +62,15 @@ def peers_for(limit: int, rows: Table) -> list[Peer]:
 
 def _quantised(count: int, dim: int) -> Iterator[tuple[int, Peer]]:
     """With the bytes of that many rows."""
-    for size in (size for size in PREFIXES if size <= dim):
-        for bits, length in product((4, 8), LENGTHS):
+    for size in sorted({*(size for size in PREFIXES if size < dim), dim}):
+        for bits, length in product(BITS, LENGTHS):
             # A codebook is learned from as many rows at least.
             if size % length == 0 and 2**bits <= count:
                 pieces = size // length
                 stored = count * -(-pieces * bits // 8) + 2**bits * size * 2
                 yield stored, _product(stored, size, pieces, bits)
         for bits, name in ((4, "4bit"), (6, "6bit"), (8, "8bit"), (16, "fp16")):
-            # A lowest value and a range for each column.
+            # A lowest value and a range for each column, in float16.
             stored = count * -(-size * bits // 8) + 2 * size * 2
             yield stored, _scalar(stored, size, name)
 
@@ -83,8 +85,7 @@ def _product(stored: int, size: int, pieces: int, bits: int) -> Peer:
     def plain(head: Table) -> Table:
         quantiser = untrained()
         quantiser.train(head)
-        back: Table = quantiser.decode(quantiser.compute_codes(head))
-        return back
+        return _coded(quantiser, quantiser.centroids, head)
 
     def rotated(head: Table) -> Table:
         rotation = faiss.OPQMatrix(size, pieces)
@@ -95,7 +96,7 @@ def _product(stored: int, size: int, pieces: int, bits: int) -> Peer:
         rotation.train(head)
         turned = rotation.apply(head)
         quantiser.train(turned)
-        back: Table = rotation.reverse_transform(quantiser.decode(quantiser.compute_codes(turned)))
+        back: Table = rotation.reverse_transform(_coded(quantiser, quantiser.centroids, turned))
         return back
 
     def peer(method: str, coded: Callable[[Table], Table], dearer: Peer | None = None) -> Peer:
@@ -109,8 +110,7 @@ def _scalar(stored: int, size: int, name: str) -> Peer:
     def coded(head: Table) -> Table:
         quantiser = faiss.ScalarQuantizer(size, getattr(faiss.ScalarQuantizer, f"QT_{name}"))
         quantiser.train(head)
-        back: Table = quantiser.decode(quantiser.compute_codes(head))
-        return back
+        return _coded(quantiser, quantiser.trained, head)
 
     return Peer("scalar", f"{name} of {size}", lambda rows: Coded(_by_head(rows, size, coded), stored))
 
@@ -170,5 +170,12 @@ def _shared(numbers: Table, bits: int) -> Table:
     quantiser.cp.seed = 0
     quantiser.cp.min_points_per_centroid = 1
     quantiser.train(numbers)
-    back: Table = quantiser.decode(quantiser.compute_codes(numbers))[:, 0]
+    shared: Table = _coded(quantiser, quantiser.centroids, numbers)[:, 0]
+    return shared
+
+
+def _coded(quantiser: Any, learned: Any, rows: Table) -> Table:
+    """(n, size) rows as they come back where what a quantiser has learned is stored in float16."""
+    faiss.copy_array_to_vector(faiss.vector_to_array(learned).astype(np.float16).astype(np.float32), learned)
+    back: Table = quantiser.decode(quantiser.compute_codes(rows))
     return back

@@ -1,10 +1,9 @@
 """Our table beside the published one: `python benchmarks/reproduce.py DATA --name ml-1m`.
 
-A cell is one backbone and seed: a whole `ciess.search` with equal sizes, mixed random, the popularity rule and, with
-`--ablation`, CIESS from nothing, with other noise and without the random walk, all with the same full model, fidelity
-and finish.
-Each cell is kept as JSON under `--out` when it is done, and not run again: the same command takes up a stopped run.
-The tables are printed from the cells, and kept beside them as Markdown.
+A comparison for each backbone of equal sizes, mixed random, the popularity rule, CIESS and, with `--ablation`, CIESS
+from nothing, with other noise and without the random walk, all with the same full model, fidelity and finish. What is
+done is kept under `--cells`: the same command takes up a stopped run. A comparison that is whole is kept as JSON under
+`--out`, and made anew when it is deleted; the tables are made of these.
 """
 
 import csv
@@ -16,22 +15,19 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-import numpy as np
 import torch
 import tyro
 from recipes import recipe_of
 from rich.console import Console
-from scipy.stats import combine_pvalues, ttest_1samp
 
 import ciess
+from ciess.evaluation.significance import SIGNIFICANT, spelled_p
 from ciess.files import write_whole
 from ciess.methods.ciess.noise import Noise
 from ciess.methods.mixed import MixedRandom
 from ciess.methods.popularity import Popularity
 from ciess.methods.problem import Method
-from ciess.models import BackboneConfig
 from ciess.progress import ConsoleProgress
-from ciess.train.finish import Finish
 
 PUBLISHED = Path(__file__).with_name("published.csv")
 RESULTS = Path(__file__).with_name("results")
@@ -67,6 +63,8 @@ class Reproduce:
     """CIESS from nothing, so with uniform and OU noise, and without the random walk, too (the first backbone only)."""
     out: Path = RESULTS
     """Folder of results."""
+    cells: Path = Path("runs/cells")
+    """Keeps what is done."""
     threads: int = 2
     """Of PyTorch."""
 
@@ -77,29 +75,38 @@ def main() -> None:
     torch.set_num_threads(settings.threads)
     console, folder = Console(width=120), settings.out / settings.name
     if settings.ablation:
-        # Cells of their own: such a one has more methods, and takes longer.
         folder /= "ablation"
     for backbone in settings.backbones:
-        for seed in settings.seeds:
-            path = folder / f"{backbone}-{seed}.json"
-            if not path.exists():
-                beside = beside_ciess(seed, settings.ablation and backbone == settings.backbones[0])
-                console.rule(f"{backbone}, seed {seed}")
-                config, finishing = recipe_of(settings.name, backbone)
-                cell = run(settings.data, config, finishing, settings.budgets, seed, beside, console)
-                write_whole(path, json.dumps({"backbone": backbone, **cell}, indent=1) + "\n")
-    text = report(settings.name, [json.loads(path.read_text()) for path in sorted(folder.glob("*-[0-9]*.json"))])
+        path = folder / f"reproduce-{backbone}.json"
+        if not path.exists():
+            console.rule(backbone)
+            config, finishing = recipe_of(settings.name, backbone)
+            with ConsoleProgress(console, seconds_between_lines=60) as progress:
+                found = ciess.compare(
+                    ciess.read(settings.data),
+                    methods=methods_beside(settings.ablation and backbone == settings.backbones[0]),
+                    backbone=config,
+                    budgets=settings.budgets,
+                    seeds=settings.seeds,
+                    finishing=finishing,
+                    cells=settings.cells,
+                    progress=progress,
+                )
+            if found.failures:
+                raise SystemExit(found.failures[0].error)
+            write_whole(path, json.dumps(found.to_dict(), indent=1, default=str) + "\n")
+    text = report(settings.name, [json.loads(path.read_text()) for path in sorted(folder.glob("reproduce-*.json"))])
     (folder / "README.md").write_text(text)
     console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
-def beside_ciess(seed: int, ablation: bool) -> dict[str, Method]:
-    """The methods beside CIESS and equal sizes."""
-    methods: dict[str, Method] = {"mixed random": MixedRandom(seed=seed), "popularity": Popularity(seed=seed)}
+def methods_beside(ablation: bool) -> dict[str, Method]:
+    """CIESS and the methods beside it and equal sizes."""
+    methods: dict[str, Method] = {"mixed random": MixedRandom(), "popularity": Popularity(), "ciess": ciess.Ciess()}
     if ablation:
         # From nothing: what starts from the popularity rule rarely leaves it, whatever its noise. As many
         # measurements as the rule and CIESS take together.
-        methods["from nothing"] = alone = ciess.Ciess(seed=seed, start=None, episodes=5)
+        methods["from nothing"] = alone = ciess.Ciess(start=None, episodes=5)
         # The same spread as Gaussian noise of σ = 6 sizes has beside a uniform one of ± 11 and OU's σ = 40.
         scale = alone.noise.scale
         for name, changes in {
@@ -109,37 +116,6 @@ def beside_ciess(seed: int, ablation: bool) -> dict[str, Method]:
         }.items():
             methods[name] = dataclasses.replace(alone, **changes)
     return methods
-
-
-def run(
-    data: Path,
-    backbone: BackboneConfig,
-    finishing: Finish,
-    budgets: tuple[str, ...],
-    seed: int,
-    beside: Mapping[str, Method],
-    console: Console,
-) -> dict[str, Any]:
-    """One cell: rows, each with the p-value of its users' quality against equal sizes."""
-    with ConsoleProgress(console, seconds_between_lines=60) as progress:
-        outcome = ciess.search(
-            ciess.read(data),
-            backbone=backbone,
-            budgets=budgets,
-            beside=beside,
-            finishing=finishing,
-            seed=seed,
-            progress=progress,
-        )
-    rows = []
-    for row in outcome.rows:
-        users = outcome.evaluations[row.method, row.budget].quality
-        p_value = 1.0
-        if row.budget:
-            gain = users - outcome.evaluations["equal", row.budget].quality
-            p_value = float(ttest_1samp(gain.numpy(), 0.0).pvalue) if gain.any() else 1.0
-        rows.append({**dataclasses.asdict(row), "p_against_equal": p_value})
-    return {"seed": seed, "rows": rows, "settings": outcome.settings}
 
 
 def published(name: str) -> dict[tuple[str, str, str], dict[str, float]]:
@@ -152,77 +128,67 @@ def published(name: str) -> dict[tuple[str, str, str], dict[str, float]]:
         }
 
 
-def report(name: str, cells: list[dict[str, Any]]) -> str:
-    """The tables of all cells that are kept as Markdown."""
+def report(name: str, comparisons: list[dict[str, Any]]) -> str:
+    """The tables of all comparisons that are kept as Markdown."""
     shown = published(name)
     lines = [
         f"# {name}",
         "",
         f"`python benchmarks/reproduce.py {name.upper()} --name {name}`. Mean ± standard deviation, on test.",
-        "Better: seeds in which the users' quality differs from equal sizes of the same recipe for the better with",
-        "p < 0.05 (t-test, paired by user). Together: these tests as one (Stouffer's method), as if seeds, which share",
-        "their users, were independent; p < 0.05, too.",
-        "Kept: share of the full model's quality. Published: the papers' Recall@20 and NDCG@20 at the same share,",
-        "float32.",
+        "Kept: share of the full model's quality. Over equal sizes: gain in quality. **Bold** is significantly better,",
+        f"*slanted* significantly worse (p < {SIGNIFICANT}): a paired t-test over users, whose gains are means over",
+        "seeds, corrected after Holm for all methods and budgets of a backbone. Published: the papers' Recall@20 and",
+        "NDCG@20 at the same share, float32.",
         "",
     ]
-    for backbone in dict.fromkeys(cell["backbone"] for cell in cells):
-        mine = [cell for cell in cells if cell["backbone"] == backbone]
-        seeds = ", ".join(str(cell["seed"]) for cell in mine)
-        lines += [f"## {backbone}", "", f"Seeds {seeds}.", "", *table(mine, backbone, shown), ""]
+    for found in comparisons:
+        backbone = found["settings"]["backbone"]["name"]
+        seeds = ", ".join(map(str, found["settings"]["seeds"]))
+        lines += [f"## {backbone}", "", f"Seeds {seeds}.", "", *table(found, backbone, shown), ""]
     return "\n".join(lines)
 
 
-def table(
-    cells: list[dict[str, Any]], backbone: str, shown: Mapping[tuple[str, str, str], dict[str, float]]
-) -> list[str]:
-    """A line for each method and budget, over the seeds that have it."""
-    lines = [
-        "| budget | method | Recall@20 | NDCG@20 | kept | better | together | users' size | items' size | published |",
-        "|---|---|---|---|---|---|---|---|---|---|",
-    ]
-    by_seed = [{(row["method"], row["budget"]): row for row in cell["rows"]} for cell in cells]
-    for method, budget in max(by_seed, key=len):
-        having = [rows for rows in by_seed if (method, budget) in rows]
-        rows = [each[method, budget] for each in having]
-        chances = [chance(row, each.get(("equal", budget), row)) for row, each in zip(rows, having, strict=True)]
+def table(found: dict[str, Any], backbone: str, shown: Mapping[tuple[str, str, str], dict[str, float]]) -> list[str]:
+    """A row for each method and budget."""
+    headings = (
+        "budget, method, found by, Recall@20, NDCG@20, kept, over equal sizes, p, user size, item size, published"
+    )
+    rows = ["| " + headings.replace(", ", " | ") + " |", "|---" * 11 + "|"]
+    gains = {(gain["method"], gain["budget"]): gain for gain in found["gains"]}
+    for line in found["lines"]:
+        method, budget = line["method"], line["budget"]
         sparsity = f"{100 - float(budget.rstrip('%')):g}" if budget.endswith("%") else ""
         known = shown.get((backbone, PUBLISHED_NAMES.get(method, ""), sparsity))
+        gain = gains.get((method, budget))
         entries = [
             budget,
             method,
-            *(spread([row["metrics"][metric] for row in rows], 4) for metric in SHOWN),
-            f"{mean(row['kept'] for row in rows):.1%}",
-            *(
-                [f"{sum(p < 0.025 for p in chances)}/{len(rows)}", together(chances)]
-                if budget and method != "equal"
-                else ["", ""]
-            ),
-            f"{mean(row['user_size'] for row in rows):.1f}",
-            f"{mean(row['item_size'] for row in rows):.1f}",
+            ", ".join(line["found_by"]) if budget else "",
+            *(spelled(*line["metrics"][metric], 4) for metric in SHOWN),
+            f"{line['kept'][0]:.1%}",
+            *(["", ""] if gain is None else [marked(gain["gain"], gain["p_value"]), spelled_p(gain["p_value"])]),
+            f"{line['user_size'][0]:.1f}",
+            f"{line['item_size'][0]:.1f}",
             " / ".join(f"{known[metric]:.4f}" for metric in SHOWN) if known else "",
         ]
-        lines.append(f"| {' | '.join(entries)} |")
-    return lines
+        rows.append(f"| {' | '.join(entries)} |")
+    return rows
 
 
-def chance(row: dict[str, Any], equal: dict[str, Any]) -> float:
-    """One-sided p-value of the hypothesis that a row is no better than equal sizes."""
-    half = row["p_against_equal"] / 2
-    return float(half if row["kept"] > equal["kept"] else 1 - half)
-
-
-def together(chances: list[float]) -> str:
-    """What the one-sided p-values of all seeds say as one."""
-    # A p-value of 0 or 1 would outvote all others.
-    one_sided = float(combine_pvalues(np.clip(chances, 1e-12, 1 - 1e-12), method="stouffer").pvalue)
-    return "better" if one_sided < 0.025 else "worse" if one_sided > 0.975 else "no different"
+def marked(gain: float, p_value: float) -> str:
+    """A gain, bold where it is significant, slanted where a loss is."""
+    mark = "" if p_value >= SIGNIFICANT or gain == 0 else "**" if gain > 0 else "*"
+    return f"{mark}{gain:+z.1%}{mark}"
 
 
 def spread(values: list[float], digits: int) -> str:
-    """Mean ± standard deviation."""
-    deviation = f" ± {stdev(values):.{digits}f}" if len(values) > 1 else ""
-    return f"{mean(values):.{digits}f}{deviation}"
+    """Mean ± standard deviation of the values of several seeds."""
+    return spelled(mean(values), stdev(values) if len(values) > 1 else None, digits)
+
+
+def spelled(middle: float, deviation: float | None, digits: int) -> str:
+    """Mean ± standard deviation, if there is one."""
+    return f"{middle:.{digits}f}" + ("" if deviation is None else f" ± {deviation:.{digits}f}")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
+import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import frontier
 import numpy as np
@@ -49,8 +51,13 @@ def test_a_cell_holds_every_method_within_its_bytes_and_goes_on_where_it_stopped
     data.write_text("\n".join(["user,item", *(f"{user},{item}" for user, item in zip(*matrix.nonzero(), strict=True))]))
     recipe = ciess.ALS(dim=64), Finish(training=ciess.ALS().distillation.lasting(5))
     monkeypatch.setattr(frontier, "recipe_of", lambda *_: recipe)
-    settings = frontier.Frontier(data, "mine", "als", budgets=("20%", "3%"), cells=tmp_path / "cells")
-    cell = frontier._Seed(settings, 0, silent).cell()
+    settings = frontier.Frontier(data, "mine", "als", budgets=("20%", "3%"), seeds=(0,), cells=tmp_path / "cells")
+
+    def result(settings: frontier.Frontier) -> dict[str, Any]:
+        return frontier.compared([frontier._Seed(settings, 0, silent).cell()])
+
+    result_of_both = result(settings)
+    [cell] = result_of_both["cells"]
     found = {(row["method"], row["budget"]): row for row in cell["rows"]}
     # A number for each row in float32 is 1/64 of the bytes.
     methods = {*frontier.OURS, frontier.SEARCH, "PQ", "OPQ", "scalar", "magnitude"}
@@ -58,19 +65,55 @@ def test_a_cell_holds_every_method_within_its_bytes_and_goes_on_where_it_stopped
     assert {method for method, budget in found if budget == "3%"} >= {*frontier.OURS, frontier.SEARCH, "magnitude"}
     for (_, budget), row in found.items():
         assert row["bytes"] <= cell["full_bytes"] * float(budget[:-1]) / 100
-        assert 0 <= row["p_of_search"] <= 1
     for budget in settings.budgets:
         either = [found[method, budget] for method in frontier.EITHER]
         best = max(either, key=lambda row: row["valid_quality"])
         assert found[frontier.SEARCH, budget]["metrics"] == best["metrics"]
+    assert {(gain["method"], gain["budget"]) for gain in result_of_both["gains"]} == {
+        key for key in found if key[0] != frontier.SEARCH
+    }
 
     def again(*_: object) -> list[Peer]:
         raise AssertionError("what was kept is made anew")
 
     monkeypatch.setattr(frontier, "peers_for", again)
-    assert frontier._Seed(settings, 0, silent).cell() == cell
-    text = frontier.report(settings, [json.loads(json.dumps(cell))])
+    assert result(settings) == result_of_both
+    # Whatever other budgets are asked for.
+    alone = result(dataclasses.replace(settings, budgets=("20%",)))["cells"][0]["rows"]
+    assert alone == [row for row in cell["rows"] if row["budget"] == "20%"]
+    text = frontier.report(settings, json.loads(json.dumps(result_of_both)))
     kept = min(found["PQ", "20%"]["metrics"][metric] / cell["full"][metric] for metric in frontier.SHOWN)
     line = next(line for line in text.splitlines() if line.startswith("| 20% | PQ |"))
     assert f"{kept:.1%}" in line
     assert f"| {found['PQ', '20%']['bytes']:,} |" in line
+
+
+def test_a_gain_and_its_p_value_are_of_the_same_quantity() -> None:
+    """The direction is that of the users' quality, as is p: not of one metric, which can point elsewhere."""
+    steps = np.linspace(-0.01, 0.01, 60)
+
+    def point(method: str, users: "np.ndarray[Any, Any]", ndcg: float) -> frontier.Point:
+        metrics = {"recall@20": 0.5, "ndcg@20": ndcg}
+        row = {"method": method, "budget": "5%", "metrics": metrics, "bytes": 10, "detail": method}
+        return frontier.Point(row, users)
+
+    about = {"full": {"recall@20": 0.5, "ndcg@20": 0.5}, "full_bytes": 100}
+    cells = [
+        frontier.Cell(
+            {"seed": seed, **about},
+            [
+                point(frontier.SEARCH, 0.3 + 0 * steps, 0.2),
+                point("PQ", 0.2 + steps, 0.4),
+                point("OPQ", (0.35 if seed else 0.25) + steps, 0.2),
+            ],
+        )
+        for seed in (0, 1)
+    ]
+    found = frontier.compared(cells)
+    gains = {gain["method"]: gain for gain in found["gains"]}
+    assert gains["PQ"]["gain"] == pytest.approx(0.5)
+    assert (gains["PQ"]["better"], gains["PQ"]["worse"]) == (60, 0), "users, whatever the number of seeds"
+    assert gains["PQ"]["p_value"] < 1e-50
+    assert gains["OPQ"]["p_value"] == pytest.approx(1)
+    settings = frontier.Frontier(Path("data"), "mine")
+    assert any(" | **+50.0%** | " in line for line in frontier.report(settings, found).splitlines())

@@ -68,6 +68,24 @@ def test_all_quantised_peers_fit_and_come_back_whole(rows: Table) -> None:
             assert back.shape == rows.shape
 
 
+@pytest.mark.parametrize("bits", [4, 5, 6, 7, 8])
+def test_codebooks_are_what_float16_holds_and_counted_as_such(rows: Table, bits: int) -> None:
+    stored = 400 * bits + 2**bits * 16 * 2
+    peer = next(peer for peer in peers_for(stored, rows) if peer.name == f"PQ8x{bits} of 16")
+    back, told = peer.coded(rows)
+    assert told == stored, "8 codes a row, and 2 bytes for each value of a codebook"
+    for piece in np.split(back, 8, axis=1):
+        values = np.unique(piece, axis=0)
+        assert len(values) <= 2**bits
+        np.testing.assert_array_equal(values, values.astype(np.float16))
+
+
+def test_all_dimensions_are_tried_whatever_their_number() -> None:
+    rows = np.random.default_rng(0).standard_normal((300, 20)).astype(np.float32)
+    names = {peer.name for peer in peers_for(300 * 10 + 16 * 40, rows) if peer.method == "PQ"}
+    assert "PQ20x4 of 20" in names
+
+
 def test_pruning_that_cannot_fit_says_so(rows: Table) -> None:
     limit = 4 * len(rows) * 4 // 8
     least = {peer.name: peer for peer in peers_for(limit, rows) if peer.method == "magnitude"}

@@ -1,53 +1,90 @@
 import numpy as np
 import pytest
-from scipy.stats import bootstrap as scipy_bootstrap
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from scipy.stats import ttest_1samp, ttest_rel
 
-from ciess.evaluation.significance import bootstrap, holm
+from ciess.evaluation.significance import differences_tested, holm, over_seeds, paired_test
 
-RNG = np.random.default_rng(7)
-GAINS = RNG.normal([0.0, 0.02, -0.05], 0.1, (400, 3))
-
-
-def test_intervals_are_those_of_scipy() -> None:
-    found = bootstrap(GAINS)
-    for column in range(3):
-        expected = scipy_bootstrap(
-            (GAINS[:, column],), np.mean, method="percentile", batch=500, random_state=column
-        ).confidence_interval
-        # Both are random: a percentile of 9,999 draws strays by a few hundredths of the standard error, .005.
-        assert found.low[column] == pytest.approx(expected.low, abs=5e-4)
-        assert found.high[column] == pytest.approx(expected.high, abs=5e-4)
-    np.testing.assert_allclose(found.mean, GAINS.mean(0))
+NAN = np.nan
 
 
-def test_p_values_tell_luck_from_gains_and_do_not_depend_on_the_sign() -> None:
-    found, turned = bootstrap(GAINS), bootstrap(-GAINS)
-    np.testing.assert_allclose(found.p_value, turned.p_value)
-    # The z-test's, which a bootstrap of 400 users comes close to.
-    assert found.p_value[1] == pytest.approx(_two_sided(GAINS[:, 1]), abs=0.005)
-    assert found.p_value[2] == 2 / 10_000, "the least that 9,999 resamples can tell"
-    assert bootstrap(np.zeros((50, 1))).p_value[0] == 1
+@given(arrays(np.float32, st.integers(2, 40), elements=st.floats(-1, 1, width=32)))
+def test_it_is_scipys_paired_t_test_with_its_interval(differences: np.ndarray) -> None:
+    if np.ptp(differences) < 1e-3:
+        differences = differences + np.linspace(0, 1, len(differences))
+    found, expected = paired_test(differences), ttest_1samp(differences.astype(np.float64), 0.0)
+    assert found.p_value == pytest.approx(expected.pvalue, rel=1e-9, abs=0)
+    low, high = expected.confidence_interval(0.95)
+    assert (found.low, found.high) == pytest.approx((low, high))
+    assert found.mean == pytest.approx(differences.mean(dtype=np.float64))
 
 
-def _two_sided(values: "np.ndarray[tuple[int], np.dtype[np.float64]]") -> float:
-    from scipy.stats import norm
-
-    return float(2 * norm.sf(abs(values.mean()) / values.std() * len(values) ** 0.5))
-
-
-def test_users_who_were_not_measured_do_not_count() -> None:
-    some = GAINS.copy()
-    some[::2, 1] = np.nan
-    found, alone = bootstrap(some), bootstrap(GAINS[1::2])
-    assert found.mean[1] == pytest.approx(alone.mean[1])
-    assert found.low[1] == pytest.approx(alone.low[1], abs=1e-3)
-    np.testing.assert_allclose(found.low[[0, 2]], bootstrap(GAINS).low[[0, 2]])
+def test_tails_are_exact_however_small() -> None:
+    """Twelve methods and four budgets make 264 pairs: a floor under p-values would leave nothing significant."""
+    rng = np.random.default_rng(0)
+    mine, theirs = 0.3 + rng.normal(0, 0.01, 2000), 0.2 + rng.normal(0, 0.01, 2000)
+    found = paired_test(mine - theirs)
+    assert found.p_value == pytest.approx(ttest_rel(mine, theirs).pvalue, rel=1e-6, abs=0)
+    assert found.p_value < 1e-100
+    assert all(each.verdict == 1 for each in differences_tested((pair, mine - theirs) for pair in range(264)).values())
 
 
-def test_draws_do_not_depend_on_how_many_are_made_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = bootstrap(GAINS, resamples=99)
-    monkeypatch.setattr("ciess.evaluation.significance._DRAWS_AT_ONCE", 1_000)
-    np.testing.assert_allclose(bootstrap(GAINS, resamples=99).low, whole.low)
+def test_by_hand() -> None:
+    """Of 1, 2, 3: mean 2, error 1 / √3, t = 2 √3 on 2 degrees: p = 1 − t / √(t² + 2) = 1 − √(12 / 14)."""
+    found = paired_test(np.array([1.0, 2.0, NAN, 3.0]))
+    assert found.p_value == pytest.approx(1 - (12 / 14) ** 0.5)
+    assert found.high - found.mean == pytest.approx(4.302653 / 3**0.5, rel=1e-6)
+    assert (found.better, found.same, found.worse) == (3, 0, 0), "those who were not measured do not count"
+    assert found.verdict == 0
+
+
+@pytest.mark.parametrize(
+    ("differences", "p_value", "interval"),
+    [
+        ([0.0, 0.0, 0.0], 1, (0, 0)),
+        ([0.0, NAN], 1, (-1, 1)),
+        ([0.3], 1, (-1, 1)),
+        ([NAN, NAN], 1, (-1, 1)),
+        ([], 1, (-1, 1)),
+        ([0.25, 0.25], 0, (0.25, 0.25)),
+    ],
+)
+def test_where_nothing_varies_there_is_an_answer_without_warnings(
+    differences: list[float], p_value: float, interval: tuple[float, float]
+) -> None:
+    found = paired_test(np.array(differences, dtype=np.float32))
+    assert (found.p_value, found.low, found.high) == (p_value, *interval)
+
+
+@given(arrays(np.float64, st.integers(2, 20), elements=st.floats(-1, 1)))
+def test_the_other_way_round_it_is_the_same(differences: np.ndarray) -> None:
+    one, other = paired_test(differences), paired_test(-differences)
+    assert (one.p_value, one.better, one.verdict) == (other.p_value, other.worse, -other.verdict)
+
+
+def test_seeds_are_no_more_users() -> None:
+    """The same users in three seeds are as many users as in one: p does not fall by repeating them."""
+    rng = np.random.default_rng(3)
+    one = rng.normal(0.02, 0.1, 50)
+    assert paired_test(over_seeds([one, one, one])) == paired_test(one)
+    np.testing.assert_allclose(
+        over_seeds([np.array([1.0, NAN, NAN]), np.array([2.0, 5.0, NAN], dtype=np.float32)]), [1.5, 5.0, NAN]
+    )
+
+
+def test_several_are_corrected_together_and_read_one_by_one() -> None:
+    rng = np.random.default_rng(1)
+    gains = {name: rng.normal(mean, 0.1, 400) for name, mean in (("luck", 0.0), ("more", 0.02), ("less", -0.05))}
+    alone = {name: paired_test(each).p_value for name, each in gains.items()}
+    found = differences_tested(gains.items())
+    assert [*found] == [*gains]
+    assert found["less"].p_value == 3 * alone["less"]
+    assert found["more"].p_value == 2 * alone["more"]
+    assert found["luck"].p_value == alone["luck"]
+    assert [each.verdict for each in found.values()] == [0, 1, -1]
+    assert differences_tested(()) == {}
 
 
 def test_holm_by_hand() -> None:

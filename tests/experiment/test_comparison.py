@@ -1,15 +1,22 @@
 """Numbers of a comparison, from cells made by hand."""
 
+import dataclasses
 import json
+import tracemalloc
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from scipy.stats import ttest_1samp, ttest_rel
 
+from ciess.errors import InputError
 from ciess.evaluation.metrics import QUALITY_METRICS
-from ciess.experiment.cells import Cell
 from ciess.experiment.comparison import Comparison
-from ciess.results.outcome import Row
+from ciess.results.comparison import Cell
+from ciess.results.outcome import ByBudget, OutcomeData, Row
 
 SETTINGS = {
     "call": "ciess.compare(data)",
@@ -27,7 +34,17 @@ def cell(method: str, seed: int, quality: np.ndarray | float, table_bytes: int =
     users = np.broadcast_to(np.float32(quality), 40).astype(np.float32)
     level, budget = float(np.nanmean(users)), "" if method == "full" else "10%"
     row = Row(
-        method, budget, dict.fromkeys(QUALITY_METRICS, level), level / 0.5, level, table_bytes, 2, 4, "float32", 1, ""
+        method,
+        budget,
+        dict.fromkeys(QUALITY_METRICS, level),
+        level / 0.5,
+        level,
+        table_bytes,
+        2,
+        4,
+        "float32",
+        1,
+        method,
     )
     return Cell(method, seed, [row], {budget: users}, trainings=seed, measurements=3, finishes=1, seconds=9)
 
@@ -62,19 +79,85 @@ def test_gains_are_paired_by_user_and_averaged_over_seeds() -> None:
     # A user's mean over seeds is .03 − step, since the second seed's steps cancel.
     spread = float(STEPS.std()) / 40**0.5
     assert gain.low == pytest.approx((0.03 - 1.96 * spread) / 0.3, abs=2e-3)
-    assert (gain.better, gain.same, gain.worse) == (80, 0, 0)
+    assert (gain.better, gain.same, gain.worse) == (40, 0, 0)
     assert gain.verdict == 1
     alike, worse = FOUND.gain("alike", "10%"), FOUND.gain("worse", "10%")
     assert alike is not None
     assert worse is not None
     assert (alike.verdict, worse.verdict) == (0, -1)
-    assert (alike.better, alike.worse) == (40, 40)
+    assert (alike.better, alike.worse) == (20, 20)
     assert FOUND.gain("equal", "10%") is None
 
 
 def test_p_values_are_corrected_for_all_comparisons_of_their_kind() -> None:
-    assert FOUND.gains[0].p_value == pytest.approx(3 * 2 / 10_000), "three methods against equal sizes"
-    assert min(gain.p_value for gain in FOUND.pairs) == pytest.approx(6 * 2 / 10_000), "six pairs of four"
+    # A user's mean over seeds is .03 − step: 40 users, and not 80.
+    alone = ttest_1samp(0.03 - STEPS.astype(np.float64), 0).pvalue
+    assert FOUND.gains[0].p_value == pytest.approx(2 * alone, rel=1e-3, abs=0), "`worse` is more certain"
+    pair = next(gain for gain in FOUND.pairs if (gain.method, gain.over) == ("equal", "better"))
+    assert pair.p_value > FOUND.gains[0].p_value, "six pairs of four"
+    assert -pair.gain * 0.33 == pytest.approx(FOUND.gains[0].gain * 0.3)
+
+
+@pytest.mark.parametrize("budgets", [3, 4, 12])
+def test_many_methods_and_budgets_can_be_significant(budgets: int) -> None:
+    rng, names = np.random.default_rng(0), [f"{share}%" for share in range(1, 1 + budgets)]
+    cells = []
+    for number in range(12):
+        quality = {name: (0.1 + 0.03 * number + rng.normal(0, 0.01, 2000)).astype(np.float32) for name in names}
+        cells.append(Cell("equal" if number == 0 else f"m{number}", 0, quality=quality))
+    found = Comparison(cells, "test", {"seeds": [0], "budgets": names})
+    assert len(found.pairs) == budgets * 66
+    assert all(gain.verdict == -1 for gain in found.pairs)
+    assert found.beaten("m11", "1%") == ["equal", *(f"m{number}" for number in range(1, 11))]
+
+
+def test_pairs_are_tested_one_by_one() -> None:
+    """Peak memory is a few users' arrays, whatever the number of pairs."""
+    users = 20_000
+    cells = [Cell(f"m{number}", 0, quality={"1%": np.full(users, number, dtype=np.float32)}) for number in range(9)]
+    found = Comparison(cells, "test", {"seeds": [0], "budgets": ["1%"]})
+    tracemalloc.start()
+    assert len(found.pairs) == 36
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 15 * users * 8
+
+
+def test_methods_that_come_to_the_same_are_not_told_apart() -> None:
+    found = comparison(cell("equal", 0, 0.3 + STEPS), cell("same", 0, 0.3 + STEPS))
+    [gain] = found.gains
+    assert (gain.p_value, gain.gain, gain.low, gain.high, gain.same) == (1, 0, 0, 0, 40)
+
+
+def test_equal_sizes_that_keep_nothing_do_not_divide_by_zero() -> None:
+    found = comparison(cell("equal", 0, 0.0), cell("other", 0, 0.1 + STEPS))
+    [gain] = found.gains
+    assert gain.gain == pytest.approx(0.1)
+    assert json.loads(json.dumps(found.to_dict(), allow_nan=False))["gains"][0]["method"] == "other"
+
+
+def test_what_is_not_there_is_told_by_what_is() -> None:
+    assert FOUND.line("better", "10 %") == FOUND.line("better", "10%"), "budgets as they are written elsewhere"
+    for told, message in (
+        (lambda: FOUND.line("bettr", "10%"), "there is no row 'bettr 10%': use one of full, equal 10%, better 10%"),
+        (lambda: FOUND.line("better", "5%"), "there is no row 'better 5%'"),
+        (lambda: FOUND.gain("bettr", "10%"), "method is 'bettr': use 'full', 'equal', .* .did you mean 'better'"),
+        (lambda: FOUND.gain("better", "5%"), "budget is '5%': use '10%'"),
+        (lambda: FOUND.beaten("nobody", "10%"), "method is 'nobody'"),
+        (lambda: FOUND.beaten("better", "lots"), "lots"),
+    ):
+        with pytest.raises(InputError, match=message):
+            told()
+
+
+def test_lines_say_what_found_their_sizes() -> None:
+    kept = [
+        dataclasses.replace(cell("better", seed, 0.3).rows[0], found_by=by) for seed, by in ((0, "rule"), (1, "better"))
+    ]
+    cells = [dataclasses.replace(cell("better", seed, 0.3), rows=[row]) for seed, row in enumerate(kept)]
+    found = comparison(*(cell("equal", seed, 0.3) for seed in (0, 1)), *cells)
+    assert found.line("better", "10%").found_by == ["better", "rule"]
+    assert "| 10% | better | better, rule | 0.3000" in found.to_markdown()
 
 
 def test_pairs_say_who_is_better_than_whom() -> None:
@@ -94,7 +177,7 @@ def test_users_measured_in_one_seed_count_by_that_seed() -> None:
     )
     [gain] = found.gains
     assert gain.gain == pytest.approx((20 * 0.1 + 20 * 0.15) / 40 / 0.2, rel=1e-5)
-    assert gain.better == 60
+    assert gain.better == 40, "users, whatever the seeds"
 
 
 def test_a_seed_in_which_one_failed_is_left_out_of_its_comparisons() -> None:
@@ -112,12 +195,12 @@ def test_a_seed_in_which_one_failed_is_left_out_of_its_comparisons() -> None:
 def test_without_equal_sizes_there_is_still_a_table() -> None:
     found = comparison(Cell("equal", 0, error="no"), cell("other", 0, 0.3))
     assert found.gains == []
-    assert "| 10% | other | 0.3000 | 0.3000 | 60.0% |  |  |  |" in found.to_markdown()
+    assert "| 10% | other | other | 0.3000 | 0.3000 | 60.0% |  |  |  |" in found.to_markdown()
 
 
 def test_markdown_marks_what_is_significant() -> None:
     text = FOUND.to_markdown()
-    assert "| 10% | better | 0.3300 ± 0.0141 | 0.3300 ± 0.0141 | 66.0% ± 2.8% | **+10.0% (" in text
+    assert "| 10% | better | better | 0.3300 ± 0.0141 | 0.3300 ± 0.0141 | 66.0% ± 2.8% | **+10.0% (" in text
     assert "| *-16.7% (" in text
     assert "| 90 | **better** | 10% | 0.3300 ± 0.0141 | 2.0 / 4.0 | float32 | equal, alike, worse |" in text
     assert "| better | 0 | 3 | 1 |" in text, "means of one training in two seeds, three measurements, one finish"
@@ -127,8 +210,8 @@ def test_markdown_marks_what_is_significant() -> None:
 def test_latex_has_as_many_columns_as_it_says_and_no_bare_signs() -> None:
     text = FOUND.to_latex()
     rows = [line for line in text.splitlines() if line.endswith(r"\\")]
-    assert {row.count("&") - row.count(r"\&") for row in rows} == {7}
-    assert r"\begin{tabular}{llrrrrrr}" in text
+    assert {row.count("&") - row.count(r"\&") for row in rows} == {8}
+    assert r"\begin{tabular}{lllrrrrrr}" in text
     assert r"\textbf{$+$10.0\% ($+$" in text
     assert r"0.3300 $\pm$ 0.0141" in text
     assert text.count(r"\midrule") == 2, "below the head, and below the full model"
@@ -141,3 +224,29 @@ def test_files_hold_everything(tmp_path: Path) -> None:
     assert told["settings"]["seeds"] == [0, 1]
     assert told["cells"][4]["rows"][0]["metrics"]["recall@20"] == pytest.approx(0.32)
     assert told["gains"][0]["method"] == "better"
+
+
+def test_a_search_is_tested_as_a_comparison_is() -> None:
+    """Three lines of two models: two tests, and the line that is kept has its model's."""
+    rng = np.random.default_rng(0)
+
+    def evaluation(level: float) -> Any:
+        return SimpleNamespace(quality=torch.from_numpy(rng.normal(level, 0.02, 40)).float())
+
+    equal, mine, other = evaluation(0.3), evaluation(0.31), evaluation(0.3)
+    found = OutcomeData(
+        "mine",
+        ByBudget(),
+        ByBudget(),
+        (np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)),
+        [],
+        {("full", ""): evaluation(0.5), ("equal", "5%"): equal, ("other", "5%"): other, ("mine", "5%"): mine}
+        | {("search", "5%"): mine},
+        "test",
+        [],
+        {},
+    ).gains
+    assert [*found] == [("other", "5%"), ("mine", "5%"), ("search", "5%")]
+    alone = ttest_rel(mine.quality.double(), equal.quality.double()).pvalue
+    assert found["search", "5%"] == found["mine", "5%"]
+    assert found["mine", "5%"].p_value == pytest.approx(2 * alone, rel=1e-5)

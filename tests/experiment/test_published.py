@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from ciess.evaluation.metrics import QUALITY_METRICS
-from ciess.experiment.cells import Cell
 from ciess.experiment.comparison import Comparison
+from ciess.results.comparison import Cell
 from ciess.results.outcome import Row
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
@@ -51,7 +51,7 @@ def folder(tmp_path: Path) -> Path:
             name: (0.2 + 0.02 * seed if name.startswith("recall") else 0.39 + 0.02 * seed) for name in QUALITY_METRICS
         }
         budgets = [""] if method == "full" else BUDGETS
-        rows = [Row(method, budget, metrics, 1.0, 0.3, 100, 2, 2, "float32", 1, "") for budget in budgets]
+        rows = [Row(method, budget, metrics, 1.0, 0.3, 100, 2, 2, "float32", 1, method) for budget in budgets]
         return Cell(method, seed, rows, {budget: np.full(30, 0.3, dtype=np.float32) for budget in budgets})
 
     methods = ("full", "equal", "bet:rounds=2", "optembed", "esapn", "mine")

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from ciess.evaluation.metrics import QUALITY_METRICS
-from ciess.experiment.cells import Cell
 from ciess.experiment.comparison import Comparison
 from ciess.report import Report, as_html, compared
+from ciess.results.comparison import Cell
 
 
 @pytest.fixture(scope="module")

@@ -121,7 +121,7 @@ def test_markdown_has_the_same_tables_and_shows_the_figures(folder: Path) -> Non
     table = [line for line in text.splitlines() if line.startswith("| search")]
     assert len(table) == 2
     head = next(line for line in text.splitlines() if line.startswith("| Model"))
-    assert {line.replace("\\|", "").count("|") for line in [head, *table]} == {14}
+    assert {line.replace("\\|", "").count("|") for line in [head, *table]} == {15}
     assert "| mixed <random>\\| | mixed <random>\\| | 40% |" in text
 
 

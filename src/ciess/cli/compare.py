@@ -63,8 +63,6 @@ class Compare(Shared):
 
 
 def _table(comparison: "Comparison") -> Table:
-    from ciess.experiment.text import spelled_spread
-
     title = f"Measured on {comparison.shown}; bold: significantly better than equal sizes"
     table = Table(title=title, box=None, padding=(0, 1, 0, 0))
     for heading in ("method", "budget", "Recall@20", "NDCG@20", "kept", "gain", "seconds"):
@@ -75,7 +73,7 @@ def _table(comparison: "Comparison") -> Table:
         table.add_row(
             line.method,
             line.budget,
-            *(spelled_spread(line.metrics[metric], "{:.4f}") for metric in ("recall@20", "ndcg@20")),
+            *(line.metrics[metric].spelled("{:.4f}") for metric in ("recall@20", "ndcg@20")),
             f"{line.kept.mean:.1%}",
             "" if gain is None else Text(f"{gain.gain:+.1%}", _STYLES[gain.verdict]),
             f"{mean(seconds):.0f}",

@@ -1,64 +1,33 @@
-"""`Cell`: what one method came to with one seed, and its file, so that nothing is done twice."""
+"""Files of cells and full models, so that nothing is done twice; known by all that makes them."""
 
-import dataclasses
-import hashlib
-import inspect
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 from ciess.data import Split
 from ciess.errors import InputError
+from ciess.experiment.keys import canonical, code_of, digest
 from ciess.experiment.recipe import Recipe
-from ciess.experiment.settings import described
+from ciess.experiment.settings import versions
 from ciess.files import write_whole
 from ciess.methods.problem import Method
 from ciess.models.factors import Factors
+from ciess.results.comparison import Cell
 from ciess.results.outcome import Row
 from ciess.tables.budget import Budget
 
-FORMAT = 1
+FORMAT = 2
 """Of the files; other files are not read, since their names differ."""
-
-
-@dataclass(frozen=True, eq=False)
-class Cell:
-    """One method, one seed, all budgets.
-
-    Attributes:
-        method: its name; `full` is the full model.
-        seed: of split, training and search.
-        rows: one for each budget.
-        quality: for each budget as written, (n_users,) float32 quality of every user, NaN for those not measured.
-        trainings: models that the search trained, by itself or to measure a plan.
-        measurements: plans that it measured.
-        finishes: plans that were brought to their best.
-        seconds: of the search.
-        error: why there are no rows; empty where there are.
-    """
-
-    method: str
-    seed: int
-    rows: list[Row] = field(default_factory=list)
-    quality: dict[str, NDArray[np.float32]] = field(default_factory=dict)
-    trainings: int = 0
-    measurements: int = 0
-    finishes: int = 0
-    seconds: float = 0.0
-    error: str = ""
-
-    def described(self) -> dict[str, Any]:
-        """As JSON keeps it: all but the quality of every user."""
-        told = {each.name: getattr(self, each.name) for each in dataclasses.fields(self) if each.name != "quality"}
-        return {**told, "rows": [dataclasses.asdict(row) for row in self.rows]}
+_SHOWING = ("report", "exports", "cli")
+"""Folders of the package that make no result."""
+_SEARCHING = ("methods", "serve", "results")
+"""Folders that make no full model."""
 
 
 class Cells:
@@ -73,20 +42,33 @@ class Cells:
     """
 
     def __init__(self, folder: Path | None, split: Split, recipe: Recipe, budgets: Sequence[Budget], seed: int) -> None:
-        self._folder, self._seed = folder, seed
-        self._full_key = {
+        self._folder, self._split, self._recipe, self._budgets, self._seed = folder, split, recipe, budgets, seed
+
+    @cached_property
+    def _full_key(self) -> dict[str, Any]:
+        """All that makes the full models: data, settings, seed and code."""
+        config = self._recipe.config
+        tables = config.build(self._split.train, self._seed).state_dict() if isinstance(config, Factors) else None
+        return {
             "format": FORMAT,
-            "backbone": described(recipe.config),
-            "backbone source": _source(recipe.config),
-            "tables": _digest(*recipe.config.tables) if isinstance(recipe.config, Factors) else "",
-            "data": _fingerprint(split),
-            "seed": seed,
+            "backbone": canonical(config, "backbone"),
+            "tables": canonical(tables),
+            "data": canonical(self._split),
+            "seed": self._seed,
+            "code": code_of(*_SHOWING, *_SEARCHING),
+            "versions": versions("ciess", "torch", "numpy", "scipy"),
         }
-        self._key = {**self._full_key, "recipe": described(recipe), "budgets": [str(budget) for budget in budgets]}
+
+    @cached_property
+    def _key(self) -> dict[str, Any]:
+        """All that makes the cells of any method."""
+        recipe = canonical(self._recipe, "recipe")
+        budgets = [str(budget) for budget in self._budgets]
+        return {**self._full_key, "code": code_of(*_SHOWING), "recipe": recipe, "budgets": budgets}
 
     def path_of_full(self) -> Path | None:
         """Where the trained full models are kept, without their endings."""
-        return self._folder and self._folder / f"full-{self._seed}-{_name(self._full_key)}"
+        return self._folder and self._folder / f"full-{self._seed}-{digest(self._full_key)}"
 
     def read(self, name: str, method: Method | None) -> Cell | None:
         """A cell that was kept, None where there is none.
@@ -113,43 +95,14 @@ class Cells:
         path = self._path(cell.method, method)
         if path is not None:
             write_whole(path.with_suffix(".safetensors"), save(cell.quality))
-            kept = {"key": self._key_of(method), "cell": cell.described()}
-            write_whole(path, json.dumps(kept, indent=1, default=str) + "\n")
+            kept = {"key": self._key_of(cell.method, method), "cell": cell.described()}
+            write_whole(path, json.dumps(kept, indent=1) + "\n")
 
     def _path(self, name: str, method: Method | None) -> Path | None:
         plain = re.sub(r"[^\w.=,-]", "-", name)
-        return self._folder and self._folder / f"{plain}-{self._seed}-{_name(self._key_of(method))}.json"
+        return self._folder and self._folder / f"{plain}-{self._seed}-{digest(self._key_of(name, method))}.json"
 
-    def _key_of(self, method: Method | None) -> dict[str, Any]:
+    def _key_of(self, name: str, method: Method | None) -> dict[str, Any]:
         if method is None:
             return {**self._key, "budgets": []}
-        return {**self._key, "method": described(method), "method source": _source(method)}
-
-
-def _name(key: dict[str, Any]) -> str:
-    return _digest(json.dumps(key, sort_keys=True, default=str).encode())
-
-
-def _source(settings: object) -> str:
-    """What identifies the code of a class that is none of ciess: the file it stands in."""
-    if type(settings).__module__.startswith("ciess."):
-        return ""
-    try:
-        return _digest(Path(inspect.getfile(type(settings))).read_bytes())
-    except (OSError, TypeError):
-        return ""
-
-
-def _fingerprint(split: Split) -> str:
-    """What identifies interactions, whatever their ids and times."""
-    parts = [each.matrix for each in (split.train, split.valid, split.test) if each is not None]
-    return _digest(
-        *(array.astype(np.int64) for part in parts for array in (part.indptr, part.indices, np.array(part.shape)))
-    )
-
-
-def _digest(*parts: bytes | NDArray[Any]) -> str:
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(part if isinstance(part, bytes) else np.ascontiguousarray(part).data)
-    return digest.hexdigest()[:12]
+        return {**self._key, "name": name, "method": canonical(method, type(method).__name__)}

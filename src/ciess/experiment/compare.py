@@ -1,6 +1,6 @@
 """Compare methods: the same split, full model, recipe and fidelity for all; every cell kept, so that a run goes on."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from ciess.checks import Count, check
 from ciess.data import Split, split_random
-from ciess.data.split import check_seed
 from ciess.errors import InputError
 from ciess.evaluation.metrics import Evaluation
 from ciess.experiment.bench import Bench
-from ciess.experiment.cells import Cell, Cells
-from ciess.experiment.comparison import EQUAL, FULL, Comparison
+from ciess.experiment.cells import Cells
+from ciess.experiment.comparison import Comparison
 from ciess.experiment.finished import Finished
 from ciess.experiment.given import learned, matched
 from ciess.experiment.pipeline import parsed_budgets
@@ -26,6 +26,8 @@ from ciess.methods.equal import EqualSizes
 from ciess.methods.problem import Method
 from ciess.models import BackboneConfig
 from ciess.progress import Progress, silent
+from ciess.results.comparison import Cell
+from ciess.results.outcome import EQUAL, FULL
 from ciess.tables.budget import Budget
 from ciess.tables.plan import SizePlan
 from ciess.tables.precision import Precision
@@ -38,10 +40,10 @@ if TYPE_CHECKING:
 def compare(
     data: "InteractionsLike | Split",
     *,
-    methods: Sequence[str | Method] | Mapping[str, Method] = (),
+    methods: str | Method | Sequence[str | Method] | Mapping[str, Method] = (),
     backbone: str | BackboneConfig = "lightgcn",
-    budgets: Sequence[str | Budget] = ("20%", "10%", "5%"),
-    seeds: Sequence[int] = (0,),
+    budgets: str | Budget | Sequence[str | Budget] = ("20%", "10%", "5%"),
+    seeds: int | Sequence[int] = (0,),
     finishing: Finish | None = None,
     precision: str | Precision = Precision.FLOAT32,
     target: Target = "input",
@@ -55,36 +57,33 @@ def compare(
 
     Args:
         data: as `ciess.search` takes it; interactions are split by each seed.
-        methods: names, files as `mine.py:Mine`, or settings; a mapping gives names of your own. None given: all methods
-            of the package. Equal sizes are always among them.
+        methods: names, files as `mine.py:Mine`, or settings, one or several; a mapping gives names of your own. None
+            given: all methods of the package. Equal sizes are always among them.
         backbone: a name, or a backbone's settings.
-        budgets: limits on the bytes of both tables as stored.
-        seeds: of split, training and searches, whatever the methods say.
-        finishing: how plans are brought to their best.
-        precision: how numbers are stored; `auto` takes for each budget the one that is best for equal sizes.
-        target: what is packed: `input`, the tables that are learned, or `output`, the rows that are scored.
+        budgets: limits on the bytes of both tables as stored, one or several.
+        seeds: one or several, of split, training and searches, whatever the methods say.
+        finishing: the final training of size plans.
+        precision: how parameters are stored; `auto` takes for each budget the one that is best for equal sizes.
+        target: what is packed: `input`, the tables that are learned, or `output`, the final vectors that are scored.
         cells: a folder that keeps what is done: the same call goes on where another one ended, and later methods train
-            no full model again. None keeps nothing.
+            no full model again. What is kept is known by data, settings, seed, code and versions: what other code made
+            is not read. None keeps nothing.
         progress: told every step.
 
     Raises:
         InputError: a budget that cannot be met, no or equal budgets or seeds, a seed below 0, an unknown method,
-            backbone or precision, two methods of one name, or a folder that cannot be written. What goes wrong in a
-            method is told in the result, and the others go on.
+            backbone, precision or target, two methods of one name, settings that cells cannot be known by, or a folder
+            that cannot be written. What goes wrong in a method is told in the result, and the others go on.
     """
     wanted, recipe = parsed_budgets(budgets), Recipe.of(backbone, finishing, precision, target)
-    chosen = methods_by_name(methods)
-    if not seeds or len({*seeds}) < len(seeds):
-        raise InputError("seeds must be given, each once: for example 0 1 2")
-    for seed in seeds:
-        check_seed(seed)
+    chosen, seeds = methods_by_name(methods), _seeds(seeds)
     call = spelled_call(
         compare,
         "data",
         methods=methods,
         backbone=backbone,
         budgets=tuple(map(str, wanted)),
-        seeds=tuple(seeds),
+        seeds=seeds,
         finishing=finishing,
         precision=str(precision),
         target=target,
@@ -112,7 +111,16 @@ def compare(
     return Comparison(found, "validation" if split.test is None else "test", about)
 
 
-def methods_by_name(methods: Sequence[str | Method] | Mapping[str, Method]) -> dict[str, Method]:
+def _seeds(given: int | Sequence[int]) -> tuple[int, ...]:
+    seeds = tuple(given) if isinstance(given, Iterable) else (given,)
+    for seed in seeds:
+        check("seed", seed, Count)
+    if not seeds or len({*seeds}) < len(seeds):
+        raise InputError("seeds must be given, each once: for example 0 1 2")
+    return seeds
+
+
+def methods_by_name(methods: str | Method | Sequence[str | Method] | Mapping[str, Method]) -> dict[str, Method]:
     """What `compare` is told, equal sizes first.
 
     Raises:
@@ -122,7 +130,8 @@ def methods_by_name(methods: Sequence[str | Method] | Mapping[str, Method]) -> d
         given = list(methods.items())
     else:
         given = []
-        for each in methods or method_names(by_default=True):
+        several = methods if isinstance(methods, Iterable) and not isinstance(methods, str) else [methods]
+        for each in several or method_names(by_default=True):
             given += methods_named(each).items() if isinstance(each, str) else [(method_name(each), each)]
     names = [name for name, _ in given]
     if len({*names}) < len(names) or FULL in names:
@@ -158,20 +167,20 @@ class _Seed:
 
     def cells(self, methods: Mapping[str, Method]) -> Iterator[Cell]:
         """The full model's, then each method's."""
-        full = self._cell(FULL, None, self._full)
+        # All are read first: what is damaged or cannot be kept is refused before anything is trained.
+        kept = {name: self.kept.read(name, method) for name, method in {FULL: None, **methods}.items()}
+        full = kept[FULL] or self._cell(FULL, None, self._full)
         yield full
         for name, method in methods.items():
             # Without a full model there is nothing to cut.
             yield (
                 Cell(name, self.seed, error=full.error)
                 if full.error
-                else self._cell(name, method, partial(self._searched, name, method, full))
+                else kept[name] or self._cell(name, method, partial(self._searched, name, method, full))
             )
 
     def _cell(self, name: str, method: Method | None, make: Callable[[], Cell]) -> Cell:
-        """What was kept, or what is made now; one that fails is told and tried again the next time."""
-        if (kept := self.kept.read(name, method)) is not None:
-            return kept
+        """What is made now and kept; one that fails is told and tried again the next time."""
         # What is wrong with the request itself is raised here, at once, and for all.
         _ = self.bench
         try:

@@ -29,7 +29,12 @@ def surroundings(split: "Split") -> dict[str, Any]:
             "valid": len(split.valid),
             "test": len(split.test) if split.test is not None else 0,
         },
-        "versions": {name: version(name) for name in ("ciess", "torch", "numpy", "scipy", "polars")},
+        "versions": versions("ciess", "torch", "numpy", "scipy", "polars"),
         "python": platform.python_version(),
         "threads": torch.get_num_threads(),
     }
+
+
+def versions(*names: str) -> dict[str, str]:
+    """Of installed packages."""
+    return {name: version(name) for name in names}

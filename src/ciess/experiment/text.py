@@ -1,16 +1,15 @@
-"""A comparison in tables of words: for Markdown, for LaTeX, for the console."""
+"""The tables of a comparison as text, for Markdown and LaTeX."""
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from ciess.experiment.comparison import Comparison, Gain, Line, Spread
+from ciess.evaluation.significance import SIGNIFICANT, spelled_p
+from ciess.results.comparison import ComparisonData, Gain, Line
 
 
 @dataclass(frozen=True)
-class Table:
+class TextTable:
     """Words in rows. `**bold**` and `*slanted*` are marked as in Markdown.
 
     Attributes:
@@ -24,11 +23,12 @@ class Table:
     rows: list[list[str]]
 
 
-def quality_table(comparison: "Comparison") -> Table:
+def quality_table(comparison: ComparisonData) -> TextTable:
     """Every method at every budget: quality, and how it fares against equal sizes."""
     headings = [
         "budget",
         "method",
+        "found by",
         "Recall@20",
         "NDCG@20",
         "kept",
@@ -36,29 +36,30 @@ def quality_table(comparison: "Comparison") -> Table:
         "p",
         "users better / same / worse",
     ]
-    return Table("Quality", headings, [_quality_row(comparison, line) for line in comparison.lines])
+    return TextTable("Quality", headings, [_quality_row(comparison, line) for line in comparison.lines])
 
 
-def _quality_row(comparison: "Comparison", line: "Line") -> list[str]:
+def _quality_row(comparison: ComparisonData, line: Line) -> list[str]:
     gain = comparison.gain(line.method, line.budget)
     return [
         line.budget,
         line.method,
-        *(spelled_spread(line.metrics[metric], "{:.4f}") for metric in ("recall@20", "ndcg@20")),
-        spelled_spread(line.kept, "{:.1%}"),
+        ", ".join(line.found_by) if line.budget else "",
+        *(line.metrics[metric].spelled("{:.4f}") for metric in ("recall@20", "ndcg@20")),
+        line.kept.spelled("{:.1%}"),
         *(["", "", ""] if gain is None else _gain_entries(gain)),
     ]
 
 
-def _gain_entries(gain: "Gain") -> list[str]:
+def _gain_entries(gain: Gain) -> list[str]:
     entry = f"{gain.gain:+.1%} ({gain.low:+.1%} to {gain.high:+.1%})"
     mark = {1: "**", 0: "", -1: "*"}[gain.verdict]
     users = gain.better + gain.same + gain.worse
     shares = " / ".join(f"{part / users:.0%}" for part in (gain.better, gain.same, gain.worse))
-    return [f"{mark}{entry}{mark}", f"{gain.p_value:.4f}", shares]
+    return [f"{mark}{entry}{mark}", spelled_p(gain.p_value), shares]
 
 
-def frontier_table(comparison: "Comparison") -> Table:
+def frontier_table(comparison: ComparisonData) -> TextTable:
     """Quality against bytes, the smallest first."""
     lines = sorted(comparison.lines, key=lambda line: (line.table_bytes.mean, line.quality.mean))
     rows = [
@@ -66,19 +67,19 @@ def frontier_table(comparison: "Comparison") -> Table:
             f"{line.table_bytes.mean:,.0f}",
             f"**{line.method}**" if line.on_frontier else line.method,
             line.budget,
-            spelled_spread(line.quality, "{:.4f}"),
+            line.quality.spelled("{:.4f}"),
             f"{line.user_size.mean:.1f} / {line.item_size.mean:.1f}",
             ", ".join(line.precision),
             ", ".join(comparison.beaten(line.method, line.budget)) if line.budget else "",
         ]
         for line in lines
     ]
-    return Table(
-        "Frontier", ["bytes", "method", "budget", "quality", "users' / items' size", "stored", "better than"], rows
+    return TextTable(
+        "Frontier", ["bytes", "method", "budget", "quality", "user / item size", "stored", "better than"], rows
     )
 
 
-def effort_table(comparison: "Comparison") -> Table:
+def effort_table(comparison: ComparisonData) -> TextTable:
     """What each search did, the mean over seeds; for all budgets together."""
     rows = []
     for name in comparison.methods:
@@ -86,17 +87,17 @@ def effort_table(comparison: "Comparison") -> Table:
         if cells:
             counts = ([getattr(cell, count) for cell in cells] for count in ("trainings", "measurements", "finishes"))
             rows.append([name, *(f"{sum(each) / len(cells):,.0f}" for each in counts)])
-    return Table("Effort", ["method", "trainings", "measurements", "finishes"], rows)
+    return TextTable("Effort", ["method", "trainings", "measurements", "finishes"], rows)
 
 
-def failure_table(comparison: "Comparison") -> Table:
+def failure_table(comparison: ComparisonData) -> TextTable:
     """What went wrong."""
     rows = [[cell.method, str(cell.seed), cell.error] for cell in comparison.failures]
-    return Table("Failures", ["method", "seed", "what went wrong"], rows)
+    return TextTable("Failures", ["method", "seed", "what went wrong"], rows)
 
 
-def markdown(comparison: "Comparison") -> str:
-    """All tables, with what their numbers mean."""
+def markdown(comparison: ComparisonData) -> str:
+    """All tables, with what their columns mean."""
     told, seeds = comparison.settings, comparison.settings["seeds"]
     count = told["data"]
     interactions = count["train"] + count["valid"] + count["test"]
@@ -110,10 +111,11 @@ def markdown(comparison: "Comparison") -> str:
     ]
     meaning = {
         "Quality": [
-            "Kept: share of the full model's quality, which is the mean of Recall and NDCG at 5, 10 and 20. Over equal",
-            "sizes: gain in quality, and its 95 % interval. **Bold** is significantly better, *slanted* significantly",
-            "worse (p < 0.05): a bootstrap over users, whose gains are means over seeds, corrected after Holm for all",
-            "methods and budgets. Users are those of all seeds together.",
+            "Found by: what found the size plans, the method or the simple rule that it started from. Kept: share of",
+            "the full model's quality, which is the mean of Recall and NDCG at 5, 10 and 20.",
+            "Over equal sizes: gain in quality, and its 95 % interval. **Bold** is significantly better, *slanted*",
+            f"significantly worse (p < {SIGNIFICANT}): a paired t-test over users, whose gains are means over seeds,",
+            "corrected after Holm for all methods and budgets. Users better, same, worse: by the same means.",
         ],
         "Frontier": [
             "**Bold**: no other line has more quality in as many bytes or fewer. Better than: significantly, at the",
@@ -132,7 +134,7 @@ def markdown(comparison: "Comparison") -> str:
     return "\n".join(lines)
 
 
-def _tables(comparison: "Comparison") -> list[Table]:
+def _tables(comparison: ComparisonData) -> list[TextTable]:
     tables = [quality_table(comparison), frontier_table(comparison), effort_table(comparison)]
     return [*tables, failure_table(comparison)] if comparison.failures else tables
 
@@ -141,7 +143,7 @@ def _markdown_row(entries: Sequence[str]) -> str:
     return f"| {' | '.join(each.replace('|', '/') for each in entries)} |"
 
 
-def latex(comparison: "Comparison") -> str:
+def latex(comparison: ComparisonData) -> str:
     """The table of quality, for the package booktabs."""
     table = quality_table(comparison)
     rows = [" & ".join(map(_latex, row)) + r" \\" for row in table.rows]
@@ -150,7 +152,7 @@ def latex(comparison: "Comparison") -> str:
     for number in reversed(starts):
         rows.insert(number, r"\midrule")
     head = " & ".join(map(_latex, table.headings)) + r" \\"
-    lines = [r"\begin{tabular}{ll" + "r" * (len(table.headings) - 2) + "}", r"\toprule", head, r"\midrule", *rows]
+    lines = [r"\begin{tabular}{lll" + "r" * (len(table.headings) - 3) + "}", r"\toprule", head, r"\midrule", *rows]
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
 
 
@@ -160,8 +162,3 @@ def _latex(entry: str) -> str:
     entry = re.sub(r"\*\*(.+?)\*\*", r"\\textbf{\1}", entry)
     entry = re.sub(r"\*(.+?)\*", r"\\textit{\1}", entry)
     return re.sub(r"([+-])(?=\d)", r"$\1$", entry)
-
-
-def spelled_spread(spread: "Spread", form: str) -> str:
-    """Mean ± standard deviation, each in a form such as `{:.4f}`."""
-    return " ± ".join(form.format(value) for value in spread if value is not None)

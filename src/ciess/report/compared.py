@@ -2,9 +2,7 @@
 
 from statistics import mean
 
-from ciess.experiment.comparison import EQUAL, FULL, Comparison, Gain, Spread
-from ciess.experiment.comparison import Line as Result
-from ciess.experiment.text import spelled_spread
+from ciess.evaluation.significance import spelled_p
 from ciess.report import figures
 from ciess.report.figures import Line
 from ciess.report.forms import percent, points, tenths, times, whole
@@ -12,17 +10,20 @@ from ciess.report.measures import Share
 from ciess.report.palette import marker, method_roles, step_roles
 from ciess.report.parts import Bar, Card, Column, Figure, Report, Section, Table
 from ciess.report.wording import again, facts, label, listed
+from ciess.results.comparison import ComparisonData, Gain, Spread
+from ciess.results.comparison import Line as Result
+from ciess.results.outcome import EQUAL, FULL
 
 _FEW = 3
 """Methods that a card shows beside equal sizes and the full model, and that a sentence names."""
 
 
-def compared(comparison: Comparison) -> Report:
+def compared(comparison: ComparisonData) -> Report:
     """What methods came to side by side, for people."""
     return _Compared(comparison).report()
 
 
-def overview(comparison: Comparison) -> Report:
+def overview(comparison: ComparisonData) -> Report:
     """The answers and the table of quality, without figures."""
     return _Compared(comparison).overview()
 
@@ -30,7 +31,7 @@ def overview(comparison: Comparison) -> Report:
 class _Compared:
     """A comparison, and how its methods and budgets are drawn."""
 
-    def __init__(self, comparison: Comparison) -> None:
+    def __init__(self, comparison: ComparisonData) -> None:
         self.comparison, self.settings = comparison, comparison.settings
         self.results = [line for line in comparison.lines if line.method != FULL]
         self.full = next((line for line in comparison.lines if line.method == FULL), None)
@@ -112,7 +113,7 @@ class _Compared:
             "Every method had the same split, full model, fidelity and finish. Quality is the mean of Recall and NDCG "
             "at 5, 10 and 20, and kept is its share of the full model's. Bytes are those of both tables as stored, "
             "index and scales included.",
-            "A gain is significant where a bootstrap over users, each of whose gains is a mean over seeds, leaves "
+            "A gain is significant where a paired t-test over users, each of whose gains is a mean over seeds, leaves "
             "chance less than 5% after Holm's correction for all methods and budgets.",
         ]
         return Section(
@@ -154,7 +155,7 @@ class _Compared:
             Column("Kept", _kept),
             Column("Gain, %", points),
             Column("95% interval"),
-            Column("p", "{:.4f}".format),
+            Column("p", spelled_p),
             Column("Significant"),
             Column("Bytes", whole),
         ]
@@ -178,18 +179,20 @@ class _Compared:
         columns = [
             Column("Method"),
             Column("Budget"),
+            Column("Found by"),
             Column("Users better", percent),
             Column("Same", percent),
             Column("Worse", percent),
             Column("Stored"),
-            Column("Users' size", tenths),
-            Column("Items' size", tenths),
+            Column("User size", tenths),
+            Column("Item size", tenths),
             Column("On the frontier"),
         ]
         rows = [
             (
                 label(line.method),
                 line.budget,
+                ", ".join(map(label, line.found_by)) if line.budget else None,
                 *_users(self.comparison.gain(line.method, line.budget)),
                 ", ".join(line.precision),
                 line.user_size.mean,
@@ -199,8 +202,8 @@ class _Compared:
             for line in self.comparison.lines
         ]
         caption = (
-            "Users who fare better, the same and worse than with equal sizes, those of all seeds together; mean sizes, "
-            "in numbers; and what no other line beats with as many bytes or fewer"
+            "What found the size plans; users who fare better, the same and worse than with equal sizes, means over "
+            "seeds; mean sizes, in dimensions; and what no other line beats with as many bytes or fewer"
         )
         return Table(caption, columns, rows, folded=True)
 
@@ -252,11 +255,11 @@ class _Compared:
 
 
 def _metric(spread: Spread) -> str:
-    return spelled_spread(spread, "{:.4f}")
+    return spread.spelled("{:.4f}")
 
 
 def _kept(spread: Spread) -> str:
-    return spelled_spread(spread, "{:.1%}")
+    return spread.spelled("{:.1%}")
 
 
 def _spread_share(spread: Spread) -> Share:

@@ -19,11 +19,6 @@ class Share:
     low: float
     high: float
 
-    @property
-    def sure(self) -> bool:
-        """Whether nothing lies outside the interval."""
-        return not self.low <= 0 <= self.high
-
 
 def share_of(part: NDArray[np.floating], whole: NDArray[np.floating]) -> Share:
     """The mean of one quantity over the mean of another, both of the same users, (n,).

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ciess.evaluation.metrics import Evaluation
+from ciess.evaluation.significance import spelled_p
 from ciess.report import figures
 from ciess.report.figures import Line
 from ciess.report.forms import in_bytes, metric, percent, points, tenths, times, whole
@@ -105,9 +106,9 @@ class _Searched:
     def _verdict(self, row: Row) -> str:
         if row.found_by == EQUAL:
             return "Equal sizes were best on validation, so this model has equal sizes."
-        gain = self._gain(self.kept, row.budget)
+        gain, sure = self._gain(self.kept, row.budget), self.outcome.gains[self.kept, row.budget].verdict != 0
         told = f"{points(gain.value)} percentage points (95% interval {points(gain.low)} to {points(gain.high)})"
-        verdict = f"Against equal sizes: {told}." if gain.sure else f"No clear difference from equal sizes: {told}."
+        verdict = f"Against equal sizes: {told}." if sure else f"No clear difference from equal sizes: {told}."
         return f"{verdict} Sizes found by {label(row.found_by)}."
 
     def _results(self) -> Section:
@@ -156,6 +157,7 @@ class _Searched:
             Column("NDCG@20", metric),
             Column("Kept", percent),
             Column("Vs equal sizes", points),
+            Column("p", spelled_p),
             Column("Bytes", whole),
             Column("Smaller", times),
             Column("Stored"),
@@ -171,7 +173,7 @@ class _Searched:
                 row.metrics["recall@20"],
                 row.metrics["ndcg@20"],
                 row.kept,
-                None if row.method in (FULL, EQUAL) else self._gain(row.method, row.budget).value,
+                *self._gained(row),
                 row.table_bytes,
                 self.full.table_bytes / row.table_bytes,
                 str(row.precision),
@@ -183,7 +185,8 @@ class _Searched:
         ]
         caption = (
             f"Measured on {self.outcome.shown}. Sizes are mean dimensions. The row named search is what was kept; the "
-            "difference from equal sizes is in percentage points of quality kept."
+            "difference from equal sizes is in percentage points of quality kept, and p that of a paired t-test over "
+            "users, corrected after Holm for all lines."
         )
         return Table(caption, columns, rows)
 
@@ -333,11 +336,13 @@ class _Searched:
 
     def _gain(self, method: str, budget: str) -> Share:
         """What a method keeps more than equal sizes, as a share of the full model's quality."""
-        evaluations = self.outcome.evaluations
-        small, equal, full = (
-            evaluations[key].quality.cpu().numpy() for key in ((method, budget), (EQUAL, budget), (FULL, ""))
-        )
-        return share_of(small - equal, full)
+        gain, full = self.outcome.gains[method, budget], float(self.outcome.evaluations[FULL, ""].quality.mean())
+        return Share(gain.mean / full, gain.low / full, gain.high / full)
+
+    def _gained(self, row: Row) -> tuple[float | None, float | None]:
+        if row.method in (FULL, EQUAL):
+            return None, None
+        return self._gain(row.method, row.budget).value, self.outcome.gains[row.method, row.budget].p_value
 
     def _is_kept(self, method: str) -> bool:
         """Whether all lines of a method are what was kept: then they are drawn once."""

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from ciess.errors import InputError
 from ciess.evaluation.metrics import Evaluation
+from ciess.evaluation.significance import Difference, differences_tested
 from ciess.serve.model import CompressedModel
 from ciess.tables.budget import Budget
 from ciess.tables.plan import SizePlan
@@ -135,6 +137,20 @@ class OutcomeData:
             InputError: there is no such line.
         """
         return line_of(self.rows, method, budget)
+
+    @cached_property
+    def gains(self) -> dict[tuple[str, str], Difference]:
+        """By how much each line's users fare better than with equal sizes of the same budget, by method and budget.
+
+        The p-values are corrected for all lines together; lines that share a model are tested once.
+        """
+        lines = {key: each for key, each in self.evaluations.items() if key[0] not in (FULL, EQUAL)}
+        models = {id(each): (key, each) for key, each in lines.items()}
+        tested = differences_tested(
+            (same, (each.quality - self.evaluations[EQUAL, budget].quality).double().cpu().numpy())
+            for same, ((_, budget), each) in models.items()
+        )
+        return {key: tested[id(each)] for key, each in lines.items()}
 
     def table(self) -> pl.DataFrame:
         """The result table as a frame: a line for each row, its metrics as columns."""

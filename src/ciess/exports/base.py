@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ciess.errors import InputError
-from ciess.files import write_whole
+from ciess.files import write_together
 
 if TYPE_CHECKING:
     from ciess.serve.model import CompressedModel
@@ -51,18 +51,9 @@ def library(name: str) -> Any:
 
 
 def write_files(folder: str | Path, files: Mapping[str, Callable[[Path], object]]) -> list[Path]:
-    """Write files into a folder, made if need be: each is written aside and then renamed.
-
-    Args:
-        folder: where to.
-        files: by their names, what writes them to a path.
-
-    Raises:
-        InputError: a file cannot be written.
-    """
+    """Write files into a folder, see `write_together`; their paths."""
     folder = Path(folder)
-    for name, write in files.items():
-        write_whole(folder / name, write)
+    write_together(folder, files)
     return [folder / name for name in files]
 
 

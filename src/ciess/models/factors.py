@@ -103,6 +103,11 @@ class Factors(BackboneConfig):
             raise InputError(f"dim is {self.dim}, but {self.users} holds {users.shape[1]} columns: leave dim out")
         return users, items
 
+    @property
+    def learns(self) -> bool:
+        """Without tables of its own, as rows that were scored by another backbone are kept, it stands for that one."""
+        return not self.users and "tables" not in vars(self)
+
     def build(self, train: Interactions, seed: int = 0) -> "FactorsModel":
         """The tables as they are; the seed does not matter.
 

@@ -1,4 +1,4 @@
-"""What the targets share: rows in rising order of ids, files that are whole or not there, libraries of the extra."""
+"""What all targets use: vectors in rising order of ids, files that are written together, optional libraries."""
 
 import importlib
 from collections.abc import Callable, Mapping
@@ -23,13 +23,13 @@ class Vectors(NamedTuple):
 
 
 def rising(ids: NDArray[Any], numbers: NDArray[np.float32]) -> Vectors:
-    """Ids and their rows, rising."""
+    """Ids, (n,), and their vectors, (n, width), sorted by id."""
     order = np.argsort(ids, kind="stable")
     return Vectors(ids[order], numbers.take(order, axis=0))
 
 
 def inner_product_vectors(model: "CompressedModel") -> tuple[Vectors, Vectors]:
-    """Users and items whose inner products are the scores.
+    """Vectors of users and of items whose inner products are the scores.
 
     Raises:
         InputError: the model scores otherwise.

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.sparse import coo_array, coo_matrix, csr_array
 
-from ciess.data import Interactions
+from ciess.data import Interactions, interactions_of
 from ciess.data.ids import RowIds
 from ciess.errors import InputError
 
@@ -269,9 +269,9 @@ def test_matrices_of_other_kinds_are_refused(matrix: csr_array) -> None:
 
 def test_a_path_stands_for_what_it_holds(tmp_path: Path) -> None:
     (tmp_path / "own.csv").write_text("user,item\n1,2\n")
-    assert pairs(Interactions.of(tmp_path / "own.csv")) == pairs(Interactions.of(str(tmp_path / "own.csv"))) == {(1, 2)}
+    assert pairs(interactions_of(tmp_path / "own.csv")) == pairs(interactions_of(str(tmp_path / "own.csv"))) == {(1, 2)}
     with pytest.raises(InputError, match="nowhere does not exist"):
-        Interactions.of("nowhere")
+        interactions_of("nowhere")
 
 
 def test_k_core_by_hand() -> None:

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ciess.data.generated import Synthetic, synthetic
     from ciess.data.interactions import Interactions
-    from ciess.data.readers import read
+    from ciess.data.readers import interactions_of, read
     from ciess.data.split import Split, split_by_time, split_given, split_last, split_random
 
 __all__ = [
     "Interactions",
     "Split",
     "Synthetic",
+    "interactions_of",
     "read",
     "split_by_time",
     "split_given",
@@ -25,6 +26,7 @@ _MODULES = {
     "Interactions": "interactions",
     "Split": "split",
     "Synthetic": "generated",
+    "interactions_of": "readers",
     "read": "readers",
     "split_by_time": "split",
     "split_given": "split",

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Hashable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -70,7 +69,7 @@ class Interactions:
 
     @classmethod
     def of(cls, data: "InteractionsLike") -> "Interactions":
-        """From whatever holds interactions: a path or name, see `ciess.read`, a frame or a sparse matrix.
+        """From what holds interactions in memory: a frame, see `from_frame`, or a sparse matrix, see `from_matrix`.
 
         Raises:
             InputError: anything else, or what these refuse.
@@ -82,11 +81,9 @@ class Interactions:
         if isinstance(data, pl.DataFrame) or type(data).__module__.partition(".")[0] == "pandas":
             return cls.from_frame(data)
         if isinstance(data, str | os.PathLike):
-            from ciess.data.readers import read
-
-            return read(Path(data))
+            raise InputError(f"'{data}' is a path: read it by ciess.read")
         raise InputError(
-            f"interactions cannot be of type {type(data).__name__}: give a path, Interactions, "
+            f"interactions cannot be of type {type(data).__name__}: give Interactions, "
             "a polars or pandas frame, or a scipy sparse matrix"
         )
 

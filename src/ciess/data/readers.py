@@ -1,7 +1,8 @@
 """Readers of interaction files, chosen by name and content."""
 
+import os
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import unquote
 from zipfile import BadZipFile
 
@@ -18,6 +19,9 @@ from ciess.data.lines import are_lines, is_digits, rows_of_lines
 from ciess.data.text import content_of, ending, may_be_lines, rows_of_text
 from ciess.errors import InputError
 
+if TYPE_CHECKING:
+    from ciess.data.interactions import InteractionsLike
+
 Layout = Literal["lines", "table"]
 
 _USUAL_FILES = ("ratings.dat", "u.data", "ratings.csv", "user_artists.dat")
@@ -25,6 +29,15 @@ _PARTS = ("train.txt", "valid.txt", "test.txt")
 _PARQUET = (".parquet", ".pq")
 _ENDINGS = (".inter", *_PARQUET, ".npz", ".csv", ".tsv", ".txt")
 _NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
+
+
+def interactions_of(data: "InteractionsLike") -> Interactions:
+    """Interactions from whatever holds them: a path or name, see `read`; a frame or matrix, see `Interactions.of`.
+
+    Raises:
+        InputError: anything else, or what these refuse.
+    """
+    return read(Path(data)) if isinstance(data, str | os.PathLike) else Interactions.of(data)
 
 
 def read(

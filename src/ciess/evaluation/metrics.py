@@ -236,7 +236,6 @@ class Evaluator:
         truth: (n_users, n_items) held-out items.
         k: how many items are ranked; fewer where there are fewer.
         users: rows to measure, in any order; None measures all. Users without held-out items are not measured.
-        device: where scores lie.
 
     Attributes:
         users: (n,) the rows that are measured.
@@ -252,7 +251,6 @@ class Evaluator:
         truth: csr_array,
         k: int = 20,
         users: NDArray[np.integer] | None = None,
-        device: torch.device | str = "cpu",
     ) -> None:
         if seen.shape != truth.shape:
             raise InputError(f"seen items are of shape {seen.shape}, held-out ones of {truth.shape}: give equal shapes")
@@ -265,11 +263,11 @@ class Evaluator:
         if not len(chosen):
             raise InputError("no user has held-out items: nothing can be measured")
         self._k = min(k, self._n_items)
-        self.users = torch.as_tensor(chosen, device=device).long()
+        self.users = torch.as_tensor(chosen).long()
         self._seen = _Seen.of(seen, self.users, self._n_items)
-        self._held_out = torch.as_tensor(held_out[chosen], device=device).float()
+        self._held_out = torch.as_tensor(held_out[chosen]).float()
         keys = np.repeat(np.arange(n_users, dtype=np.int64), held_out) * self._n_items + truth.indices
-        self._keys = torch.as_tensor(np.sort(keys), device=device)
+        self._keys = torch.as_tensor(np.sort(keys))
         self.truth = truth
 
     def __call__(self, score: Score) -> Evaluation:

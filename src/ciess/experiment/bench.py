@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from ciess.checks import Count, check
@@ -24,6 +23,7 @@ from ciess.methods.problem import Method, Problem
 from ciess.models import Backbone, InnerProduct, Training
 from ciess.models.factors import Factors, FactorsModel
 from ciess.models.row_order import check_row_order
+from ciess.models.seeded import seeded
 from ciess.progress import Progress, silent
 from ciess.results.outcome import EQUAL
 from ciess.serve.model import CompressedModel
@@ -83,7 +83,7 @@ class Bench:
         self.clock = clock or Clock()
         self.valid = Evaluator(split.train.matrix, split.valid.matrix, users=_sample(split.valid, seed))
         # Made before training: what cannot be done is refused at once, not after minutes.
-        self._trained = recipe.config.build(split.train, seed)
+        self._trained = self._untrained(split.train)
         untrained = self._packed(self._trained)
         self.fidelity: Fidelity = suiting(untrained)
         self._shape = TableShape(split.train.n_users, split.train.n_items, untrained.user_table.shape[1])
@@ -147,7 +147,7 @@ class Bench:
             InputError: the method gives no plan for a budget, or one that exceeds it.
         """
         before, start = (problem.trainings, problem.measurements), time.perf_counter()
-        with self.clock.phase("search"):
+        with self.clock.phase("search"), seeded(self.seed):
             found = method.search(problem)
         seconds = time.perf_counter() - start
         trainings, measurements = problem.trainings - before[0], problem.measurements - before[1]
@@ -228,7 +228,7 @@ class Bench:
         data, training = before.data.union(added), self.recipe.config.training
         if not self.learns:
             return before._replace(data=data)
-        model = self.recipe.config.build(data, self.seed)
+        model = self._untrained(data)
         model.load_state_dict(before.trained.state_dict())
         last = len(self._fulls) == 2
         phase, name = ("full model, test too", "given") if last else ("full model, all data", "all")
@@ -273,6 +273,18 @@ class Bench:
         outputs = isinstance(small, FactorsModel) and not isinstance(self.recipe.config, Factors)
         config = Factors(dim=chosen.plan.dim) if outputs else self.recipe.config
         return CompressedModel.pack(config, small, chosen.plan, full.data, about, self.given)
+
+    def _untrained(self, data: Interactions) -> Backbone:
+        """A new backbone.
+
+        Raises:
+            InputError: its tables are not on the CPU.
+        """
+        with seeded(self.seed):
+            model = self.recipe.config.build(data, self.seed)
+        if (where := model.user_table.device.type) != "cpu":
+            raise InputError(f"the tables of {type(model).__name__} are on '{where}': build them on the CPU")
+        return model
 
     def _packed(self, trained: Backbone) -> Backbone:
         """The model whose tables are packed: the trained one, or one whose tables are the rows that it scores."""
@@ -326,9 +338,7 @@ class Bench:
 
         def train() -> Fitted:
             lesson = backbone.solver(data) or BPR(backbone, data, training, self.seed)
-            # What drops out while it learns is drawn by PyTorch's own generator, whatever ran before.
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(self.seed)
+            with seeded(self.seed):
                 fitted = fit(
                     backbone, lesson, training, valid=valid, seed=self.seed, phase=phase, progress=self.progress
                 )

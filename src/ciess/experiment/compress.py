@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ciess.checks import choice
-from ciess.data import Interactions, Split, split_random
+from ciess.data import Interactions, Split, interactions_of, split_random
 from ciess.data.columns import Ids
 from ciess.errors import InputError
 from ciess.experiment.given import LEARNED, Given, below_popularity, matched
@@ -67,7 +67,7 @@ def compress(
     if held_out is None:
         split = split_random(found, _RATIOS, seed)
     else:
-        split = _halved(found, config.matched(Interactions.of(held_out)), seed)
+        split = _halved(found, config.matched(interactions_of(held_out)), seed)
     cautions += [*below_popularity(config, split), *([LEARNED] if held_out is None else [])]
     return search(
         Given(split, tuple(cautions)),

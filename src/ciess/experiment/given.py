@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from ciess.data import Interactions, Split, split_given, split_random
+from ciess.data import Interactions, Split, interactions_of, split_given, split_random
 from ciess.evaluation.metrics import Evaluator, evaluate
 from ciess.models import BackboneConfig
 from ciess.models.factors import Factors
@@ -39,7 +39,7 @@ def matched(data: "InteractionsLike | Split", config: BackboneConfig) -> tuple[I
     Raises:
         InputError: rows of given factors that do not belong to these users and items, see `Factors.matched`.
     """
-    found = data if isinstance(data, Split) else Interactions.of(data)
+    found = data if isinstance(data, Split) else interactions_of(data)
     if not isinstance(config, Factors):
         return found, []
     caution = config.caution(found.train if isinstance(found, Split) else found)

@@ -49,4 +49,5 @@ def export(model: "CompressedModel", target: str, out: str | Path) -> list[Path]
     """
     if target not in _targets():
         raise InputError(f"'{target}' is not a target of exports: use one of {', '.join(target_names())}")
+    model.verify()
     return _targets()[target](model, out)

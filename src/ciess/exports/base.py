@@ -1,4 +1,4 @@
-"""What the targets share: rows in rising order of ids, files that are whole or not there, libraries of the extra."""
+"""What all targets use: vectors in rising order of ids, files that are written together, optional libraries."""
 
 import importlib
 from collections.abc import Callable, Mapping
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ciess.errors import InputError
-from ciess.files import write_whole
+from ciess.files import write_together
 
 if TYPE_CHECKING:
     from ciess.serve.model import CompressedModel
@@ -23,13 +23,13 @@ class Vectors(NamedTuple):
 
 
 def rising(ids: NDArray[Any], numbers: NDArray[np.float32]) -> Vectors:
-    """Ids and their rows, rising."""
+    """Ids, (n,), and their vectors, (n, width), sorted by id."""
     order = np.argsort(ids, kind="stable")
     return Vectors(ids[order], numbers.take(order, axis=0))
 
 
 def inner_product_vectors(model: "CompressedModel") -> tuple[Vectors, Vectors]:
-    """Users and items whose inner products are the scores.
+    """Vectors of users and of items whose inner products are the scores.
 
     Raises:
         InputError: the model scores otherwise.
@@ -51,18 +51,9 @@ def library(name: str) -> Any:
 
 
 def write_files(folder: str | Path, files: Mapping[str, Callable[[Path], object]]) -> list[Path]:
-    """Write files into a folder, made if need be: each is written aside and then renamed.
-
-    Args:
-        folder: where to.
-        files: by their names, what writes them to a path.
-
-    Raises:
-        InputError: a file cannot be written.
-    """
+    """Write files into a folder, see `write_together`; their paths."""
     folder = Path(folder)
-    for name, write in files.items():
-        write_whole(folder / name, write)
+    write_together(folder, files)
     return [folder / name for name in files]
 
 

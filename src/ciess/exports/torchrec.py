@@ -19,7 +19,7 @@ _MULTIPLE = 4
 
 
 class _Bucket(NamedTuple):
-    """Rows of one width: `positions` in the packed table, and their numbers, (rows, width)."""
+    """Rows of one width: `positions` in the packed table, and their values, (rows, width)."""
 
     name: str
     positions: NDArray[np.int64]

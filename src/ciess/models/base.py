@@ -1,6 +1,7 @@
 """What a recommender must offer so that its tables can be sized."""
 
 import dataclasses
+import os
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -12,13 +13,20 @@ from torch import Tensor, nn
 
 from ciess.checks import Checked, Count, NotNegative, Positive, Share
 from ciess.data import Interactions
+from ciess.models.seeded import seeded
 from ciess.tables.order import importance_rotation
 from ciess.tables.plan import SizePlan
 
 # Every user would see it once a run; what is used here has been stable for years.
 warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta state")
 
+# A forked process has none of the threads that PyTorch started before, and would wait for them for ever: it computes
+# with one thread, as PyTorch's own data loaders do.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 
+
+_TABLES = ("user_table", "item_table")
 _TRIPLETS, _TRIPLETS_A_ROW = 50_000, 5
 _TRIED_STEPS = 240
 """Of training, at most, where settings are tried."""
@@ -104,7 +112,13 @@ class Backbone(nn.Module, ABC):
     @property
     def network(self) -> dict[str, nn.Parameter]:
         """What is learned beside the two tables, by the names of its parameters."""
-        return {name: p for name, p in self.named_parameters() if name not in ("user_table", "item_table")}
+        return {name: p for name, p in self.named_parameters() if name not in _TABLES}
+
+    @property
+    def beside_tables(self) -> dict[str, Tensor]:
+        """What a saved model keeps beside the two tables: the network and persistent dense buffers, by name."""
+        state = self.state_dict().items()
+        return {name: each for name, each in state if name not in _TABLES and each.layout is torch.strided}
 
 
 class InnerProduct(Backbone):
@@ -258,13 +272,19 @@ class BackboneConfig(Checked, ABC):
         """A narrower model with a part of the training, to try settings on."""
         return dataclasses.replace(self, dim=min(self.dim, dim), training=self.training.shortened(_TRIED_STEPS))
 
+    @property
+    def learns(self) -> bool:
+        """Whether its rows are trained on interactions; if not, they may know users without any."""
+        return True
+
     @abstractmethod
     def build(self, train: Interactions, seed: int = 0) -> Backbone:
         """A new backbone with random tables; graph backbones take `train` as their graph."""
 
     def skeleton(self, train: Interactions) -> Backbone:
         """A backbone that scores with tables given to it, as saved models do; its own are not used."""
-        return self.build(train)
+        with seeded(0):
+            return self.build(train)
 
 
 def normal_table(rows: int, dim: int, std: float, generator: torch.Generator) -> nn.Parameter:

@@ -139,6 +139,11 @@ class Factors(BackboneConfig):
             raise InputError(f"dim is {self.dim}, but {self.users} holds {users.shape[1]} columns: leave dim out")
         return users, items
 
+    @property
+    def learns(self) -> bool:
+        """Without tables of its own, as rows that were scored by another backbone are kept, it stands for that one."""
+        return not self.users and "tables" not in vars(self)
+
     @cached_property
     def ids(self) -> RowIds:
         """Ids of the rows of both tables, where they are given."""

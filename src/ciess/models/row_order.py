@@ -25,8 +25,9 @@ def check_row_order(backbone: Backbone, config: BackboneConfig, train: Interacti
     matrix.sort_indices()
     turned = Interactions(matrix, train.user_ids.reverse(), train.item_ids.reverse())
     other = config.skeleton(turned)
-    for name, weights in other.network.items():
-        weights.copy_(backbone.network[name])
+    kept = backbone.beside_tables
+    for name, weights in other.beside_tables.items():
+        weights.copy_(kept[name])
     users = torch.arange(min(_USERS, train.n_users))
     vectors = other.eval().vectors(backbone.user_table.flip(0), backbone.item_table.flip(0))
     scores = backbone.score_all(backbone.vectors(), users)

@@ -1,7 +1,5 @@
 """`CompressedModel`: packed tables and what scoring needs. Rows that are scored as they are need NumPy alone."""
 
-import dataclasses
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -11,9 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ciess.data.ids import RowIds, is_single
+from ciess.data.ids import RowIds
 from ciess.errors import InputError
-from ciess.serve.ranking import top_items
+from ciess.serve.arguments import asked, whole
+from ciess.serve.folder import Opened, write_folder
+from ciess.serve.packing import packed_seen, packed_table
+from ciess.serve.ranking import packed_scores, popular_items, top_items
 from ciess.serve.seen import SeenItems
 from ciess.tables.packed import PackedTable, falling_order, stored_bytes
 from ciess.tables.plan import SizePlan
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from ciess.evaluation.metrics import Evaluation
     from ciess.models.base import Backbone, BackboneConfig, Represented
 
-_log = logging.getLogger(__name__)
+_SCORES_AT_ONCE = 4_000_000
 
 
 @dataclass(eq=False, repr=False)
@@ -43,9 +44,10 @@ class CompressedModel:
         settings: of the backbone, its name among them.
         rows_stand_alone: whether scores are inner products of the tables' rows: then nothing but them is needed.
         about: settings, versions, seeds and results, as JSON keeps them.
-        network: what the backbone learned beside its tables, by the names of its parameters.
+        network: what the backbone keeps beside its tables, by the names of its parameters and buffers.
         given: settings of a backbone of your own, which `settings` does not suffice to build.
-        source: the folder that the model was read from, and the checksums of its files.
+        learns: whether rows were trained on `seen`; tables trained elsewhere may know users without interactions.
+        source: the folder that the model was read from, until its files were compared with their checksums.
     """
 
     users: PackedTable
@@ -58,7 +60,8 @@ class CompressedModel:
     about: dict[str, Any] = field(default_factory=dict)
     network: dict[str, NDArray[Any]] = field(default_factory=dict)
     given: "BackboneConfig | None" = None
-    source: tuple[Path, Mapping[str, str]] | None = None
+    learns: bool = True
+    source: Opened | None = None
 
     @classmethod
     def pack(
@@ -79,35 +82,27 @@ class CompressedModel:
             interactions: what it was trained on.
             about: kept with the model.
             given: all that users have, over the same ids, `interactions` among it; None where it was all learned.
+
+        Raises:
+            InputError: the tables hold numbers that are not finite, or too large for the precision.
         """
         from ciess.models import backbone_settings
 
         by_user, by_item = falling_order(plan.user_sizes), falling_order(plan.item_sizes)
-        users, items = (
-            PackedTable.pack(table.detach().cpu().numpy()[order], sizes[order], plan.precision)
-            for table, order, sizes in (
-                (backbone.user_table, by_user, plan.user_sizes),
-                (backbone.item_table, by_item, plan.item_sizes),
-            )
-        )
-        has = interactions if given is None else given
-        seen = has.matrix[by_user][:, by_item]
-        seen.sort_indices()
-        learned = None
-        if len(has) > len(interactions):
-            rows, columns = seen.nonzero()
-            learned = np.asarray(interactions.matrix[by_user[rows], by_item[columns]]).reshape(-1) > 0
+        sides = ((backbone.user_table, by_user, plan.user_sizes), (backbone.item_table, by_item, plan.item_sizes))
+        users, items = (packed_table(*side, plan.precision) for side in sides)
         return cls(
             users,
             items,
             RowIds.of(interactions.user_ids.to_numpy()[by_user]),
             RowIds.of(interactions.item_ids.to_numpy()[by_item]),
-            SeenItems.of(seen.indptr, seen.indices, interactions.n_items, learned),
+            packed_seen(interactions, given, by_user, by_item),
             backbone_settings(config),
             backbone.rows_stand_alone,
             dict(about or {}),
-            {name: weights.detach().cpu().numpy().copy() for name, weights in backbone.network.items()},
+            {name: each.detach().cpu().numpy().copy() for name, each in backbone.beside_tables.items()},
             config,
+            config.learns,
         )
 
     def __repr__(self) -> str:
@@ -134,11 +129,13 @@ class CompressedModel:
     @property
     def user_ids(self) -> NDArray[Any]:
         """(n_users,) ids in the order of the packed table."""
+        self.verify()
         return self.user_index.take(np.arange(len(self.user_index)))
 
     @property
     def item_ids(self) -> NDArray[Any]:
         """(n_items,) ids in the order of the packed table."""
+        self.verify()
         return self.item_index.take(np.arange(len(self.item_index)))
 
     @cached_property
@@ -173,63 +170,129 @@ class CompressedModel:
         return csr_array(parts, shape=(len(self.users), len(self.items)))
 
     def known(self, user_ids: Any) -> NDArray[np.bool_]:
-        """(b,) whether the model knows each user."""
-        return self.user_index.rows(user_ids) >= 0
+        """(b,) whether the model has learned something of each user, so that it has scores of its own."""
+        self.verify()
+        return self._scored(self.user_index.rows(asked("user_ids", user_ids)[0]))
 
     def recommend(
-        self, user_ids: Any, k: int = 10, exclude_seen: bool = True, device: "torch.device | str | None" = None
+        self,
+        user_ids: Any,
+        k: int = 10,
+        exclude_seen: bool = True,
+        *,
+        exclude: Any = None,
+        candidates: Any = None,
     ) -> tuple[NDArray[Any], NDArray[np.float32]]:
         """The k best items for each user.
 
-        A user the model does not know gets the most popular items, flagged by scores that are NaN. Where
-        fewer than k unseen items are left, the rest of the row is None, with score −inf.
+        A user that the model does not know, or of whom it has learned no interaction, gets the most popular items,
+        flagged by scores that are NaN. Where fewer than k items are left, the rest of the row is None, with score −∞.
+
+        Packed rows that are scored as they are need NumPy alone and bounded memory; others are scored with PyTorch.
 
         Args:
             user_ids: one id, or (b,) ids.
-            k: how many items.
-            exclude_seen: leave out the items a user already has.
-            device: where PyTorch scores, such as `cuda`. None scores packed rows as they lie, with NumPy and in bounded
-                memory, if they stand alone; else PyTorch on the CPU.
+            k: how many items, 1 to all.
+            exclude_seen: leave out the items that a user has already.
+            exclude: ids of items to recommend to none of the users; the model need not know them.
+            candidates: ids of the only items to recommend, those that the model knows; None: all.
 
         Returns:
             item ids and scores, (b, k) each; (k,) for a single id.
 
         Raises:
-            InputError: k is below 1 or above the number of items, or a file of the model is damaged.
+            InputError: k is no whole number from 1 to the number of items, ids are nested lists, or a file of the model
+                is damaged.
         """
-        one = is_single(user_ids)
-        if not 1 <= k <= len(self.items):
-            raise InputError(f"k is {k}: ask for 1 to {len(self.items):,} items")
         self.verify()
-        rows = self.user_index.rows(user_ids)
+        ids, single = asked("user_ids", user_ids)
+        rows = self.user_index.rows(ids)
+        k = whole(k, len(self.items))
+        allowed, seen = self._allowed(exclude, candidates), self.seen if exclude_seen else None
         items = np.full((len(rows), k), -1)
-        scores = np.full(items.shape, np.nan, dtype=np.float32)
-        known = rows >= 0
-        if not known.all():
-            items[~known] = self._popular[:k]
-        if known.any():
-            items[known], scores[known] = self._ranked(rows[known], k, exclude_seen, device)
+        scores = np.full(items.shape, -np.inf, dtype=np.float32)
+        own = self._scored(rows)
+        if own.any():
+            items[own], scores[own] = self._ranked(rows[own], k, seen, allowed)
+        if not own.all():
+            items[~own] = popular_items(self._popular, rows[~own], k, seen, allowed)
+            scores[~own] = np.where(items[~own] >= 0, np.nan, -np.inf)
         ids = self.item_index.take(np.maximum(items, 0))
         if (items < 0).any():
             ids = ids.astype(object)
             ids[items < 0] = None
-        return (ids[0], scores[0]) if one else (ids, scores)
+        return (ids[0], scores[0]) if single else (ids, scores)
+
+    def score(self, user_ids: Any, item_ids: Any = None) -> Any:
+        """Scores of items for users, as `recommend` ranks by.
+
+        Args:
+            user_ids: one id, or (b,) ids.
+            item_ids: one id, or (m,) ids, the same for all users; None: all items, in the order of `item_ids`.
+
+        Returns:
+            (b, m) float32 scores; a single id has no axis. NaN where the model does not know the item, and for users
+            that `known` does not tell.
+
+        Raises:
+            InputError: ids are nested lists, or a file of the model is damaged.
+        """
+        self.verify()
+        users, one_user = asked("user_ids", user_ids)
+        items, one_item = asked("item_ids", self.item_ids if item_ids is None else item_ids)
+        rows, columns = self.user_index.rows(users), self.item_index.rows(items)
+        own, there = self._scored(rows), columns >= 0
+        scores = np.full((len(rows), len(columns)), np.nan, dtype=np.float32)
+        if own.any() and there.any():
+            scores[np.ix_(own, there)] = self._scores(rows[own], columns[there])
+        return scores[0 if one_user else slice(None), 0 if one_item else slice(None)]
+
+    def _scores(self, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> NDArray[np.float32]:
+        """(b, m) scores of items, (m,) rows, for users, (b,) rows."""
+        if self.rows_stand_alone:
+            return packed_scores(self.users, self.items, rows, columns)
+        import torch
+
+        scores = np.empty((len(rows), len(columns)), dtype=np.float32)
+        size = max(1, _SCORES_AT_ONCE // len(self.items))
+        for start in range(0, len(rows), size):
+            block = slice(start, start + size)
+            scores[block] = self._score_rows(torch.from_numpy(rows[block])).numpy()[:, columns]
+        return scores
+
+    def _scored(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """(b,) which users, by rows, −1 for unknown ones, have scores of their own."""
+        known = rows >= 0
+        if self.learns:
+            known[known] = self.seen.learned_counts(rows[known]) > 0
+        return known
+
+    def _allowed(self, exclude: Any, candidates: Any) -> NDArray[np.bool_] | None:
+        """(n_items,) which items may be recommended; None: all."""
+        if exclude is None and candidates is None:
+            return None
+        allowed = np.full(len(self.items), candidates is None)
+        for name, ids, may in (("candidates", candidates, True), ("exclude", exclude, False)):
+            if ids is not None:
+                rows = self.item_index.rows(asked(name, ids)[0])
+                allowed[rows[rows >= 0]] = may
+        return allowed
 
     def _ranked(
-        self, rows: NDArray[np.int64], k: int, exclude_seen: bool, device: "torch.device | str | None"
+        self, rows: NDArray[np.int64], k: int, seen: SeenItems | None, allowed: NDArray[np.bool_] | None
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        if self.rows_stand_alone and device is None:
-            return top_items(self.users, self.items, rows, k, self.seen if exclude_seen else None)
+        if self.rows_stand_alone:
+            return top_items(self.users, self.items, rows, k, seen, allowed)
         import torch
 
         from ciess.evaluation.metrics import rank
 
-        where = torch.device(device or "cpu")
-        backbone, vectors = self._on(where)
-        seen = self._seen_matrix if exclude_seen else None
-        wanted = torch.from_numpy(rows).to(where)
-        ranking = rank(lambda users: backbone.score_all(vectors, users), wanted, len(self.items), k, seen)
-        return ranking.items.cpu().numpy(), ranking.scores.cpu().numpy()
+        score, left_out = self._score_rows, None if seen is None else self._seen_matrix
+        if allowed is not None:
+            barred = ~torch.from_numpy(allowed)
+            score = lambda users: self._score_rows(users).masked_fill(barred, -torch.inf)  # noqa: E731
+        ranking = rank(score, torch.from_numpy(rows), len(self.items), k, left_out)
+        return ranking.items.numpy(), ranking.scores.numpy()
 
     def evaluate(self, held_out: "Interactions", k: int = 20) -> "Evaluation":
         """Rank the items that users do not have, but for a held-out set; its users and items are matched by their ids.
@@ -239,46 +302,23 @@ class CompressedModel:
         Rows and columns of the result are those of the set, whatever the order of the packed tables: so models can be
         compared user by user and item by item. Items that the set does not know are −1.
 
+        Users of whom nothing was learned are ranked by their rows here, as the full model ranks them.
+
         Raises:
-            InputError: no user of the set is known, or a file of the model is damaged.
+            InputError: no user of the set is known, k is no whole number of 1 or more, or a file of the model is
+                damaged.
         """
-        import torch
-        from scipy.sparse import csr_array
-        from torch.nn.functional import pad
+        from ciess.data import Interactions
+        from ciess.serve.measured import measured
 
-        from ciess.evaluation.metrics import Evaluator
+        if not isinstance(held_out, Interactions):
+            raise InputError(f"held_out is of type {type(held_out).__name__}: give Interactions, as ciess.read does")
+        self.verify()
+        k = whole(k)
+        learned = self.interactions.matrix
+        return measured(self._score_rows, held_out, self.user_index, self.item_index, self._seen_matrix, learned, k)
 
-        rows = self.user_index.rows(held_out.user_ids.to_numpy())
-        columns = self.item_index.rows(held_out.item_ids.to_numpy())
-        users, items = rows[held_out.users], columns[held_out.items]
-        known = (users >= 0) & (items >= 0)
-        ones = np.ones(int(known.sum()), dtype=np.float32)
-        truth = csr_array((ones, (users[known], items[known])), shape=self.interactions.matrix.shape)
-        if learned := int(self.interactions.matrix.multiply(truth).nnz):
-            _log.warning(
-                "the model has learned %d of the %d held-out interactions: measure it on others, "
-                "or take one of search(..., refit=False)",
-                learned,
-                truth.nnz,
-            )
-        seen = self._seen_matrix - self._seen_matrix.multiply(truth)
-        seen.eliminate_zeros()
-        found = Evaluator(seen, truth, k, rows[rows >= 0])(self.score)
-        of_row, of_column = (
-            torch.from_numpy(_inverse(places, n)) for places, n in ((rows, len(self.users)), (columns, len(self.items)))
-        )
-        ranked = torch.where(found.items >= 0, of_column[found.items], -1)
-        # A set of more items than the model has may want more ranks than there are: nothing is there.
-        missing = (0, max(0, min(k, held_out.n_items) - ranked.shape[1]))
-        return dataclasses.replace(
-            found,
-            users=of_row[found.users],
-            items=pad(ranked, missing, value=-1),
-            hits=pad(found.hits, missing),
-            n_items=held_out.n_items,
-        )
-
-    def score(self, users: "torch.Tensor") -> "torch.Tensor":
+    def _score_rows(self, users: "torch.Tensor") -> "torch.Tensor":
         """(b, n_items) scores of users, (b,) rows in the order of the packed tables."""
         import torch
 
@@ -286,17 +326,22 @@ class CompressedModel:
             return self.backbone.score_all(self.represented, users)
 
     def vectors(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """What is scored by inner products: (n_users, width) and (n_items, width), in the order of the packed tables.
+        """Vectors whose inner products are the scores: (n_users, width) and (n_items, width).
+
+        Row n of each belongs to the n-th of `user_ids` and `item_ids`.
 
         Raises:
             InputError: the backbone scores otherwise.
         """
+        self.verify()
+        if self.rows_stand_alone:
+            return self.users.dense(), self.items.dense()
         from ciess.models.base import InnerProduct
 
         if not isinstance(self.backbone, InnerProduct):
             raise InputError(f"{self.settings['name']} does not score by inner products: there are no such vectors")
         users, items = self.represented
-        return users.numpy(), items.numpy()
+        return users.numpy().copy(), items.numpy().copy()
 
     @cached_property
     def backbone(self) -> "Backbone":
@@ -307,38 +352,24 @@ class CompressedModel:
         """
         import torch
 
-        backbone = self.config.skeleton(self.interactions)
-        wanted = {name: tuple(weights.shape) for name, weights in backbone.network.items()}
+        self.verify()
+        backbone = self.config.skeleton(self.interactions).cpu()
+        beside = backbone.beside_tables
+        wanted = {name: tuple(weights.shape) for name, weights in beside.items()}
         if wanted != {name: weights.shape for name, weights in self.network.items()}:
             raise InputError("the model's weights are not those of its backbone: save the model again")
         with torch.no_grad():
-            for name, weights in backbone.network.items():
+            for name, weights in beside.items():
                 weights.copy_(torch.from_numpy(self.network[name]))
         return backbone.eval()
 
     @cached_property
     def represented(self) -> "Represented":
-        """The vectors that the backbone scores, on the CPU."""
+        """The vectors that the backbone scores."""
         import torch
 
-        self.verify()
         users, items = (torch.from_numpy(table.dense()) for table in (self.users, self.items))
         return self.backbone.vectors(users, items)
-
-    def _on(self, device: "torch.device") -> "tuple[Backbone, Represented]":
-        """The backbone and its vectors on a device: there from the first call on."""
-        import copy
-
-        if device.type == "cpu":
-            return self.backbone, self.represented
-        if device not in self._elsewhere:
-            moved = type(self.represented)(*(side.to(device) for side in self.represented))
-            self._elsewhere[device] = copy.deepcopy(self.backbone).to(device), moved
-        return self._elsewhere[device]
-
-    @cached_property
-    def _elsewhere(self) -> "dict[torch.device, tuple[Backbone, Represented]]":
-        return {}
 
     @cached_property
     def _popular(self) -> NDArray[np.int64]:
@@ -352,29 +383,34 @@ class CompressedModel:
         Raises:
             InputError: a file is not as it was written.
         """
-        return self._verified
-
-    @cached_property
-    def _verified(self) -> None:
-        from ciess.serve.saved import check_files
-
-        if self.source is not None:
-            check_files(*self.source)
+        if (source := self.source) is not None:
+            source.check()
+            self.source = None
 
     def save(self, folder: str | Path) -> Path:
         """Write the model into a folder, made if need be: every file is written aside and then renamed.
 
         Raises:
-            InputError: the folder cannot be written, or is the one that the model was read from and is damaged.
+            InputError: the folder cannot be written, or the model was read from files that are damaged.
         """
-        from ciess.serve.saved import write
-
         self.verify()
-        return write(self, Path(folder))
+        settings = {
+            "backbone": self.settings,
+            "rows_stand_alone": self.rows_stand_alone,
+            "learns": self.learns,
+            "about": self.about,
+        }
+        indices = (self.user_index, self.item_index)
+        write_folder(Path(folder), (self.users, self.items), indices, self.seen, self.network, settings)
+        return Path(folder)
 
 
-def _inverse(places: NDArray[np.int64], n: int) -> NDArray[np.int64]:
-    """(n,) who is at each place, −1 where nobody is; a place of −1 is none."""
-    who = np.full(n, -1)
-    who[places[places >= 0]] = np.flatnonzero(places >= 0)
-    return who
+def evaluate(model: CompressedModel, held_out: "Interactions", k: int = 20) -> "Evaluation":
+    """Measure a model on held-out interactions, see `CompressedModel.evaluate`.
+
+    Raises:
+        InputError: `model` is none, or what `CompressedModel.evaluate` raises.
+    """
+    if not isinstance(model, CompressedModel):
+        raise InputError(f"model is of type {type(model).__name__}: give a CompressedModel, as ciess.load opens it")
+    return model.evaluate(held_out, k)

@@ -65,11 +65,21 @@ class SeenItems:
 
     def of_users(self, users: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """What (b,) users have: the place of the user among them, and the item's row, one of each for every entry."""
+        places, entries = self._entries(users)
+        return places, self.items[entries].astype(np.int64)
+
+    def learned_counts(self, users: NDArray[np.int64]) -> NDArray[np.int64]:
+        """(b,) how many interactions of each user the model has learned."""
+        places, entries = self._entries(users)
+        learned = places if self.learned is None else places[self.learned[entries]]
+        return np.bincount(learned, minlength=len(users))
+
+    def _entries(self, users: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """For every item of (b,) users: the place of the user among them, and where in `items` it stands."""
         starts = self.offsets[users].astype(np.int64)
         counts = self.offsets[users + 1] - starts
         places = np.repeat(np.arange(len(users)), counts)
-        entries = np.arange(len(places)) + np.repeat(starts - (np.cumsum(counts) - counts), counts)
-        return places, self.items[entries].astype(np.int64)
+        return places, np.arange(len(places)) + np.repeat(starts - (np.cumsum(counts) - counts), counts)
 
     def popularity(self) -> NDArray[np.int64]:
         """(n_items,) how many users have each item."""

@@ -2,6 +2,7 @@
 
 import json
 import math
+import mmap
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -47,15 +48,32 @@ def file_bytes(layout: Layout, about: str) -> int:
     return 8 + -(-len(json.dumps(header, separators=(",", ":"))) // 8) * 8 + end
 
 
-def map_arrays(path: Path) -> tuple[dict[str, NDArray[Any]], str]:
-    """Open a file that `write_arrays` wrote: its arrays, read when they are used, and the line about them.
+def map_file(path: Path) -> NDArray[np.uint8]:
+    """The bytes of a file, read when they are used. They stay what they are if another file takes its name.
 
     Raises:
-        InputError: the file is missing, damaged, or holds something else.
+        InputError: the file is missing or empty.
     """
     try:
-        # A plain array over the mapping: slices of a memmap would each be one again, which takes longer than to read.
-        file = np.asarray(np.memmap(path, dtype=np.uint8, mode="r"))
+        with path.open("rb") as file:
+            return np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), dtype=np.uint8)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}): save the model again") from error
+    except ValueError as error:
+        raise damaged(path) from error
+
+
+def arrays_in(path: Path, file: NDArray[np.uint8]) -> tuple[dict[str, NDArray[Any]], str]:
+    """The arrays in the bytes of a file that `write_arrays` wrote, and the line about them.
+
+    Args:
+        path: of the file, for messages.
+        file: as `map_file` gives it.
+
+    Raises:
+        InputError: the file is damaged or holds something else.
+    """
+    try:
         start = 8 + int(file[:8].view(np.uint64)[0])
         header = json.loads(file[8:start].tobytes())
         about = str(header.pop("__metadata__")["ciess"])
@@ -65,8 +83,6 @@ def map_arrays(path: Path) -> tuple[dict[str, NDArray[Any]], str]:
             arrays[name] = file[start + begin : start + end].view(_DTYPES[entry["dtype"]]).reshape(entry["shape"])
         if start + end != len(file):
             raise ValueError("the file is not as long as its header says")
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}): save the model again") from error
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise damaged(path) from error
     return arrays, about
@@ -84,6 +100,15 @@ def checksum(path: Path) -> str:
         while piece := file.read(_BYTES_READ_AT_ONCE):
             code = zlib.crc32(piece, code)
     return f"{code:08x}"
+
+
+def checksum_of(content: bytes | NDArray[np.uint8]) -> str:
+    """The same of bytes, of a mapped file for example; empty if it was cut since, so that reading it would crash."""
+    if isinstance(content, np.ndarray) and isinstance(content.base, memoryview):
+        mapping = content.base.obj
+        if isinstance(mapping, mmap.mmap) and mapping.size() < len(content):
+            return ""
+    return f"{zlib.crc32(content if isinstance(content, bytes) else content.data):08x}"
 
 
 def _metadata(about: str) -> dict[str, str]:

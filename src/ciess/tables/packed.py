@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ciess.tables.bits import bytes_of_bits, gathered_bits, numbers_together, packed_bits, unpacked_bits
-from ciess.tables.files import Layout, damaged, file_bytes, map_arrays, write_arrays
+from ciess.tables.files import Layout, arrays_in, damaged, file_bytes, map_file, write_arrays
 from ciess.tables.plan import SizePlan, TableShape
 from ciess.tables.precision import (
     Precision,
@@ -275,13 +275,17 @@ def save_tables(path: Path, users: PackedTable, items: PackedTable) -> None:
     write_arrays(path, arrays, _about(users.precision, users.dim))
 
 
-def load_tables(path: Path) -> tuple[PackedTable, PackedTable]:
+def load_tables(path: Path, file: NDArray[np.uint8] | None = None) -> tuple[PackedTable, PackedTable]:
     """Open both packed tables; numbers are read from the file when they are used.
+
+    Args:
+        path: of the file.
+        file: its bytes, if it is mapped already.
 
     Raises:
         InputError: the file is missing, damaged, or holds something else.
     """
-    arrays, about = map_arrays(path)
+    arrays, about = arrays_in(path, map_file(path) if file is None else file)
     try:
         precision, dim = about.split()
         users, items = (_checked_table(side, arrays, Precision(precision), int(dim)) for side in SIDES)

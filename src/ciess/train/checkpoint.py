@@ -37,6 +37,8 @@ def fitted_once(path: Path | None, backbone: Backbone, train: Callable[[], Fitte
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
             fitted = Fitted(**json.loads(file.metadata()["fitted"]))
         backbone.load_state_dict(state)
+        # As after training: a module is built in training mode.
+        backbone.eval()
     except (SafetensorError, OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} is damaged or of another backbone: delete it") from error
     return fitted

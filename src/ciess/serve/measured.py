@@ -1,0 +1,75 @@
+"""The measurement of a compressed model on held-out interactions, matched by ids."""
+
+import dataclasses
+import logging
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+from torch.nn.functional import pad
+
+from ciess.data import Interactions
+from ciess.data.ids import RowIds
+from ciess.evaluation.metrics import Evaluation, Evaluator, Score
+
+_log = logging.getLogger(__name__)
+
+
+def measured(
+    score: Score,
+    held_out: Interactions,
+    users: RowIds,
+    items: RowIds,
+    seen: csr_array,
+    learned: csr_array,
+    k: int,
+) -> Evaluation:
+    """Rank the items that users do not have and those held out.
+
+    Args:
+        score: from rows of users to scores of all items.
+        held_out: over ids of its own; the rows and columns of the result are its.
+        users: ids of the rows of `seen`.
+        items: ids of its columns.
+        seen: what users have.
+        learned: what the model has learned; a warning tells how much of it is held out.
+        k: how many items are ranked.
+
+    Raises:
+        InputError: no user of the set is known.
+    """
+    rows, columns = users.rows(held_out.user_ids.to_numpy()), items.rows(held_out.item_ids.to_numpy())
+    pairs = np.stack([rows[held_out.users], columns[held_out.items]])
+    pairs = pairs[:, (pairs >= 0).all(0)]
+    truth = csr_array((np.ones(pairs.shape[1], dtype=np.float32), tuple(pairs)), shape=seen.shape)
+    if known := int(learned.multiply(truth).nnz):
+        _log.warning(
+            "the model has learned %d of the %d held-out interactions: measure it on others, "
+            "or take one of search(..., refit=False)",
+            known,
+            truth.nnz,
+        )
+    left_out = seen - seen.multiply(truth)
+    left_out.eliminate_zeros()
+    found = Evaluator(left_out, truth, k, rows[rows >= 0])(score)
+    of_row, of_column = (
+        torch.from_numpy(_inverse(places, n)) for places, n in zip((rows, columns), seen.shape, strict=True)
+    )
+    ranked = torch.where(found.items >= 0, of_column[found.items], -1)
+    # A set of more items than the model has may want more ranks than there are: nothing is there.
+    missing = (0, max(0, min(k, held_out.n_items) - ranked.shape[1]))
+    return dataclasses.replace(
+        found,
+        users=of_row[found.users],
+        items=pad(ranked, missing, value=-1),
+        hits=pad(found.hits, missing),
+        n_items=held_out.n_items,
+    )
+
+
+def _inverse(places: NDArray[np.int64], n: int) -> NDArray[np.int64]:
+    """(n,) who is at each place, −1 where nobody is; a place of −1 is none."""
+    who = np.full(n, -1)
+    who[places[places >= 0]] = np.flatnonzero(places >= 0)
+    return who

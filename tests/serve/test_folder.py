@@ -1,0 +1,134 @@
+"""Folders of saved models that change while a model is open."""
+
+import copy
+import os
+import pickle
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import ciess
+from ciess.data import Interactions
+from ciess.errors import InputError
+from ciess.models.base import Represented
+from ciess.serve.model import CompressedModel
+from ciess.tables.plan import SizePlan
+
+DATA = ciess.synthetic(users=40, items=30, mean_count=8).interactions
+
+
+def packed(seed: int, size: int = 4, name: str = "mf") -> CompressedModel:
+    config = ciess.MF(dim=4) if name == "mf" else ciess.NCF(dim=4)
+    plan = SizePlan(np.full(DATA.n_users, size), np.full(DATA.n_items, size), 4)
+    return CompressedModel.pack(config, config.build(DATA, seed), plan, DATA)
+
+
+def ranked(model: CompressedModel) -> list[list[str]]:
+    return model.recommend(model.user_ids[:9], k=9)[0].tolist()
+
+
+@pytest.mark.parametrize("name", ["mf", "ncf"])
+def test_an_open_model_stays_what_it_was_if_another_is_saved_in_its_place(name: str, tmp_path: Path) -> None:
+    old, new = packed(1, name=name), packed(2, size=2)
+    model = ciess.load(old.save(tmp_path))
+    new.save(tmp_path)
+    assert ranked(model) == ranked(old) != ranked(new)
+    assert ranked(ciess.load(tmp_path)) == ranked(new)
+
+
+@pytest.mark.parametrize("gone", ["renamed", "removed"])
+def test_an_open_model_does_not_need_its_folder(gone: str, tmp_path: Path) -> None:
+    old, new = packed(1), packed(2)
+    folder = old.save(tmp_path / "model")
+    model = ciess.load(folder)
+    if gone == "renamed":
+        os.replace(folder, tmp_path / "older")
+    else:
+        shutil.rmtree(folder)
+    new.save(folder)
+    assert ranked(model) == ranked(old)
+    assert ranked(ciess.load(folder)) == ranked(new)
+
+
+def test_files_that_are_overwritten_in_place_are_told_from_damaged_ones(tmp_path: Path) -> None:
+    new = packed(2)
+    folder, other = packed(1).save(tmp_path / "model"), new.save(tmp_path / "other")
+    model = ciess.load(folder)
+    shutil.copytree(other, folder, dirs_exist_ok=True)
+    with pytest.raises(InputError, match=r"model was written anew while this model was open: load it again$"):
+        model.recommend(DATA.user_ids[0])
+    assert ranked(ciess.load(folder)) == ranked(new)
+
+
+def test_a_file_that_is_cut_while_it_is_open_is_damaged(tmp_path: Path) -> None:
+    model = ciess.load(packed(1).save(tmp_path))
+    os.truncate(tmp_path / "tables.safetensors", 100)
+    with pytest.raises(InputError, match=r"tables\.safetensors is damaged"):
+        model.recommend(DATA.user_ids[0])
+
+
+@pytest.mark.parametrize("used", [False, True])
+def test_an_open_model_may_be_copied_and_sent_to_other_processes(used: bool, tmp_path: Path) -> None:
+    model = ciess.load(packed(1).save(tmp_path))
+    if used:
+        ranked(model)
+    copies = [copy.deepcopy(model), pickle.loads(pickle.dumps(model))]
+    assert [ranked(each) for each in copies] == [ranked(model)] * 2
+
+
+def test_another_format_is_told_by_its_number(tmp_path: Path) -> None:
+    path = packed(1).save(tmp_path) / "model.json"
+    path.write_text(path.read_text().replace('"format": 3', '"format": 99'))
+    with pytest.raises(InputError, match="is of format 99, this ciess reads format 3"):
+        ciess.load(tmp_path)
+
+
+class Scaled(ciess.InnerProduct):
+    """Keeps a buffer that its construction draws and training changes."""
+
+    def __init__(self, n_users: int, n_items: int) -> None:
+        super().__init__()
+        self.user_table, self.item_table = (torch.nn.Parameter(torch.randn(n, 4)) for n in (n_users, n_items))
+        self.register_buffer("scale", torch.rand(4) + 0.5)
+
+    def represent(self, user_table: torch.Tensor, item_table: torch.Tensor) -> Represented:
+        return Represented(user_table * self.scale, item_table)
+
+
+class ScaledConfig(ciess.BackboneConfig):
+    def build(self, train: Interactions, seed: int = 0) -> Scaled:
+        return Scaled(train.n_users, train.n_items)
+
+
+def test_buffers_are_kept_and_drawing_them_anew_changes_nothing(tmp_path: Path) -> None:
+    config = ScaledConfig(dim=4)
+    backbone = config.build(DATA)
+    plan = SizePlan(np.full(DATA.n_users, 4), np.full(DATA.n_items, 4), 4)
+    folder = CompressedModel.pack(config, backbone, plan, DATA).save(tmp_path)
+    state = torch.random.get_rng_state()
+    model = ciess.load(folder, backbone=config)
+    scores = model.score(DATA.user_ids.to_list(), DATA.item_ids.to_list())
+    expected = backbone.score_all(backbone.vectors(), torch.arange(DATA.n_users)).detach()
+    np.testing.assert_allclose(scores, expected, rtol=1e-5, atol=1e-6)
+    assert torch.equal(torch.random.get_rng_state(), state), "the caller's draws are left alone"
+
+
+@pytest.mark.parametrize(
+    ("number", "precision", "match"),
+    [
+        (np.nan, "float32", "not finite"),
+        (np.inf, "int8", "not finite"),
+        (1e6, "float16", "beyond the range of float16"),
+    ],
+)
+def test_tables_that_have_diverged_are_not_packed(number: float, precision: str, match: str) -> None:
+    config = ciess.MF(dim=4)
+    backbone = config.build(DATA)
+    with torch.no_grad():
+        backbone.item_table[3, 1] = number
+    plan = SizePlan(np.full(DATA.n_users, 4), np.full(DATA.n_items, 4), 4, ciess.Precision(precision))
+    with pytest.raises(InputError, match=match):
+        CompressedModel.pack(config, backbone, plan, DATA)

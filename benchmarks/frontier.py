@@ -259,7 +259,7 @@ class _Seed:
 
     @cached_property
     def _recipe(self) -> Recipe:
-        return Recipe.of(self._config, self._finishing, "float32", "input")
+        return Recipe.of(self._config, self._finishing, "float32", "input", False)
 
     @cached_property
     def _kept(self) -> Path:

@@ -62,7 +62,7 @@ def main() -> None:
     split, budget = split_random(ciess.read(settings.data), seed=settings.seed), Budget.parse(settings.budget)
     settings.out.mkdir(parents=True, exist_ok=True)
     with ConsoleProgress(Console(width=120), 60) as progress:
-        recipe = Recipe.of(settings.backbone, None, "float32", "input")
+        recipe = Recipe.of(settings.backbone, None, "float32", "input", False)
         bench = Bench(split, recipe, settings.seed, progress)
         for name in missing:
             problem = bench.problem([budget])

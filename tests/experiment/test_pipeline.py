@@ -495,7 +495,7 @@ def test_a_clock_counts_a_phase_within_another_for_itself() -> None:
 def test_factors_keep_no_model_for_each_finished_plan(split: Split) -> None:
     rng = np.random.default_rng(0)
     factors = ciess.Factors.from_arrays(*(rng.normal(size=(n, 8)) for n in (split.train.n_users, split.train.n_items)))
-    bench = Bench(split, Recipe.of(factors, CUT, "float32", "input"), 0)
+    bench = Bench(split, Recipe.of(factors, CUT, "float32", "input", False), 0)
     budgets = [ciess.Budget.parse(text) for text in ("80%", "60%", "50%")]
     bench.run("popularity", Popularity(rounds=1), bench.problem(budgets))
     gc.collect()

@@ -31,11 +31,12 @@ from ciess.tables.budget import Budget
 from ciess.tables.packed import stored_bytes
 from ciess.tables.plan import SizePlan, TableShape
 from ciess.tables.precision import Precision
-from ciess.train.checkpoint import fitted_once
+from ciess.train.checkpoint import fitted_once, tuned_once
 from ciess.train.finish import finish
 from ciess.train.fit import Fitted, fit
 from ciess.train.losses import BPR
 from ciess.train.scratch import train_from_scratch
+from ciess.train.tune import tune
 
 SCORES_IN_A_MEASUREMENT = 100_000_000
 """The most scores that one measurement on validation ranks."""
@@ -64,6 +65,7 @@ class Bench:
         fidelity: how plans are measured, unless a method has its own.
         valid: measures on validation.
         clock: as given.
+        tuning: what was tried to find the full model's settings, see `tune`.
 
     Raises:
         InputError: a seed below 0, or outputs are to be packed that are not scored by inner products.
@@ -90,6 +92,22 @@ class Bench:
         self._precisions: dict[Budget, Precision] = {}
         self._finished: dict[tuple[SizePlan, bool], Finished] = {}
         self._fulls: list[_Full] = []
+        self.tuning: list[dict[str, float]] = []
+
+    def tune(self) -> None:
+        """Find the full model's decisive settings on validation, if the recipe says so; before anything is trained."""
+        if not self.recipe.tune:
+            return
+        with self.clock.phase("tuning"):
+            found = tuned_once(
+                None if self._kept is None else self._kept.with_name(f"{self._kept.name}-tuned.json"),
+                self.recipe.config,
+                lambda: tune(
+                    self.recipe.config, self.split, held=self.recipe.held, seed=self.seed, progress=self.progress
+                ),
+            )
+            self.recipe, self.tuning = dataclasses.replace(self.recipe, config=found.config), found.trials
+            self._trained = self._untrained(self.split.train)
 
     def check(self, budgets: Sequence[Budget]) -> None:
         """Before anything is trained.

@@ -52,6 +52,7 @@ class Cells:
         return {
             "format": FORMAT,
             "backbone": canonical(config, "backbone"),
+            "tune": self._recipe.tune,
             "tables": canonical(tables),
             "data": canonical(self._split),
             "seed": self._seed,

@@ -47,6 +47,7 @@ def compare(
     finishing: Finish | None = None,
     precision: str | Precision = Precision.FLOAT32,
     target: Target = "input",
+    tune: bool | None = None,
     cells: str | Path | None = None,
     progress: Progress = silent,
 ) -> Comparison:
@@ -65,6 +66,8 @@ def compare(
         finishing: the final training of size plans.
         precision: how parameters are stored; `auto` takes for each budget the one that is best for equal sizes.
         target: what is packed: `input`, the tables that are learned, or `output`, the final vectors that are scored.
+        tune: whether the full model's decisive settings are tuned on validation first, but for those that differ from
+            the backbone's defaults; None tunes a backbone that is given by its name.
         cells: a folder that keeps what is done: the same call goes on where another one ended, and later methods train
             no full model again. What is kept is known by data, settings, seed, code and versions: what other code made
             is not read. None keeps nothing.
@@ -75,7 +78,7 @@ def compare(
             backbone, precision or target, two methods of one name, settings that cells cannot be known by, or a folder
             that cannot be written. What goes wrong in a method is told in the result, and the others go on.
     """
-    wanted, recipe = parsed_budgets(budgets), Recipe.of(backbone, finishing, precision, target)
+    wanted, recipe = parsed_budgets(budgets), Recipe.of(backbone, finishing, precision, target, tune)
     chosen, seeds = methods_by_name(methods), _seeds(seeds)
     call = spelled_call(
         compare,
@@ -87,6 +90,7 @@ def compare(
         finishing=finishing,
         precision=str(precision),
         target=target,
+        tune=tune,
         cells=None if cells is None else str(cells),
     )
     found: list[Cell] = []
@@ -163,6 +167,7 @@ class _Seed:
         """Made when there is something to do."""
         bench = Bench(self.split, self.recipe, self.seed, self.progress, self.kept.path_of_full())
         bench.check(self.budgets)
+        bench.tune()
         return bench
 
     def cells(self, methods: Mapping[str, Method]) -> Iterator[Cell]:

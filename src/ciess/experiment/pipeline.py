@@ -46,6 +46,7 @@ def search(
     finishing: Finish | None = None,
     precision: str | Precision = Precision.FLOAT32,
     target: Target = "input",
+    tune: bool | None = None,
     refit: bool = True,
     seed: int = 0,
     progress: Progress = silent,
@@ -75,6 +76,8 @@ def search(
         target: what is packed: `input`, the tables that are learned, or `output`, the final vectors that are scored.
             These need no graph or network any more, but a graph no longer makes up for what a row loses.
         refit: whether the models given back learn all that was given; else they are the measured ones.
+        tune: whether the full model's decisive settings are tuned on validation first, but for those that differ from
+            the backbone's defaults; None tunes a backbone that is given by its name.
         seed: of the split, of training and of all searches, whatever the methods say.
         progress: told every step.
 
@@ -84,7 +87,7 @@ def search(
     """
     clock = Clock()
     wanted = parsed_budgets(budgets)
-    recipe = Recipe.of(backbone, finishing, precision, target)
+    recipe = Recipe.of(backbone, finishing, precision, target, tune)
     name, methods = _searching(Ciess() if method is None else method)
     others = _named_apart(dict(beside or {}), methods)
     check("seed", seed, Count)
@@ -99,6 +102,7 @@ def search(
         finishing=finishing,
         precision=str(precision),
         target=target,
+        tune=tune,
         refit=refit,
         seed=seed,
     )
@@ -166,8 +170,10 @@ class _Run:
 
     def outcome(self, budgets: list[Budget]) -> Outcome:
         """Choose plans on train and validation, measure their models on test, build those that are given back."""
-        bench, about = self.bench, self._about(budgets)
+        bench = self.bench
         bench.check(budgets)
+        bench.tune()
+        about = self._about(budgets)
         found = self._searched(budgets)
         lines = self._lines(found, budgets)
         with bench.clock.phase("builds"):
@@ -281,6 +287,7 @@ class _Run:
             "method": {"name": AUTO, "tried": tried} if self.name == AUTO else tried[self.name],
             "beside": {name: described(method) for name, method in self.beside.items()},
             **self.bench.recipe.described(),
+            "tuning": self.bench.tuning,
             "refit": self.refit,
             "learned": ["train", "validation", "test"][: self._learned_parts()] if self.bench.learns else [],
             **surroundings(self.bench.split),

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ciess.checks import Checked
+from ciess.errors import InputError
 from ciess.experiment.settings import described
 from ciess.models import BackboneConfig, backbone_named, backbone_settings
 from ciess.tables.precision import Precision
@@ -21,6 +22,8 @@ class Recipe(Checked):
         finishing: how plans are brought to their best.
         precision: how parameters are stored; None takes for each budget what is best for equal sizes.
         target: what is packed: `input`, the tables that are learned, or `output`, the final vectors that are scored.
+        tune: whether the full model's decisive settings are tuned on validation; those that differ from the
+            backbone's defaults are taken as they are given.
 
     Raises:
         InputError: a setting of another type, or a target that is neither.
@@ -30,10 +33,16 @@ class Recipe(Checked):
     finishing: Finish = field(default_factory=Finish)
     precision: Precision | None = Precision.FLOAT32
     target: Target = "input"
+    tune: bool = False
 
     @classmethod
     def of(
-        cls, backbone: str | BackboneConfig, finishing: Finish | None, precision: str | Precision, target: Target
+        cls,
+        backbone: str | BackboneConfig,
+        finishing: Finish | None,
+        precision: str | Precision,
+        target: Target,
+        tune: bool | None,
     ) -> "Recipe":
         """From what people write.
 
@@ -42,7 +51,17 @@ class Recipe(Checked):
         """
         config = backbone_named(backbone) if isinstance(backbone, str) else backbone
         stored = None if precision == "auto" else Precision.parse(precision)
-        return cls(config, finishing or Finish.suiting(config), stored, target)
+        wanted = isinstance(backbone, str) if tune is None else tune
+        return cls(config, finishing or Finish.suiting(config), stored, target, wanted)
+
+    @property
+    def held(self) -> set[str]:
+        """The settings that tuning leaves as they are: those that are not the backbone's defaults."""
+        try:
+            usual = type(self.config)()
+        except (TypeError, InputError):
+            return set()
+        return {name for name in self.config.tuned if self.config.setting(name) != usual.setting(name)}
 
     def described(self) -> dict[str, Any]:
         """As JSON keeps it."""
@@ -51,4 +70,5 @@ class Recipe(Checked):
             "finishing": described(self.finishing),
             "precision": self.precision or "auto",
             "target": self.target,
+            "tune": self.tune,
         }

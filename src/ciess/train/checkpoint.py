@@ -10,8 +10,9 @@ from safetensors.torch import save
 
 from ciess.errors import InputError
 from ciess.files import write_whole
-from ciess.models import Backbone
+from ciess.models import Backbone, BackboneConfig
 from ciess.train.fit import Fitted
+from ciess.train.tune import Tuned
 
 
 def fitted_once(path: Path | None, backbone: Backbone, train: Callable[[], Fitted]) -> Fitted:
@@ -42,3 +43,28 @@ def fitted_once(path: Path | None, backbone: Backbone, train: Callable[[], Fitte
     except (SafetensorError, OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} is damaged or of another backbone: delete it") from error
     return fitted
+
+
+def tuned_once(path: Path | None, config: BackboneConfig, search: Callable[[], Tuned]) -> Tuned:
+    """Tune a backbone and keep what was found, or read it if it was kept.
+
+    Args:
+        path: of the JSON file; None keeps nothing.
+        config: of the backbone, before it is tuned.
+        search: tunes it.
+
+    Raises:
+        InputError: the file is damaged or cannot be written.
+    """
+    if path is None:
+        return search()
+    if not path.exists():
+        found = search()
+        changes = {name: found.config.setting(name) for name in config.tuned}
+        write_whole(path, json.dumps({"settings": changes, "trials": found.trials}) + "\n")
+        return found
+    try:
+        told = json.loads(path.read_text())
+        return Tuned(config.changed(**told["settings"]), told["trials"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path} is damaged: delete it") from error

@@ -176,8 +176,8 @@ def report(found: Sequence[dict[str, Any]]) -> str:
         "`python benchmarks/unseen.py DATA`. Test Recall@20 / NDCG@20, mean ± standard deviation over seeds. Over it:",
         "gain in the users' quality, the mean of Recall and NDCG at 5, 10 and 20, of the full model over a tuned peer,",
         "and of what `ciess search --precision auto` gives over the method. **Bold** is significantly better,",
-        f"*slanted* significantly worse (p < {SIGNIFICANT}): a paired t-test over users, whose gains are means over seeds,",
-        "corrected after Holm for the full models, and for all methods and budgets, of a set and backbone.",
+        f"*slanted* significantly worse (p < {SIGNIFICANT}): a paired t-test over users, whose gains are means over",
+        "seeds, corrected after Holm for the full models, and for all methods and budgets, of a set and backbone.",
         "",
     ]
     for each in found:

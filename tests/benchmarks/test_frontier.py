@@ -52,8 +52,9 @@ def test_a_cell_holds_every_method_within_its_bytes_and_goes_on_where_it_stopped
     matrix = synthetic(users=120, items=80, mean_count=14).interactions.matrix
     data.write_text("\n".join(["user,item", *(f"{user},{item}" for user, item in zip(*matrix.nonzero(), strict=True))]))
     recipe = ciess.ALS(dim=64), Finish(training=ciess.ALS().distillation.lasting(5))
-    for name, few in {"BITS": (4, 8), "LENGTHS": (2, 4), "PREFIXES": (8, 16, 32), "PRUNED_BITS": (8,)}.items():
+    for name, few in {"BITS": (4, 5), "PRUNED_BITS": (8,)}.items():
         monkeypatch.setattr(peers, name, few)
+    monkeypatch.delitem(equal_bytes.OURS, "equal sizes, float32")
     monkeypatch.setattr(frontier, "recipe_of", lambda *_: recipe)
     settings = frontier.Frontier(data, "mine", "als", budgets=("20%", "3%"), seeds=(0,), cells=tmp_path / "cells")
 

@@ -7,12 +7,8 @@ seed, is kept under `--cells`, known by all that makes it: the same command goes
 kept as JSON, and made anew when it is deleted; table and figure are made of it.
 """
 
-import copy
 import json
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from itertools import product
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -20,45 +16,18 @@ from typing import Any
 import numpy as np
 import torch
 import tyro
+from equal_bytes import EqualBytes, compared
 from matplotlib import rc_context
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
-from peers import Coded, Peer, Table, peers_for
 from recipes import recipe_of
 from reproduce import RESULTS, SHOWN, marked, spread
 from rich.console import Console
 
 import ciess
 from ciess.data import split_random
-from ciess.errors import InputError
-from ciess.evaluation.metrics import Evaluation, Evaluator, evaluate
-from ciess.evaluation.significance import SIGNIFICANT, differences_tested, over_seeds, spelled_p
-from ciess.experiment.bench import Bench
-from ciess.experiment.cells import Cells
-from ciess.experiment.keys import sources
-from ciess.experiment.recipe import Recipe
+from ciess.evaluation.significance import SIGNIFICANT, spelled_p
 from ciess.files import write_whole
-from ciess.methods.shared.pruning import relative, root_mean_square
-from ciess.models import Backbone
 from ciess.progress import ConsoleProgress, Progress
-from ciess.tables.budget import Budget
-from ciess.tables.plan import TableShape
-from ciess.tables.precision import Precision
-
-OURS = {
-    "equal sizes, float32": ("float32", "equal"),
-    "equal sizes, int8": ("int8", "equal"),
-    "equal sizes, best precision": ("auto", "equal"),
-    "CIESS, best precision": ("auto", "ciess"),
-}
-"""Precision and method of each line."""
-EITHER = tuple(name for name, (precision, _) in OURS.items() if precision == "auto")
-SEARCH = "search, best precision"
-"""What `ciess search --precision auto` gives: the better one of these on validation; if they tie, the first."""
-PEERS = sources([Path(__file__), Path(__file__).with_name("peers.py")])
-"""What identifies the code of the peers and of their choice."""
-DEARER = 3
-"""Settings whose dearer form is tried."""
 
 
 @dataclass(frozen=True)
@@ -83,29 +52,6 @@ class Frontier:
     """Of PyTorch and faiss."""
 
 
-@dataclass(frozen=True, eq=False)
-class Point:
-    """A method at a budget.
-
-    Attributes:
-        row: what the cell keeps of it.
-        users: (n_users,) quality on test, NaN for those without.
-    """
-
-    row: dict[str, Any]
-    users: NDArray[np.float64]
-
-    @property
-    def budget(self) -> str:
-        """As written."""
-        return str(self.row["budget"])
-
-    @property
-    def key(self) -> tuple[str, str]:
-        """Method and budget."""
-        return str(self.row["method"]), self.budget
-
-
 def main() -> None:
     """Do what is missing; make the table and the figure."""
     settings = tyro.cli(Frontier, description="Quality at equal bytes.")
@@ -114,7 +60,7 @@ def main() -> None:
     path = folder / f"{settings.backbone}.json"
     if not path.exists():
         with ConsoleProgress(console, 60) as progress:
-            found = compared([_Seed(settings, seed, progress).cell() for seed in settings.seeds])
+            found = compared([of_seed(settings, seed, progress).cell() for seed in settings.seeds])
         write_whole(path, json.dumps({"backbone": settings.backbone, **found}, indent=1) + "\n")
     found = json.loads(path.read_text())
     text = report(settings, found)
@@ -125,191 +71,11 @@ def main() -> None:
     console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
-@dataclass(frozen=True, eq=False)
-class Cell:
-    """All methods at all budgets with one seed.
-
-    Attributes:
-        about: the seed, the full model's metrics and bytes.
-        points: the methods at the budgets.
-    """
-
-    about: dict[str, Any]
-    points: list[Point]
-
-
-def compared(cells: Sequence[Cell]) -> dict[str, Any]:
-    """The cells of all seeds as JSON keeps them, and the gains of a search over each method, tested over users."""
-    users = {(number, *point.key): point.users for number, cell in enumerate(cells) for point in cell.points}
-    keys = dict.fromkeys(point.key for cell in cells for point in cell.points if point.row["method"] != SEARCH)
-
-    def differences(method: str, budget: str) -> Iterator[NDArray[np.float64]]:
-        for number in range(len(cells)):
-            if (number, method, budget) in users:
-                yield users[number, SEARCH, budget] - users[number, method, budget]
-
-    tested = differences_tested((key, over_seeds(differences(*key))) for key in keys)
-    gains = []
-    for (method, budget), found in tested.items():
-        theirs = mean(float(np.nanmean(each)) for (_, *key), each in users.items() if key == [method, budget])
-        gain = {"method": method, "budget": budget, "gain": found.mean / (theirs or 1.0), "p_value": found.p_value}
-        gains.append({**gain, "better": found.better, "same": found.same, "worse": found.worse})
-    told = [{**cell.about, "rows": [point.row for point in cell.points]} for cell in cells]
-    return {"cells": told, "gains": gains}
-
-
-class _Seed:
-    """One backbone and seed.
-
-    Args:
-        settings: of the run.
-        seed: of everything.
-        progress: told every step.
-    """
-
-    def __init__(self, settings: Frontier, seed: int, progress: Progress) -> None:
-        self._settings, self._seed, self._progress = settings, seed, progress
-        self._config, self._finishing = recipe_of(settings.name, settings.backbone)
-        self._split = split_random(ciess.read(settings.data), seed=seed)
-        self._budgets = [Budget.parse(budget) for budget in settings.budgets]
-
-    def cell(self) -> Cell:
-        """What every method comes to at every budget."""
-        points = [*self._ours(), *(point for budget in self._budgets for point in self._theirs(budget))]
-        about = {
-            "seed": self._seed,
-            "full": self._bench.full_shown().means(SHOWN),
-            "full_bytes": self._shape.full_bytes,
-        }
-        return Cell(about, with_search(points))
-
-    def _ours(self) -> Iterator[Point]:
-        """Our lines, in a comparison for each precision and budget: none depends on which others are asked for."""
-        for precision, budget in product(dict.fromkeys(precision for precision, _ in OURS.values()), self._budgets):
-            if not self._holds(budget, precision):
-                continue
-            wanted = {method: name for name, (each, method) in OURS.items() if each == precision}
-            found = ciess.compare(
-                self._split,
-                methods=list(wanted),
-                backbone=self._config,
-                budgets=budget,
-                seeds=self._seed,
-                finishing=self._finishing,
-                precision=precision,
-                cells=self._settings.cells,
-                progress=self._progress,
-            )
-            if found.failures:
-                raise SystemExit(found.failures[0].error)
-            for cell in found.cells:
-                for row in cell.rows if cell.method in wanted else []:
-                    detail = f"{row.precision}, {row.user_size:.1f} and {row.item_size:.1f}, by {row.found_by}"
-                    named = {"method": wanted[cell.method], "detail": detail, "budget": row.budget}
-                    measured = {"bytes": row.table_bytes, "valid_quality": row.valid_quality}
-                    shown = {"metrics": {metric: row.metrics[metric] for metric in SHOWN}}
-                    yield Point(named | measured | shown, cell.quality[row.budget].astype(np.float64))
-
-    def _theirs(self, budget: Budget) -> list[Point]:
-        """The peers: settings chosen on validation, measured on test with the full model that learned validation."""
-        # The full model's name says what it learned, and how; the peers' code is not of the package.
-        kept = self._kept.with_name(f"peers-{self._kept.name}-{PEERS}-{budget.folder}.json")
-        if not kept.exists():
-            made = [self._point(peer, budget) for peer in self._chosen(budget)]
-            write_whole(kept, json.dumps([{"row": each.row, "users": each.users.tolist()} for each in made]) + "\n")
-        return [Point(each["row"], np.array(each["users"])) for each in json.loads(kept.read_text())]
-
-    def _chosen(self, budget: Budget) -> list[Peer]:
-        """The best settings of each peer on validation."""
-        rows, limit = _rows(self._bench.full), budget.limit(self._shape)
-        found: list[tuple[float, Peer]] = []
-
-        def tried(peers: Sequence[Peer]) -> None:
-            for number, peer in enumerate(peers, 1):
-                coded = peer.coded(rows)
-                if coded.stored_bytes <= limit:
-                    small = _with_rows(self._bench.full, coded)
-                    found.append((float(evaluate(small, self._bench.valid).quality.mean()), peer))
-                self._progress(f"peers, {budget}", number, len(peers), peer.name)
-
-        def best_first() -> list[Peer]:
-            return [peer for _, peer in sorted(found, key=lambda each: -each[0])]
-
-        tried(peers_for(limit, rows))
-        tried([peer.dearer for peer in best_first() if peer.dearer is not None][:DEARER])
-        return list({peer.method: peer for peer in reversed(best_first())}.values())
-
-    def _point(self, peer: Peer, budget: Budget) -> Point:
-        full = self._bench.full_on(2).packed
-        coded = peer.coded(_rows(full))
-        found = evaluate(_with_rows(full, coded), self._test)
-        named = {"method": peer.method, "detail": peer.name, "budget": str(budget)}
-        row = named | {"bytes": coded.stored_bytes, "metrics": found.means(SHOWN)}
-        return Point(row, self._by_user(found))
-
-    def _by_user(self, found: Evaluation) -> NDArray[np.float64]:
-        quality = np.full(self._shape.n_users, np.nan)
-        quality[found.users.numpy()] = found.quality.numpy()
-        return quality
-
-    @cached_property
-    def _bench(self) -> Bench:
-        """For the full models, which comparisons keep and read too."""
-        return Bench(self._split, self._recipe, self._seed, self._progress, self._kept)
-
-    @cached_property
-    def _recipe(self) -> Recipe:
-        return Recipe.of(self._config, self._finishing, "float32", "input", False)
-
-    @cached_property
-    def _kept(self) -> Path:
-        """Where the full models are kept."""
-        kept = Cells(self._settings.cells, self._split, self._recipe, [], self._seed).path_of_full()
-        assert kept is not None
-        return kept
-
-    @cached_property
-    def _test(self) -> Evaluator:
-        assert self._split.test is not None
-        return Evaluator(self._split.train_valid().matrix, self._split.test.matrix)
-
-    @cached_property
-    def _shape(self) -> TableShape:
-        users, items = self._bench.full.user_table, self._bench.full.item_table
-        return TableShape(len(users), len(items), users.shape[1])
-
-    def _holds(self, budget: Budget, precision: str) -> bool:
-        """Whether it holds a number for each row."""
-        try:
-            budget.numbers(self._shape, Precision.INT4_SHARED if precision == "auto" else Precision(precision))
-        except InputError:
-            return False
-        return True
-
-
-def with_search(points: Sequence[Point]) -> list[Point]:
-    """With what a search gives at each budget, after what it chooses from."""
-    found = list(points)
-    for budget in dict.fromkeys(point.budget for point in points):
-        either = [point for name in EITHER for point in points if (point.row["method"], point.budget) == (name, budget)]
-        best = max(either, key=lambda point: point.row["valid_quality"])
-        found.insert(found.index(either[-1]) + 1, Point({**best.row, "method": SEARCH}, best.users))
-    return found
-
-
-def _rows(full: Backbone) -> Table:
-    return relative(full.user_table, full.item_table).float().numpy()
-
-
-@torch.no_grad()
-def _with_rows(full: Backbone, coded: Coded) -> Backbone:
-    """The full model with the rows of both tables as they come back; one codebook serves both."""
-    # Buffers, such as a graph, are shared: only the tables differ.
-    model = copy.deepcopy(full, {id(buffer): buffer for buffer in full.buffers()})
-    parts = np.split(coded.rows, [len(full.user_table)])
-    for table, part in zip((model.user_table, model.item_table), parts, strict=True):
-        table.copy_(torch.from_numpy(part) * root_mean_square(table))
-    return model
+def of_seed(settings: Frontier, seed: int, progress: Progress) -> EqualBytes:
+    """What is done for one seed."""
+    config, finishing = recipe_of(settings.name, settings.backbone)
+    split = split_random(ciess.read(settings.data), seed=seed)
+    return EqualBytes(split, config, finishing, settings.budgets, seed, settings.cells, progress)
 
 
 def report(settings: Frontier, found: dict[str, Any]) -> str:

@@ -3,8 +3,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+import equal_bytes
 import frontier
 import numpy as np
+import peers
 import pytest
 from peers import Peer
 
@@ -15,9 +17,9 @@ from ciess.train.finish import Finish
 
 
 def test_a_search_gives_the_better_one_on_validation() -> None:
-    equal, ciess = frontier.EITHER
+    equal, ciess = equal_bytes.EITHER
     points = [
-        frontier.Point({"method": method, "budget": budget, "valid_quality": quality, "detail": method}, np.zeros(2))
+        equal_bytes.Point({"method": method, "budget": budget, "valid_quality": quality, "detail": method}, np.zeros(2))
         for method, budget, quality in [
             (equal, "5%", 0.3),
             (ciess, "5%", 0.2),
@@ -28,18 +30,18 @@ def test_a_search_gives_the_better_one_on_validation() -> None:
             (ciess, "2%", 0.2),
         ]
     ]
-    found = [(point.row["method"], point.budget, point.row["detail"]) for point in frontier.with_search(points)]
+    found = [(point.row["method"], point.budget, point.row["detail"]) for point in equal_bytes.with_search(points)]
     assert found == [
         (equal, "5%", equal),
         (ciess, "5%", ciess),
-        (frontier.SEARCH, "5%", equal),
+        (equal_bytes.SEARCH, "5%", equal),
         ("PQ", "5%", "PQ"),
         (equal, "1%", equal),
         (ciess, "1%", ciess),
-        (frontier.SEARCH, "1%", equal),
+        (equal_bytes.SEARCH, "1%", equal),
         (equal, "2%", equal),
         (ciess, "2%", ciess),
-        (frontier.SEARCH, "2%", ciess),
+        (equal_bytes.SEARCH, "2%", ciess),
     ]
 
 
@@ -50,33 +52,40 @@ def test_a_cell_holds_every_method_within_its_bytes_and_goes_on_where_it_stopped
     matrix = synthetic(users=120, items=80, mean_count=14).interactions.matrix
     data.write_text("\n".join(["user,item", *(f"{user},{item}" for user, item in zip(*matrix.nonzero(), strict=True))]))
     recipe = ciess.ALS(dim=64), Finish(training=ciess.ALS().distillation.lasting(5))
+    for name, few in {"BITS": (4, 5), "PRUNED_BITS": (8,)}.items():
+        monkeypatch.setattr(peers, name, few)
+    monkeypatch.delitem(equal_bytes.OURS, "equal sizes, float32")
     monkeypatch.setattr(frontier, "recipe_of", lambda *_: recipe)
     settings = frontier.Frontier(data, "mine", "als", budgets=("20%", "3%"), seeds=(0,), cells=tmp_path / "cells")
 
     def result(settings: frontier.Frontier) -> dict[str, Any]:
-        return frontier.compared([frontier._Seed(settings, 0, silent).cell()])
+        return frontier.compared([frontier.of_seed(settings, 0, silent).cell()])
 
     result_of_both = result(settings)
     [cell] = result_of_both["cells"]
     found = {(row["method"], row["budget"]): row for row in cell["rows"]}
     # A number for each row in float32 is 1/64 of the bytes.
-    methods = {*frontier.OURS, frontier.SEARCH, "PQ", "OPQ", "scalar", "magnitude"}
+    methods = {*equal_bytes.OURS, equal_bytes.SEARCH, "PQ", "OPQ", "scalar", "magnitude"}
     assert {method for method, budget in found if budget == "20%"} == methods
-    assert {method for method, budget in found if budget == "3%"} >= {*frontier.OURS, frontier.SEARCH, "magnitude"}
+    assert {method for method, budget in found if budget == "3%"} >= {
+        *equal_bytes.OURS,
+        equal_bytes.SEARCH,
+        "magnitude",
+    }
     for (_, budget), row in found.items():
         assert row["bytes"] <= cell["full_bytes"] * float(budget[:-1]) / 100
     for budget in settings.budgets:
-        either = [found[method, budget] for method in frontier.EITHER]
+        either = [found[method, budget] for method in equal_bytes.EITHER]
         best = max(either, key=lambda row: row["valid_quality"])
-        assert found[frontier.SEARCH, budget]["metrics"] == best["metrics"]
+        assert found[equal_bytes.SEARCH, budget]["metrics"] == best["metrics"]
     assert {(gain["method"], gain["budget"]) for gain in result_of_both["gains"]} == {
-        key for key in found if key[0] != frontier.SEARCH
+        key for key in found if key[0] != equal_bytes.SEARCH
     }
 
     def again(*_: object) -> list[Peer]:
         raise AssertionError("what was kept is made anew")
 
-    monkeypatch.setattr(frontier, "peers_for", again)
+    monkeypatch.setattr(equal_bytes, "peers_for", again)
     assert result(settings) == result_of_both
     # Whatever other budgets are asked for.
     alone = result(dataclasses.replace(settings, budgets=("20%",)))["cells"][0]["rows"]
@@ -92,17 +101,17 @@ def test_a_gain_and_its_p_value_are_of_the_same_quantity() -> None:
     """The direction is that of the users' quality, as is p: not of one metric, which can point elsewhere."""
     steps = np.linspace(-0.01, 0.01, 60)
 
-    def point(method: str, users: "np.ndarray[Any, Any]", ndcg: float) -> frontier.Point:
+    def point(method: str, users: "np.ndarray[Any, Any]", ndcg: float) -> equal_bytes.Point:
         metrics = {"recall@20": 0.5, "ndcg@20": ndcg}
         row = {"method": method, "budget": "5%", "metrics": metrics, "bytes": 10, "detail": method}
-        return frontier.Point(row, users)
+        return equal_bytes.Point(row, users)
 
     about = {"full": {"recall@20": 0.5, "ndcg@20": 0.5}, "full_bytes": 100}
     cells = [
-        frontier.Cell(
+        equal_bytes.Cell(
             {"seed": seed, **about},
             [
-                point(frontier.SEARCH, 0.3 + 0 * steps, 0.2),
+                point(equal_bytes.SEARCH, 0.3 + 0 * steps, 0.2),
                 point("PQ", 0.2 + steps, 0.4),
                 point("OPQ", (0.35 if seed else 0.25) + steps, 0.2),
             ],

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.stats import ttest_1samp, ttest_rel
 
-from ciess.evaluation.significance import differences_tested, holm, over_seeds, paired_test
+from ciess.evaluation.significance import differences_tested, holm, over_seeds, paired_test, spelled_p
 
 NAN = np.nan
 
@@ -91,3 +91,13 @@ def test_holm_by_hand() -> None:
     """Sorted: .005 × 4, .01 × 3, .03 × 2, and .04 × 1, which may not fall below the one before it."""
     np.testing.assert_allclose(holm(np.array([0.01, 0.04, 0.03, 0.005])), [0.03, 0.06, 0.06, 0.02])
     np.testing.assert_allclose(holm(np.array([0.6, 0.5])), [1, 1])
+
+
+def test_small_p_values_are_not_told_as_zero() -> None:
+    assert [spelled_p(each) for each in (1.0, 0.04567, 0.0001, 3.4e-12, 0.0)] == [
+        "1.0000",
+        "0.0457",
+        "0.0001",
+        "3e-12",
+        "< 1e-300",
+    ]

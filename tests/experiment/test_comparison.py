@@ -24,6 +24,7 @@ SETTINGS = {
     "budgets": ["10%"],
     "backbone": {"name": "mf"},
     "precision": "float32",
+    "cautions": [],
     "data": {"users": 40, "items": 9, "train": 100, "valid": 20, "test": 30},
 }
 STEPS = np.linspace(-0.009, 0.009, 40, dtype=np.float32)

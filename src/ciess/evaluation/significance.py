@@ -113,4 +113,6 @@ def holm(p_values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def spelled_p(p_value: float) -> str:
     """A p-value in four decimals, or in its power of ten where these say nothing."""
-    return f"{p_value:.4f}" if p_value >= 0.0001 or p_value == 0 else f"{p_value:.0e}"
+    if p_value >= 0.0001:
+        return f"{p_value:.4f}"
+    return f"{p_value:.0e}" if p_value > 0 else "< 1e-300"

@@ -1,0 +1,225 @@
+"""Data that nothing was tuned on, by defaults alone: `python benchmarks/unseen.py DATA`.
+
+For every folder of interactions under DATA and the synthetic set, and every backbone: the full model beside a tuned
+peer, ALS and BPR of `implicit`, whose settings are chosen on validation from a grid; and at each budget equal sizes,
+the popularity rule and CIESS with the best precision for each budget, what `ciess search --precision auto` gives, and
+peers that code or prune the tables of the same full model. Nothing depends on a set's name. What is done is kept under
+`--cells`, known by all that makes it: the same command goes on where it was stopped. A set and backbone that is whole
+is kept as JSON under `--out`, and made anew when it is deleted; the table is made of these.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import numpy as np
+import torch
+import tyro
+from equal_bytes import EITHER, OURS, Cell, EqualBytes, Point, compared
+from implicit.als import AlternatingLeastSquares
+from implicit.bpr import BayesianPersonalizedRanking
+from reproduce import RESULTS, SHOWN, marked, spread
+from rich.console import Console
+from scipy.sparse import csr_matrix
+
+import ciess
+from ciess.data import Interactions, Split, split_random
+from ciess.evaluation.metrics import Evaluation, Evaluator, evaluate
+from ciess.evaluation.significance import SIGNIFICANT, spelled_p
+from ciess.experiment.keys import canonical, digest, sources
+from ciess.files import write_whole
+from ciess.models import backbone_named
+from ciess.progress import ConsoleProgress, Progress
+
+LINES = {**{name: OURS[name] for name in EITHER}, "popularity rule, best precision": ("auto", "popularity")}
+"""Precision and method of our lines."""
+SYNTHETIC = "synthetic"
+FACTORS = 128
+GRIDS = {
+    "implicit ALS": [
+        {"alpha": alpha, "regularization": weight} for alpha, weight in product((1, 4, 16, 64, 256), (0.1, 1, 10, 100))
+    ],
+    "implicit BPR": [
+        {"learning_rate": rate, "regularization": weight}
+        for rate, weight in product((0.01, 0.03, 0.1), (0.001, 0.01, 0.1, 0.3))
+    ],
+}
+"""Settings of the tuned peers that are tried."""
+
+
+@dataclass(frozen=True)
+class Unseen:
+    """Defaults on data that nothing was tuned on."""
+
+    data: tyro.conf.Positional[Path]
+    """A folder of folders of interactions, one for each set."""
+    sets: tuple[str, ...] = ()
+    """Folders of DATA, and `synthetic`; all unless given."""
+    backbones: tuple[str, ...] = ("als", "mf", "lightgcn")
+    """Recommenders."""
+    budgets: tuple[str, ...] = ("10%", "5%", "2.5%", "1%")
+    """Of the bytes of the full tables in float32."""
+    seeds: tuple[int, ...] = (0,)
+    """Of split, training and search."""
+    most_with_graph: int = 2_000_000
+    """Interactions above which backbones with a graph, which every step passes over as a whole, are left out."""
+    out: Path = RESULTS / "unseen"
+    """Folder of results."""
+    cells: Path = Path("runs/cells")
+    """Keeps the parts that are done."""
+    threads: int = 2
+    """Of PyTorch, faiss and implicit."""
+
+
+def main() -> None:
+    """Do what is missing; make the table."""
+    settings = tyro.cli(Unseen, description="Defaults on data that nothing was tuned on.")
+    torch.set_num_threads(settings.threads)
+    console = Console(width=120)
+    for name in settings.sets or sets_in(settings.data):
+        missing = [backbone for backbone in settings.backbones if not _path(settings, name, backbone).exists()]
+        data = interactions(settings.data, name) if missing else None
+        for backbone in missing:
+            assert data is not None
+            console.rule(f"{name}, {backbone}")
+            with ConsoleProgress(console, 60) as progress:
+                found = study(settings, data, backbone, progress)
+            if found is not None:
+                write_whole(_path(settings, name, backbone), json.dumps({"set": name, **found}, indent=1) + "\n")
+    text = report([json.loads(path.read_text()) for path in sorted(settings.out.glob("*.json"))])
+    write_whole(settings.out / "README.md", text)
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def sets_in(folder: Path) -> list[str]:
+    """The synthetic set and all folders of a folder."""
+    return [SYNTHETIC, *sorted(path.name for path in folder.iterdir() if path.is_dir())]
+
+
+def interactions(folder: Path, name: str) -> Interactions:
+    """A set by its name."""
+    return ciess.synthetic().interactions if name == SYNTHETIC else ciess.read(folder / name)
+
+
+def study(settings: Unseen, data: Interactions, backbone: str, progress: Progress) -> dict[str, Any] | None:
+    """A backbone on a set, all seeds; None where it does not fit."""
+    config = backbone_named(backbone)
+    cells, full = [], []
+    for seed in settings.seeds:
+        split = split_random(data, seed=seed)
+        if len(data) > settings.most_with_graph and not config.build(split.train, seed).rows_stand_alone:
+            return None
+        ours = EqualBytes(split, config, None, settings.budgets, seed, settings.cells, progress, LINES)
+        cells.append(ours.cell())
+        points = [Point(_row("full", "default", ours.full), ours.by_user(ours.full))]
+        points += tuned_peers(split, seed, settings.cells, settings.threads, progress)
+        full.append(Cell({"seed": seed}, points))
+    return {
+        "backbone": backbone,
+        "data": {"users": data.n_users, "items": data.n_items, "interactions": len(data)},
+        "full": compared(full, "full"),
+        "small": compared(cells),
+    }
+
+
+def tuned_peers(split: Split, seed: int, cells: Path, threads: int, progress: Progress) -> list[Point]:
+    """Models of `implicit`: settings chosen on validation, trained anew on train and validation, measured on test."""
+    key = [canonical(split), canonical(GRIDS), FACTORS, seed, sources([Path(__file__)])]
+    kept = cells / f"implicit-{seed}-{digest(key)}.json"
+    if not kept.exists():
+        made = [_tuned(name, split, seed, threads, progress) for name in GRIDS]
+        write_whole(kept, json.dumps([{"row": each.row, "users": each.users.tolist()} for each in made]) + "\n")
+    return [Point(each["row"], np.array(each["users"])) for each in json.loads(kept.read_text())]
+
+
+def _tuned(name: str, split: Split, seed: int, threads: int, progress: Progress) -> Point:
+    valid, tried = Evaluator(split.train.matrix, split.valid.matrix), []
+    for number, chosen in enumerate(GRIDS[name], 1):
+        quality = float(_measured(name, chosen, split.train, valid, seed, threads).quality.mean())
+        tried.append((quality, chosen))
+        progress(name, number, len(GRIDS[name]), f"best {max(quality for quality, _ in tried):.4f}")
+    best = max(tried, key=lambda each: each[0])[1]
+    assert split.test is not None
+    both = split.train_valid()
+    found = _measured(name, best, both, Evaluator(both.matrix, split.test.matrix), seed, threads)
+    users = np.full(both.n_users, np.nan)
+    users[found.users.numpy()] = found.quality.numpy()
+    return Point(_row(name, ", ".join(f"{key} {value:g}" for key, value in best.items()), found), users)
+
+
+def _measured(
+    name: str, chosen: dict[str, float], data: Interactions, evaluator: Evaluator, seed: int, threads: int
+) -> Evaluation:
+    shared = {"factors": FACTORS, "random_state": seed, **chosen}
+    if name == "implicit ALS":
+        model = AlternatingLeastSquares(iterations=15, num_threads=threads, **shared)
+    else:
+        # Threads of BPR write over each other: with one it repeats itself.
+        model = BayesianPersonalizedRanking(iterations=100, num_threads=1, **shared)
+    model.fit(csr_matrix(data.matrix, dtype=np.float32), show_progress=False)
+    return evaluate(ciess.Factors.from_arrays(model.user_factors, model.item_factors).build(data), evaluator)
+
+
+def _row(method: str, detail: str, found: Evaluation) -> dict[str, Any]:
+    return {"method": method, "detail": detail, "budget": "", "metrics": found.means(SHOWN)}
+
+
+def report(found: Sequence[dict[str, Any]]) -> str:
+    """The tables of all sets and backbones as Markdown."""
+    lines = [
+        "# Defaults on data that nothing was tuned on",
+        "",
+        "`python benchmarks/unseen.py DATA`. Test Recall@20 / NDCG@20, mean ± standard deviation over seeds. Over it:",
+        "gain in the users' quality, the mean of Recall and NDCG at 5, 10 and 20, of the full model over a tuned peer,",
+        "and of what `ciess search --precision auto` gives over the method. **Bold** is significantly better,",
+        f"*slanted* significantly worse (p < {SIGNIFICANT}): a paired t-test over users, whose gains are means over",
+        "seeds, corrected after Holm for the full models, and for all methods and budgets, of a set and backbone.",
+        "",
+    ]
+    for each in found:
+        count = each["data"]
+        lines += [
+            f"## {each['set']}, {each['backbone']}",
+            "",
+            f"{count['users']:,} users, {count['items']:,} items, {count['interactions']:,} interactions.",
+            "",
+            "| budget | method | settings | Recall@20 | NDCG@20 | kept | over it | p |",
+            "|---|---|---|---|---|---|---|---|",
+            *_lines(each["full"], each["small"]["cells"]),
+            *_lines(each["small"], each["small"]["cells"]),
+            "",
+        ]
+    return "\n".join(lines)
+
+
+def _lines(part: dict[str, Any], cells: list[dict[str, Any]]) -> Iterator[str]:
+    """A row for each budget and method; kept is the share of the full model's NDCG@20."""
+    gains = {(each["budget"], each["method"]): each for each in part["gains"]}
+    rows = [(row, cell["full"]) for own, cell in zip(part["cells"], cells, strict=True) for row in own["rows"]]
+    keys = dict.fromkeys((row["budget"], row["method"]) for row, _ in rows)
+    # By budget, in the order in which these were asked for.
+    order = list(dict.fromkeys(budget for budget, _ in keys))
+    for budget, method in sorted(keys, key=lambda key: order.index(key[0])):
+        mine = [(row, full) for row, full in rows if (row["budget"], row["method"]) == (budget, method)]
+        gain = gains.get((budget, method))
+        entries = [
+            budget,
+            method,
+            mine[0][0]["detail"],
+            *(spread([row["metrics"][metric] for row, _ in mine], 4) for metric in SHOWN),
+            f"{mean(row['metrics']['ndcg@20'] / full['ndcg@20'] for row, full in mine):.1%}",
+            *([marked(gain["gain"], gain["p_value"]), spelled_p(gain["p_value"])] if gain else ["", ""]),
+        ]
+        yield f"| {' | '.join(entries)} |"
+
+
+def _path(settings: Unseen, name: str, backbone: str) -> Path:
+    return settings.out / f"{name}-{backbone}.json"
+
+
+if __name__ == "__main__":
+    main()

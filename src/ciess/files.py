@@ -1,7 +1,9 @@
-"""Files that are whole or not there."""
+"""Files that are whole or not there, and folders that can be written."""
 
 import os
+import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from ciess.errors import InputError
@@ -27,3 +29,25 @@ def write_whole(path: Path, content: str | bytes | Callable[[Path], object]) -> 
         os.replace(aside, path)
     except OSError as error:
         raise InputError(f"{path} cannot be written ({error.strerror}): choose another folder") from error
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse a folder that cannot be made or written. It is not there afterwards, unless it was before.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    if folder.is_file():
+        raise InputError(f"{folder} cannot be written (it is a file): choose another folder")
+    missing: list[Path] = []
+    try:
+        missing = [each for each in (folder, *folder.parents) if not each.exists()]
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InputError(f"{folder} cannot be written ({error.strerror}): choose another folder") from error
+    finally:
+        for each in missing:
+            with suppress(OSError):
+                each.rmdir()

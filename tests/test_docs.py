@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+import ciess
 from ciess.cli import (
     Compare,
     Compress,
@@ -43,6 +44,9 @@ NOT_EVERYWHERE = [name for name in ("torchrec",) if importlib.util.find_spec(nam
 def test_blocks_run(document: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("ratings.csv").write_text(RATINGS)
+    # A path comes before the embedded set of the same name, which is larger than a test needs.
+    Path("synthetic").mkdir()
+    Path("synthetic/ratings.csv").write_text(RATINGS)
     names: dict[str, Any] = {"__name__": "docs"}
     for block in BLOCKS[document]:
         if not any(f"from {name} import" in block for name in NOT_EVERYWHERE):
@@ -70,6 +74,21 @@ def test_the_method_of_the_docs_takes_part_as_a_file(tmp_path: Path, monkeypatch
     main([*command, "--methods", "mine.py:ByLength", "--out", "out"])
     lines = json.loads(Path("out/comparison.json").read_text())["lines"]
     assert [line["method"] for line in lines] == ["full", "equal", "by-length"]
+
+
+def test_the_usual_names_of_columns_are_known(tmp_path: Path) -> None:
+    """All names of the README's table, in two cases, read as what the table says."""
+    roles = re.findall(r"^\| (user|item|rating|time)\b[^|]*\| (.+) \|$", TEXTS["README"], re.MULTILINE)
+    names = {role: re.findall(r"`(\w+)`", cell) for role, cell in roles}
+    assert names.keys() == {"user", "item", "rating", "time"}
+    usual = {role: cell[0] for role, cell in names.items()}
+    path = tmp_path / "ratings.csv"
+    for role, name in ((role, name) for role, cell in names.items() for name in cell):
+        heads = {**usual, role: name.upper() if role == "user" else name}
+        path.write_text(",".join(heads.values()) + "\n7,8,5,100\n7,9,1,200\n")
+        data = ciess.read(path, min_rating=4)
+        assert len(data) == 1, name
+        assert data.times is not None, name
 
 
 def test_there_are_blocks() -> None:

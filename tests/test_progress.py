@@ -1,5 +1,7 @@
 import io
 import logging
+import re
+import time
 
 import pytest
 from rich.console import Console
@@ -55,3 +57,26 @@ def test_a_terminal_gets_one_live_line_for_the_phase_at_work() -> None:
     for told in ("searching", "1/5", "best 0.2"):
         assert told in last
     assert "training" not in last
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_a_terminal_of_80_columns_shows_all_of_it(width: int) -> None:
+    """The longest phase and note that there are, in a comparison of many cells."""
+    out = io.StringIO()
+    with ConsoleProgress(Console(file=out, width=width, force_terminal=True, legacy_windows=False)) as progress:
+        for step in (1, 148):
+            progress("14/39 finish, all data", step, 1_200, "best 0.2314 at step 1150")
+            time.sleep(0.01)
+    last = [line for line in out.getvalue().splitlines() if "/" in line][-1]
+    told = re.sub(r"\x1b\[[\d;]*\w", "", last)
+    assert re.search(r"14/39 finish, all data  148/1200  \d:\d\d:\d\d left  best 0.2314 at step 1150$", told.rstrip())
+    assert len(told) <= width
+
+
+def test_a_narrower_terminal_shows_the_beginning() -> None:
+    out = io.StringIO()
+    with ConsoleProgress(Console(file=out, width=40, force_terminal=True, legacy_windows=False)) as progress:
+        progress("training", 148, 1_200, "best 0.2314 at step 1150")
+    last = [line for line in out.getvalue().splitlines() if "/" in line][-1]
+    assert "training  148/1200  " in last
+    assert "…" in last

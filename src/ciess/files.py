@@ -1,8 +1,9 @@
-"""Files that are whole or not there."""
+"""Files that are whole or not there, and folders that can be written."""
 
 import os
 import secrets
 import stat
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -92,3 +93,25 @@ def _write(path: Path, content: Content) -> None:
     path.chmod(mode)
     with path.open("rb") as file:
         os.fsync(file.fileno())
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse a folder that cannot be made or written. It is not there afterwards, unless it was before.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    if folder.is_file():
+        raise InputError(f"{folder} cannot be written (it is a file): choose another folder")
+    missing: list[Path] = []
+    try:
+        missing = [each for each in (folder, *folder.parents) if not each.exists()]
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InputError(f"{folder} cannot be written ({error.strerror}): choose another folder") from error
+    finally:
+        for each in missing:
+            with suppress(OSError):
+                each.rmdir()

@@ -3,21 +3,17 @@
 import logging
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from types import TracebackType
 from typing import Protocol
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    ProgressColumn,
-    Task,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, ProgressColumn, Task, TaskID
 from rich.progress import Progress as Bars
+from rich.text import Text
+
+_ROOM_FOR_A_BAR = 100
+"""Characters of a terminal's line beyond which there is room for a bar, too."""
 
 
 class Progress(Protocol):
@@ -74,12 +70,17 @@ class LoggingProgress(LineProgress):
         super().__init__((logger or logging.getLogger("ciess")).info, seconds_between_lines)
 
 
-class _Rate(ProgressColumn):
-    """Steps a second."""
+class _Told(ProgressColumn):
+    """Phase, steps, time left and note on one line, cut at its end where the terminal is narrow."""
 
-    def render(self, task: Task) -> str:
+    max_refresh = 0.5
+
+    def render(self, task: Task) -> Text:
         """See `ProgressColumn`."""
-        return "" if task.speed is None else f"{task.speed:.3g}/s"
+        left = "" if task.time_remaining is None else f"{timedelta(seconds=int(task.time_remaining))} left"
+        done = f"{int(task.completed)}/{int(task.total or 0)}"
+        parts = (task.description, done, left, task.fields["note"])
+        return Text("  ".join(filter(None, parts)), no_wrap=True, overflow="ellipsis")
 
 
 class ConsoleProgress:
@@ -91,17 +92,8 @@ class ConsoleProgress:
     def __init__(self, console: Console, seconds_between_lines: float = 10.0) -> None:
         self._console = console
         self._lines = LineProgress(lambda line: console.print(line, highlight=False), seconds_between_lines)
-        self._bars = Bars(
-            TextColumn("{task.description:<24}"),
-            BarColumn(bar_width=20),
-            MofNCompleteColumn(),
-            _Rate(),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
-            console=console,
-        )
+        columns = [_Told()] if console.width < _ROOM_FOR_A_BAR else [BarColumn(bar_width=20), _Told()]
+        self._bars = Bars(*columns, console=console)
         self._phases, self._task = _Phases(), TaskID(0)
 
     def __enter__(self) -> "ConsoleProgress":

@@ -111,6 +111,14 @@ def test_factors_are_named_by_their_files(data: Path, tmp_path: Path, monkeypatc
 
 
 BAD = {
+    "no ratings": (
+        ["search", "PAIRS", "--min-rating", "3"],
+        "--min-rating needs a rating column; found user, item: name it, --columns rating=NAME",
+    ),
+    "no usual column": (
+        ["search", "STRANGE"],
+        "no column of users is known among who, item: name it, --columns user=NAME",
+    ),
     "missing file": (["search", "nowhere.txt"], "nowhere.txt does not exist"),
     "no data": (["search"], "no interactions are given"),
     "data and train": (["search", "DATA", "--train", "DATA"], "DATA and --train are both given"),
@@ -127,7 +135,7 @@ BAD = {
     ),
     "factors for another backbone": (
         ["search", "DATA", "--user-factors", "U.npy", "--item-factors", "V.npy"],
-        "--user-factors and --item-factors need --backbone factors",
+        "does nothing with lightgcn: add --backbone factors",
     ),
     "missing factors": (
         ["search", "DATA", "--backbone", "factors", "--user-factors", "U.npy", "--item-factors", "V.npy"],
@@ -136,8 +144,8 @@ BAD = {
     "foreign column": (["search", "DATA", "--min-rating", "3"], "holds no ratings"),
     "unknown method in a comparison": (["compare", "DATA", "--methods", "equal", "magic"], "'magic' is not a method"),
     "a seed twice": (["compare", "DATA", "--methods", "equal", "--seeds", "1", "1"], "seeds must be given, each once"),
-    "columns that name none": (["search", "DATA", "--columns", "who"], "write user=NAME item=NAME"),
-    "a column of no role": (["search", "DATA", "--columns", "price=cost"], "write user=NAME item=NAME"),
+    "columns that name none": (["search", "DATA", "--columns", "who"], "write one or more of user=NAME item=NAME"),
+    "a column of no role": (["search", "DATA", "--columns", "price=cost"], "write one or more of user=NAME item=NAME"),
     "no model": (["recommend", "nowhere", "--users", "1"], "nowhere holds no model.json"),
 }
 
@@ -148,8 +156,11 @@ def test_bad_input_ends_with_code_2_and_one_sentence(
 ) -> None:
     args, message = BAD[case]
     out = [] if args[0] == "recommend" else ["--out", str(tmp_path / "out")]
+    files = {"DATA": data, "PAIRS": tmp_path / "pairs.csv", "STRANGE": tmp_path / "strange.csv"}
+    files["PAIRS"].write_text("user,item\n1,2\n")
+    files["STRANGE"].write_text("who,item\n1,2\n")
     with pytest.raises(SystemExit) as end:
-        main([str(data) if arg == "DATA" else arg for arg in args] + out)
+        main([str(files.get(arg, arg)) for arg in args] + out)
     assert end.value.code == 2
     printed = capsys.readouterr().err
     assert message in printed

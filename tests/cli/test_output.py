@@ -1,11 +1,15 @@
+import io
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from rich.console import Console
 
-from ciess.cli import main
+from ciess.cli import main, results
 from ciess.cli.options import Printing, command_line
 from ciess.cli.search import Search
+from ciess.results.outcome import Row
 
 SEARCH = ["search", "--backbone", "als", "--dim", "8", "--budgets", "60%", "--episodes", "1"]
 
@@ -50,3 +54,53 @@ def test_a_command_is_spelled_without_how_it_prints() -> None:
         == "ciess search a.csv --seed 1"
     )
     assert command_line(Search(data=Path("a.csv"), refit=False)) == "ciess search a.csv --no-refit"
+
+
+def test_many_users_come_from_a_file_or_the_input(
+    data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    main([*SEARCH, data, "--out", str(tmp_path / "out"), "--quiet"])
+    model = str(tmp_path / "out" / "budget-60")
+    ids = [str(user % 31) for user in range(2_500)]
+    (tmp_path / "ids.txt").write_text("\ufeff" + "\n".join(ids) + "\n\n", encoding="utf-8")
+    main(["recommend", model, "--users-from", str(tmp_path / "ids.txt"), "-k", "2"])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition(":")[0].partition(" ")[0] for line in lines] == ids
+    assert "unknown user" in lines[30]
+    assert lines[:31] == lines[31 * 40 : 31 * 41], "the same user, in whatever batch"
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(ids)))
+    main(["recommend", model, "--users-from", "-", "-k", "2"])
+    assert capsys.readouterr().out.splitlines() == lines
+    for file, said in ((tmp_path / "none", "cannot be read as text"), (tmp_path / "empty", "no users are given")):
+        (tmp_path / "empty").write_text("\n")
+        with pytest.raises(SystemExit) as end:
+            main(["recommend", model, "--users-from", str(file)])
+        assert end.value.code == 2
+        assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("width", "left_out"), [(90, {"seconds"}), (80, {"seconds", "stored"}), (200, set())])
+def test_the_table_leaves_out_what_a_narrow_terminal_has_no_room_for(width: int, left_out: set[str]) -> None:
+    row = Row(
+        method="cross-entropy",
+        budget="5%",
+        metrics={"recall@20": 0.25, "ndcg@20": 0.5},
+        kept=1.0,
+        valid_quality=0.4,
+        table_bytes=123_456_789,
+        user_size=6.4,
+        item_size=12.8,
+        precision="int4-shared",
+        seconds=9,
+        found_by="equal",
+    )
+    outcome = SimpleNamespace(rows=[row], shown="test")
+    out = io.StringIO()
+    console = Console(file=out, width=width)
+    console.print(results._table(outcome, console))  # type: ignore[arg-type]
+    printed = out.getvalue()
+    assert "…" not in printed
+    assert max(map(len, printed.splitlines())) <= width
+    assert {word for word in ("seconds", "stored") if word not in printed} == left_out
+    for told in ("cross-entropy", "5%", "0.2500", "0.5000", "100.0%", "123,456,789"):
+        assert told in printed

@@ -170,7 +170,7 @@ def test_names_that_are_not_there(server: Server) -> None:
         read("films")
     with pytest.raises(InputError, match="flims does not exist: check the path, or name a set of `ciess data list`"):
         read("flims")
-    with pytest.raises(InputError, match="'flims' is not in the catalogue: use one of films, places"):
+    with pytest.raises(InputError, match=r"'flims' is not in the catalogue .*'films'\?\): use one of films, places"):
         fetch("flims", accept_terms=True)
 
 

@@ -101,9 +101,9 @@ def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        ([], "nothing is given to estimate"),
-        (["--users", "10"], "nothing is given to estimate"),
-        (["synthetic", "--users", "10"], "DATA and counts are both given"),
+        ([], "too little is given"),
+        (["--users", "10"], "too little is given"),
+        (["synthetic", "--users", "10"], "DATA and --users, --items or --interactions are both given"),
         (["synthetic", "--backbone", "factors"], "factors are not trained"),
         (["synthetic", "--budgets", "0%"], "leaves no room"),
     ],

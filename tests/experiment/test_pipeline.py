@@ -274,7 +274,7 @@ def test_plans_that_exceed_their_budget_or_are_missing_are_refused(split: Split)
 
 @pytest.mark.parametrize(("name", "fidelity"), [("mf", "Truncate"), ("als", "Truncate"), ("lightgcn", "FineTune")])
 def test_plans_are_measured_by_what_suits_the_backbone(name: str, fidelity: str, split: Split) -> None:
-    training = Training(steps=2, batch_size=100, eval_every=1)
+    training = Training(steps=2, eval_every=1)
     backbone = backbone_named(name, dim=4, training=training)
     found = ciess.search(split, backbone=backbone, budgets=["60%"], method=QUICK, finishing=Finish().lasting(0))
     assert found.settings["method"]["fidelity"]["name"] == fidelity

@@ -13,6 +13,7 @@ from ciess.models import (
     backbone_from_settings,
     backbone_named,
     backbone_settings,
+    backbone_with,
 )
 from ciess.models.als import ALS
 from ciess.models.graph import averaging_adjacency, hop, normalised_adjacency
@@ -266,3 +267,20 @@ def test_settings_that_no_model_has_are_refused() -> None:
     for name, value in (("l2", float("nan")), ("network_l2", -0.1), ("lr", float("inf"))):
         with pytest.raises(InputError, match=f"{name} is {value:g}: give a (finite )?number"):
             Training(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "setting"),
+    [("als", {"l2": 0.5}), ("als", {"nested": True}), ("mf", {"network_l2": 0.5}), ("lightgcn", {"network_l2": 1.0})],
+)
+def test_a_setting_of_training_that_does_nothing_is_refused(name: str, setting: dict[str, float]) -> None:
+    with pytest.raises(InputError, match=f"(?i){next(iter(setting))} does nothing with {name}: leave it out"):
+        backbone_named(name, training=Training(**setting))  # type: ignore[arg-type]
+    assert backbone_named("ncf", training=Training(network_l2=0.5)).training.network_l2 == 0.5
+
+
+def test_settings_find_their_place() -> None:
+    config = backbone_with("als", dim=8, alpha=3.0, steps=2)
+    assert (config.dim, config.alpha, config.training.steps, config.training.patience) == (8, 3.0, 2, 3)  # type: ignore[attr-defined]
+    with pytest.raises(InputError, match="no such setting"):
+        backbone_with("als", layers=2)

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ciess.cli.options import Folder, Shared, command_line, option
+from ciess.cli.values import separated
 
 if TYPE_CHECKING:
     from ciess.experiment.comparison import Comparison
@@ -20,24 +21,26 @@ _STYLES = {1: "bold", 0: "", -1: "dim"}
 
 @dataclass(frozen=True)
 class Compare(Shared):
-    """Compare methods under the same conditions, and say which differences are more than chance."""
+    """Compare methods under equal conditions, and tell chance from difference."""
 
     methods: Annotated[tuple[str, ...], option("NAME ...")] = ()
-    """Methods, all unless given; with settings as bet:predicted=False, your own as mine.py:Mine."""
+    """Without it all; bet:predicted=False, mine.py:Mine"""
     seeds: Annotated[tuple[int, ...], option("N ...")] = (0, 1, 2)
-    """Of splits, training and searches."""
+    """Of splits, training and searches"""
     out: Folder = Path("runs/compare")
-    """For report and tables; the same command goes on where it was stopped."""
+    """For report and tables"""
 
     def run(self, console: Console) -> None:
         """Compare, save, print the tables."""
         from ciess.experiment.compare import compare, methods_by_name
         from ciess.experiment.pipeline import parsed_budgets
+        from ciess.experiment.runs import CELLS, COMPARISON, check_run_folder
         from ciess.progress import ConsoleProgress
 
         # What can be refused at once is refused before data are read.
-        config, budgets = self.config(), parsed_budgets(self.budgets)
+        config, budgets = self.config(), parsed_budgets(separated(self.budgets))
         methods_by_name(self.methods)
+        check_run_folder(self.out, COMPARISON)
         data = self.interactions()
         with ConsoleProgress(console) as progress:
             comparison = compare(
@@ -48,13 +51,13 @@ class Compare(Shared):
                 seeds=self.seeds,
                 precision=self.precision,
                 target=self.target,
-                cells=self.out / "cells",
+                cells=self.out / CELLS,
                 progress=progress,
             )
         comparison = replace(comparison, settings={"command": command_line(self), **comparison.settings})
         paths = comparison.save(self.out)
         if self.printing.json:
-            print((self.out / "comparison.json").read_text(), end="")
+            print((self.out / COMPARISON).read_text(), end="")
         console.print(_table(comparison))
         for failed in comparison.failures:
             console.print(f"{failed.method}, seed {failed.seed}: {failed.error}", markup=False, soft_wrap=True)

@@ -6,8 +6,9 @@ from typing import Annotated
 
 from rich.console import Console
 
-from ciess.cli.options import Budgets, Columns, Count, File, Flat, Folder, Name, PrecisionName, Printing, option
+from ciess.cli.options import Budgets, Columns, Count, File, Flat, Folder, Precision, Printing, option
 from ciess.cli.results import show
+from ciess.cli.values import separated
 
 
 @dataclass(frozen=True)
@@ -15,35 +16,36 @@ class Compress:
     """Make tables small that you have trained elsewhere."""
 
     users: Annotated[Path, option("FILE")]
-    """User factors: a .npy file with a row for each user."""
+    """User factors: a .npy file with a row for each user"""
     items: Annotated[Path, option("FILE")]
-    """Item factors: the same for each item; inner products of the rows are scores."""
+    """Item factors: the same for each item; inner products of the rows are scores"""
     interactions: Annotated[Path, option("FILE")]
-    """What the tables have learned, as `search` reads it, or a .npz matrix."""
+    """What the tables have learned, as `search` reads it, or a .npz matrix"""
     held_out: File = None
-    """Interactions that they have not learned, to measure on."""
+    """Interactions that they have not learned, to measure on"""
     user_ids: File = None
-    """Ids of its rows, one a line, .npy, .csv or .parquet; else row 0 is the smallest, text as text."""
+    """Ids of its rows, one a line, .npy, .csv or .parquet; else row 0 is the smallest, text as text"""
     item_ids: File = None
-    """The same for the items."""
+    """The same for the items"""
     budgets: Budgets = ("5%",)
-    precision: Name[PrecisionName] = "auto"
-    """Numbers: float32, float16, int8, int6, int4, int4-shared or auto."""
+    precision: Precision = "auto"
     seed: Count[int] = 0
-    """Of everything random."""
+    """Of everything random"""
     out: Folder = Path("runs/compress")
-    """For models and report."""
+    """For models and report"""
     columns: Flat[Columns] = field(default_factory=Columns)
     printing: Flat[Printing] = field(default_factory=Printing)
 
     def run(self, console: Console) -> None:
         """Compress, save, print the table."""
         from ciess.experiment.compress import compress
+        from ciess.experiment.pipeline import parsed_budgets
+        from ciess.experiment.runs import RESULT, check_run_folder
         from ciess.models.factors import Factors
         from ciess.progress import ConsoleProgress
-        from ciess.tables.budget import Budget
 
-        budgets = [Budget.parse(budget) for budget in self.budgets]
+        budgets = parsed_budgets(separated(self.budgets))
+        check_run_folder(self.out, RESULT)
         factors = Factors(
             users=self.users, items=self.items, user_ids=self.user_ids or "", item_ids=self.item_ids or ""
         )

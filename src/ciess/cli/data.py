@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class List:
-    """Show the data sets that can be fetched, and where they lie on this machine."""
+    """Show the data sets that can be fetched, and which are here."""
 
     def run(self, console: Console) -> None:
         """Print a line for each set."""
@@ -37,14 +37,14 @@ class List:
 
 @dataclass(frozen=True)
 class Fetch:
-    """Download a data set from its publisher, once; what was cut goes on where it stopped."""
+    """Download a data set from its publisher, or the rest of it, once."""
 
     name: tyro.conf.Positional[str]
-    """A name of `ciess data list`."""
+    """A name of `ciess data list`"""
     accept_terms: Flag = False
-    """You have read the publisher's terms, and keep them; without it you are asked."""
+    """You have read the publisher's terms, and keep them; without it you are asked"""
     offline: Flag = False
-    """Do not download: fail if the set is not here."""
+    """Do not download: fail if the set is not here"""
 
     def run(self, console: Console) -> None:
         """Show the terms, download, print where it lies."""
@@ -66,10 +66,10 @@ class Fetch:
 
 @dataclass(frozen=True)
 class Describe:
-    """Count users, items and interactions, tell how unequal they are, and what sizes could gain."""
+    """Count users, items and interactions; tell what sizes could gain."""
 
     data: tyro.conf.Positional[Path]
-    """Interactions: a file, a folder, or a name of `ciess data list`."""
+    """Interactions: a file, a folder, or a name of `ciess data list`"""
     json: AsJson = False
     filters: Flat[Filters] = field(default_factory=Filters)
 
@@ -105,15 +105,16 @@ class Convert:
     """Write interactions in another format, each pair once."""
 
     data: tyro.conf.Positional[Path]
-    """Interactions: a file, a folder, or a name of `ciess data list`."""
+    """Interactions: a file, a folder, or a name of `ciess data list`"""
     out: tyro.conf.Positional[Path]
-    """File to write: .parquet, .csv, or .txt for LightGCN's lines."""
+    """File to write: .parquet, .csv, or .txt for LightGCN's lines"""
     filters: Flat[Filters] = field(default_factory=Filters)
 
     def run(self, console: Console) -> None:
         """Read, write, print where."""
-        from ciess.data.convert import convert
+        from ciess.data.convert import check_converted, convert
 
+        check_converted(self.out, self.data)
         written = convert(self.filters.read(self.data), self.out)
         console.print(f"wrote {written}", highlight=False, soft_wrap=True, markup=False)
 
@@ -139,7 +140,11 @@ def _agreed(console: Console) -> bool:
     """Ask, where somebody can answer."""
     if not (sys.stdin.isatty() and console.is_terminal):
         return False
-    return console.input("Do you accept these terms? Type yes or no: ").strip().lower() in ("yes", "y")
+    try:
+        answer = console.input("Do you accept these terms? Type yes or no: ")
+    except EOFError:
+        return False
+    return answer.strip().lower() in ("yes", "y")
 
 
 def _tell_unchecked(entry: "NamedSet", console: Console) -> None:

@@ -14,18 +14,20 @@ class Demo:
     """Go the whole way on an embedded data set: search, report, recommend."""
 
     out: Folder = Path("runs/demo")
-    """For models and report."""
+    """For models and report"""
     seed: Count[int] = 0
-    """Of the data, of training and of the search."""
+    """Of the data, of training and of the search"""
     printing: Flat[Printing] = field(default_factory=Printing)
 
     def run(self, console: Console) -> None:
         """Search sizes for the synthetic set, then recommend with the smallest model."""
         from ciess.data import synthetic
+        from ciess.experiment.runs import RESULT, check_run_folder
         from ciess.models import Training, backbone_named
         from ciess.serve.saved import load
         from ciess.tables.budget import Budget
 
+        check_run_folder(self.out, RESULT)
         data = synthetic(seed=self.seed).interactions
         backbone = backbone_named("lightgcn", dim=32, training=Training(batch_size=20_000, l2=0.01))
         budgets = [Budget.parse(budget) for budget in ("20%", "10%")]

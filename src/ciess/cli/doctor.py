@@ -12,7 +12,7 @@ from ciess.cli.options import AsJson
 
 @dataclass(frozen=True)
 class Doctor:
-    """Check this installation, and try a search on tiny data; exit code 1 if that fails."""
+    """Check this installation by a search on tiny data; exit code 1 if it fails."""
 
     json: AsJson = False
 

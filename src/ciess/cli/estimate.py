@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from ciess.cli.options import AsJson, Budgets, Columns, Count, Flag, Flat, Name, Positional
+from ciess.cli.options import AsJson, Budgets, Columns, Count, Flag, Flat, Name, Positional, configured
+from ciess.cli.values import separated
 from ciess.errors import InputError
 
 if TYPE_CHECKING:
@@ -18,36 +19,35 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class EstimateCommand:
-    """Tell bytes (exactly), memory and time (roughly) of a search, before anything is trained."""
+    """Tell bytes exactly, memory and time roughly, before a search."""
 
     data: Positional[Path | None] = None
-    """Interactions to be counted: a file, a folder, or a name of `ciess data list`."""
+    """Interactions to be counted: a file, a folder, or a name of `ciess data list`"""
     users: Count[float | None] = None
-    """In place of DATA: how many users, such as 1e6."""
+    """Without DATA: how many users, such as 1e6"""
     items: Count[float | None] = None
-    """How many items."""
+    """How many items"""
     interactions: Count[float | None] = None
-    """How many interactions."""
+    """How many interactions"""
     backbone: Name[str] = "lightgcn"
-    """Recommender: lightgcn, mf, ncf, ngcf or als."""
+    """lightgcn, mf, ncf, ngcf or als"""
     dim: Count[int | None] = None
-    """Numbers of a full row: 128 unless given, 256 with ncf."""
+    """Dimensions of a full row: 128, with ncf 256"""
     budgets: Budgets = ("20%", "10%", "5%")
     no_time: Flag = False
-    """Leave out time: the answer comes at once."""
+    """Leave out time: the answer comes at once"""
     json: AsJson = False
     columns: Flat[Columns] = field(default_factory=Columns)
 
     def run(self, console: Console) -> None:
         """Print bytes, memory and time."""
         from ciess.experiment.estimate import estimate
-        from ciess.models import backbone_named
-        from ciess.tables.budget import Budget
+        from ciess.experiment.pipeline import parsed_budgets
 
-        budgets = [Budget.parse(budget) for budget in self.budgets]
+        budgets = parsed_budgets(separated(self.budgets))
         if self.backbone.lower() == "factors":
             raise InputError("factors are not trained: estimate --backbone als, and leave its training out")
-        config = backbone_named(self.backbone, **({} if self.dim is None else {"dim": self.dim}))
+        config = configured(self.backbone, {"dim": self.dim})
         found = estimate(*self._counts(), config, budgets, seconds=not self.no_time)
         if self.json:
             print(json.dumps(dataclasses.asdict(found), indent=1))
@@ -58,12 +58,14 @@ class EstimateCommand:
         told = (self.users, self.items, self.interactions)
         if self.data is not None:
             if any(each is not None for each in told):
-                raise InputError("DATA and counts are both given: name one of them")
+                raise InputError("DATA and --users, --items or --interactions are both given: leave one out")
             data = self.columns.read(self.data)
             return data.n_users, data.n_items, len(data)
+        if self.columns.columns:
+            raise InputError("--columns does nothing without DATA: leave it out")
         counts = [int(each) for each in told if each is not None]
         if len(counts) < 3 or min(counts) < 1:
-            raise InputError("nothing is given to estimate: name DATA, or --users, --items and --interactions above 0")
+            raise InputError("too little is given: name DATA, or --users, --items and --interactions, each 1 or more")
         return counts[0], counts[1], counts[2]
 
 
@@ -73,7 +75,7 @@ def _show(found: "Estimate", console: Console) -> None:
 
     line(f"Full tables in float32: {_bytes(found.table_bytes)}; Adam's moments: {_bytes(found.optimiser_bytes)}")
     precisions = list(dict.fromkeys(each.precision for each in found.packed))
-    table = Table(title="Largest equal size that fits: numbers a row", box=None, padding=(0, 2, 0, 0))
+    table = Table(title="Largest equal size that fits: dimensions of a row", box=None, padding=(0, 2, 0, 0))
     for heading in ("budget", "bytes", *precisions):
         table.add_column(heading, justify="right")
     for start in range(0, len(found.packed), len(precisions)):

@@ -1,14 +1,16 @@
 """What several commands are told, and a command as one types it."""
 
 import dataclasses
+import re
 import shlex
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args, get_type_hints
 
 import tyro
 
+from ciess.checks import Positive, check
 from ciess.errors import InputError
 
 if TYPE_CHECKING:
@@ -19,14 +21,19 @@ PrecisionName = Literal["auto", "float32", "float16", "int8", "int6", "int4", "i
 
 T = TypeVar("T")
 
+_ROLES = ("user", "item", "rating", "time")
+_SETTINGS = ("dim", "l2")
+"""Options that are settings of the backbone or of its training, and are named as there."""
+_FACTORS = "--backbone factors"
+
 
 def option(metavar: str | None = None, help: str | None = None) -> Any:
-    """How an option shows in the help: with a short word for its value, and with its default where it has one."""
+    """How an option shows in the help: with a short word for its value, and in brackets its default, if it has one."""
     return tyro.conf.arg(metavar=metavar, help=help, help_behavior_hint=_default)
 
 
 def _default(value: str) -> str:
-    return "" if value in ("", "None", "False") else f"(default: {value})"
+    return "" if value in ("", "None", "False", "True", "default") else f"[{value}]"
 
 
 Flat = Annotated[T, tyro.conf.arg(name="")]
@@ -37,43 +44,57 @@ Name = Annotated[T, option("NAME")]
 Flag = Annotated[bool, option()]
 File = Annotated[Path | None, option("FILE")]
 Folder = Annotated[Path, option("FOLDER")]
-Budgets = Annotated[
-    tuple[str, ...], option("BUDGET ...", "Limits on the bytes of both tables, such as 5% 32MB 6.4dims.")
-]
-AsJson = Annotated[bool, option(help="Print one JSON document.")]
+Precision = Annotated[PrecisionName, option("NAME", f"{', '.join(get_args(PrecisionName)[1:])} or auto")]
+Budgets = Annotated[tuple[str, ...], option("BUDGET ...", "Of both tables: 5% 32MB 6.4dims")]
+AsJson = Annotated[bool, option(help="Print one JSON document")]
 
 
 @dataclass(frozen=True)
 class Columns:
     """Which columns of the data are meant."""
 
-    columns: Annotated[tuple[str, ...], option("user=NAME ...")] = ()
-    """Columns whose names are not the usual ones: user= item= rating= time="""
+    columns: Annotated[tuple[str, ...], option("COLUMN ...")] = ()
+    """Where names are unusual: user=NAME item=NAME …"""
     layout: Name[Literal["lines", "table"] | None] = None
-    """Of files of numbers: lines (user item item …) or table."""
+    """Of files of numbers: lines (user item …) or table"""
 
     def read(self, path: Path, min_rating: float | None = None) -> "Interactions":
         """Read interactions from a file, a folder or a named set."""
         from ciess.data import read
 
-        named = dict(each.partition("=")[::2] for each in self.columns)
-        if not all(named.values()) or named.keys() - {"user", "item", "rating", "time"}:
-            raise InputError(f"--columns {shlex.join(self.columns)} names no columns: write user=NAME item=NAME")
-        return read(path, **named, min_rating=min_rating, layout=self.layout)
+        written = [each for value in self.columns for each in re.split(rf",(?=(?:{'|'.join(_ROLES)})=)", value)]
+        named = dict(each.partition("=")[::2] for each in written)
+        if len(named) < len(written) or not all(named.values()) or named.keys() - {*_ROLES}:
+            roles = " ".join(f"{role}=NAME" for role in _ROLES)
+            raise InputError(
+                f"--columns {shlex.join(self.columns)} does not name columns, each once: write one or more of {roles}"
+            )
+        try:
+            return read(path, **named, min_rating=min_rating, layout=self.layout)
+        except InputError as error:
+            raise InputError(_with_options(str(error))) from error
+
+
+def _with_options(message: str) -> str:
+    """A message of `ciess.read` in the words of the command line."""
+    for argument, given in (("a rating threshold", "--min-rating"), ("the rating threshold", "--min-rating")):
+        message = message.replace(argument, given)
+    return re.sub(rf"(?<![\w-])({'|'.join(_ROLES)})=NAME", r"--columns \1=NAME", message)
 
 
 @dataclass(frozen=True)
 class Filters:
     """Which interactions of the data are kept."""
 
-    min_rating: Annotated[float | None, option("RATING")] = None
-    """Keep interactions rated at least this."""
+    min_rating: Annotated[float | None, option("N")] = None
+    """Keep interactions rated at least this"""
     k_core: Count[int] = 1
-    """Keep users and items with at least this many interactions."""
+    """Keep users and items with N interactions or more"""
     columns: Flat[Columns] = field(default_factory=Columns)
 
     def read(self, path: Path) -> "Interactions":
         """Read interactions from a file, a folder or a named set, and filter them."""
+        check("--k-core", self.k_core, Positive)
         return self.core(self.rated(path))
 
     def rated(self, path: Path) -> "Interactions":
@@ -90,9 +111,9 @@ class Printing:
     """What a command that writes files prints."""
 
     json: Flag = False
-    """Print one JSON document, and all else to the error output."""
+    """Print one JSON document, all else to stderr"""
     quiet: Flag = False
-    """Print nothing but errors."""
+    """Print nothing but errors"""
 
 
 @dataclass(frozen=True)
@@ -100,67 +121,91 @@ class Shared:
     """What `search` and `compare` are both told: data, recommender, budgets."""
 
     data: Positional[Path | None] = None
-    """Interactions: a file, a folder, or a name of `ciess data list`; split 50/25/25 for each user."""
+    """A file, a folder, or a name of `ciess data list`"""
     backbone: Name[str] = "lightgcn"
-    """Recommender: lightgcn, mf, ncf, ngcf, als or factors."""
+    """lightgcn, mf, ncf, ngcf, als or factors"""
     budgets: Budgets = ("20%", "10%", "5%")
-    precision: Name[PrecisionName] = "float32"
-    """Numbers: float32, float16, int8, int6, int4, int4-shared or auto."""
-    target: Name[Literal["input", "output"]] = "input"
-    """What is packed: rows as learned (input), or as scored (output), which need no graph."""
+    precision: Precision = "float32"
+    target: Annotated[Literal["input", "output"], option("NAME")] = "input"
+    """output stores final vectors: serving then needs only NumPy; with LightGCN some quality may be lost"""
     dim: Count[int | None] = None
-    """Numbers of a full row: 128 unless given, 256 with ncf."""
-    l2: Annotated[float | None, option("WEIGHT")] = None
-    """Weight of the rows' norms in training: try a few."""
+    """Dimensions of a full row: 128, with ncf 256"""
+    l2: Count[float | None] = None
+    """Weight of the rows' norms in training"""
     user_factors: File = None
-    """With --backbone factors: a .npy file with a row for each user."""
+    """With --backbone factors: .npy, a row for each user"""
     item_factors: File = None
-    """The same for each item."""
+    """The same for each item"""
     user_ids: File = None
-    """Ids of its rows, one a line, .npy, .csv or .parquet; else rising."""
+    """Ids of its rows; else row 0 is the smallest id"""
     item_ids: File = None
-    """The same for each item."""
+    """The same for each item"""
     train: File = None
-    """In place of DATA: interactions to learn."""
+    """Learn this; without it, DATA is split 50/25/25"""
     valid: File = None
-    """With --train: what choices are made on."""
+    """With --train: what choices are made on"""
     test: File = None
-    """With --train: what the table shows; else it shows validation."""
+    """With --train: what the table shows"""
     filters: Flat[Filters] = field(default_factory=Filters)
     printing: Flat[Printing] = field(default_factory=Printing)
 
     def config(self) -> "BackboneConfig":
-        """Settings of the recommender."""
-        from ciess.models import backbone_named
+        """The recommender with the settings that are given.
 
+        Raises:
+            InputError: no such recommender, or an option that does nothing with it.
+        """
+        files = {
+            "--user-factors": self.user_factors,
+            "--item-factors": self.item_factors,
+            "--user-ids": self.user_ids,
+            "--item-ids": self.item_ids,
+        }
+        given = {name: getattr(self, name) for name in _SETTINGS}
         if self.backbone.lower() != "factors":
-            if self.user_factors or self.item_factors or self.user_ids or self.item_ids:
-                raise InputError("--user-factors and --item-factors need --backbone factors, as ids do: name it")
-            config = backbone_named(self.backbone, **({} if self.dim is None else {"dim": self.dim}))
-            return config if self.l2 is None else replace(config, training=replace(config.training, l2=self.l2))
+            if named := [name for name, path in files.items() if path]:
+                raise InputError(
+                    f"{' '.join(named)} does nothing with {self.backbone}: add {_FACTORS}, or leave it out"
+                )
+            return configured(self.backbone, given)
         if self.user_factors is None or self.item_factors is None:
-            raise InputError("--backbone factors needs two tables: name both --user-factors and --item-factors")
-        return backbone_named(
-            "factors",
-            users=self.user_factors,
-            items=self.item_factors,
-            user_ids=self.user_ids or "",
-            item_ids=self.item_ids or "",
-        )
+            raise InputError(f"{_FACTORS} needs two tables: name both --user-factors and --item-factors")
+        names = ("users", "items", "user_ids", "item_ids")
+        return configured("factors", given | dict(zip(names, files.values(), strict=True)))
 
     def interactions(self) -> "Interactions | Split":
         """The data, or a split of one's own."""
         from ciess.data import split_given
 
+        splits = {"--train": self.train, "--valid": self.valid, "--test": self.test}
+        named = [name for name, path in splits.items() if path]
         if self.data is not None:
-            if self.train or self.valid or self.test:
-                raise InputError("DATA and --train are both given: name one of them")
+            if named:
+                raise InputError(f"DATA and {' '.join(named)} are both given: leave one out")
             return self.filters.read(self.data)
         if self.train is None or self.valid is None:
-            raise InputError("no interactions are given: name DATA, or both --train and --valid")
+            what = f"{' '.join(named)} alone is not enough" if named else "no interactions are given"
+            raise InputError(f"{what}: name DATA, or both --train and --valid")
         # A k-core of each file by itself would leave nothing of one that holds out one item of each user.
         test = self.filters.rated(self.test) if self.test else None
         return split_given(self.filters.read(self.train), self.filters.rated(self.valid), test)
+
+
+def configured(backbone: str, given: Mapping[str, Any]) -> "BackboneConfig":
+    """A backbone by its name, with settings of its own or of its training as options give them; None: not given.
+
+    Raises:
+        InputError: no such backbone, or a setting that it does not use.
+    """
+    from ciess.models import backbone_names, backbone_uses, backbone_with
+
+    used = backbone_uses(backbone)
+    told = {name: value for name, value in given.items() if value is not None}
+    for name in told:
+        if name not in used:
+            users = ", ".join(other for other in backbone_names() if name in backbone_uses(other))
+            raise InputError(f"--{name.replace('_', '-')} does nothing with {backbone}: leave it out (used by {users})")
+    return backbone_with(backbone, **told)
 
 
 def command_line(command: Any) -> str:

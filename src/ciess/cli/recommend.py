@@ -1,14 +1,25 @@
 """`ciess recommend`."""
 
+import itertools
 import json
+import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 from rich.console import Console
 
 from ciess.cli.options import AsJson, Flag, option
+from ciess.errors import InputError
+
+if TYPE_CHECKING:
+    from ciess.serve.model import CompressedModel
+
+
+_USERS_AT_ONCE = 1_000
+"""So that lines come while others are scored, and memory is bounded."""
 
 
 @dataclass(frozen=True)
@@ -16,44 +27,65 @@ class Recommend:
     """Recommend items to users with a saved model."""
 
     model: tyro.conf.Positional[Path]
-    """A folder that `ciess search` saved, such as runs/search/budget-5."""
-    users: Annotated[tuple[str, ...], option("ID ...")]
-    """Ids of users."""
-    k: Annotated[int, tyro.conf.arg(metavar="N", aliases=["-k"])] = 10
-    """How many items for each."""
+    """A folder that `ciess search` saved, such as runs/search/budget-5"""
+    users: Annotated[tuple[str, ...], option("ID ...")] = ()
+    """Ids of users"""
+    users_from: Annotated[Path | None, option("FILE")] = None
+    """In place of --users: a file with an id on each line; - is the input"""
+    k: Annotated[int, tyro.conf.arg(metavar="N", aliases=["-k"], help_behavior_hint="[10]")] = 10
+    """How many items for each"""
     include_seen: Flag = False
-    """Recommend items that the user has already, too."""
+    """Recommend items that the user has already, too"""
     json: AsJson = False
 
     def run(self, console: Console) -> None:
         """Print a line for each user."""
         from ciess.serve.saved import load
 
+        users = self._users()
         model = load(self.model)
-        items, scores = model.recommend(list(self.users), self.k, exclude_seen=not self.include_seen)
-        rankings = [
-            {
+        rankings = itertools.chain.from_iterable(
+            self._ranked(model, users[start : start + _USERS_AT_ONCE]) for start in range(0, len(users), _USERS_AT_ONCE)
+        )
+        if self.json:
+            print(json.dumps(list(rankings), indent=1))
+        else:
+            for ranking in rankings:
+                print(_line(ranking))
+
+    def _users(self) -> list[str]:
+        if self.users and self.users_from:
+            raise InputError("--users and --users-from are both given: leave one out")
+        if self.users_from is None:
+            users = list(self.users)
+        elif str(self.users_from) == "-":
+            users = sys.stdin.read().splitlines()
+        else:
+            try:
+                users = self.users_from.read_text(encoding="utf-8-sig").splitlines()
+            except (OSError, UnicodeDecodeError) as error:
+                raise InputError(f"{self.users_from} cannot be read as text ({error}): name a file of ids") from error
+        users = [user for user in users if user]
+        if not users:
+            raise InputError("no users are given: name ids by --users ID ..., or a file of ids by --users-from FILE")
+        return users
+
+    def _ranked(self, model: "CompressedModel", users: list[str]) -> Iterator[dict[str, Any]]:
+        items, scores = model.recommend(users, self.k, exclude_seen=not self.include_seen)
+        known = model.known(users).tolist()
+        for user, is_known, row, values in zip(users, known, items.tolist(), scores.tolist(), strict=True):
+            yield {
                 "user": user,
-                "known": known,
+                "known": is_known,
                 "items": [item for item in row if item is not None],
                 # Users that are not known have no scores, and JSON no NaN.
-                "scores": [score for item, score in zip(row, values, strict=True) if known and item is not None],
+                "scores": [score for item, score in zip(row, values, strict=True) if is_known and item is not None],
             }
-            for user, known, row, values in zip(
-                self.users, model.known(self.users).tolist(), items.tolist(), scores.tolist(), strict=True
-            )
-        ]
-        if self.json:
-            print(json.dumps(rankings, indent=1))
-            return
-        for ranking in rankings:
-            _show(ranking, console)
 
 
-def _show(ranking: dict[str, Any], console: Console) -> None:
+def _line(ranking: dict[str, Any]) -> str:
     told = ranking["items"]
     if ranking["known"]:
         told = [f"{item} ({score:.3f})" for item, score in zip(told, ranking["scores"], strict=True)]
     note = "" if ranking["known"] else " (unknown user: popular items)"
-    line = f"{ranking['user']}{note}: {', '.join(map(str, told))}"
-    console.print(line, highlight=False, soft_wrap=True, markup=False)
+    return f"{ranking['user']}{note}: {', '.join(map(str, told))}"

@@ -32,5 +32,5 @@ def page() -> str:
 
 
 if __name__ == "__main__":
-    os.environ["COLUMNS"] = "100"
+    os.environ["COLUMNS"] = "80"
     print(page(), end="")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
+from rich.measure import Measurement
 from rich.table import Table
 
 from ciess.cli.options import command_line
@@ -13,6 +14,7 @@ from ciess.cli.options import command_line
 if TYPE_CHECKING:
     from ciess.data import Interactions, Split
     from ciess.experiment.outcome import Outcome
+    from ciess.results.outcome import Row
 
 
 def search_and_show(command: Any, data: "Interactions | Split", console: Console, **settings: Any) -> list[Path]:
@@ -41,7 +43,7 @@ def show(command: Any, outcome: "Outcome", console: Console) -> list[Path]:
     saved = told.save(command.out)
     if command.printing.json:
         print((command.out / "result.json").read_text(), end="")
-    console.print(_table(outcome))
+    console.print(_table(outcome, console))
     for caution in outcome.settings["cautions"]:
         console.print(f"[bold yellow]Caution:[/] {escape(caution)}", highlight=False, soft_wrap=True)
     for budget, folder in saved.items():
@@ -57,34 +59,45 @@ def show(command: Any, outcome: "Outcome", console: Console) -> list[Path]:
     return list(saved.values())
 
 
-def _table(outcome: "Outcome") -> Table:
-    table = Table(title=f"Measured on {outcome.shown}; sizes are means", box=None, padding=(0, 1, 0, 0))
-    for heading in (
-        "model",
-        "found by",
-        "budget",
-        "Recall@20",
-        "NDCG@20",
-        "kept",
-        "bytes",
-        "stored",
-        "users'",
-        "items'",
-        "seconds",
-    ):
-        table.add_column(heading, justify="left" if heading in ("model", "found by") else "right", no_wrap=True)
-    for row in outcome.rows:
-        table.add_row(
-            row.method,
-            row.found_by if row.budget else "",
-            row.budget,
-            f"{row.metrics['recall@20']:.4f}",
-            f"{row.metrics['ndcg@20']:.4f}",
-            f"{row.kept:.1%}",
-            f"{row.table_bytes:,}",
-            row.precision,
-            f"{row.user_size:.1f}",
-            f"{row.item_size:.1f}",
-            f"{row.seconds:.0f}",
-        )
+_NEEDED_LEAST = ("seconds", "stored", "item\nsize", "user\nsize")
+"""Columns that are left out, in this order, where a terminal is too narrow; `result.json` has them."""
+
+
+def _table(outcome: "Outcome", console: Console) -> Table:
+    left_out = list[str]()
+    table = _table_without(left_out, outcome)
+    wide = console.options.update(width=10_000)
+    for heading in _NEEDED_LEAST:
+        if Measurement.get(console, wide, table).maximum <= console.width:
+            break
+        left_out.append(heading)
+        table = _table_without(left_out, outcome)
     return table
+
+
+def _table_without(left_out: list[str], outcome: "Outcome") -> Table:
+    rows = [_cells(row) for row in outcome.rows]
+    table = Table(title=f"Measured on {outcome.shown}; sizes: mean dimensions", box=None, padding=(0, 1, 0, 0))
+    headings = [heading for heading in rows[0] if heading not in left_out]
+    for heading in headings:
+        table.add_column(heading, justify="left" if heading in ("model", "found by") else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(*(row[heading] for heading in headings))
+    return table
+
+
+def _cells(row: "Row") -> dict[str, str]:
+    """A row's cells by their headings."""
+    return {
+        "model": row.method,
+        "found by": row.found_by if row.budget else "",
+        "budget": row.budget,
+        "Recall\n@20": f"{row.metrics['recall@20']:.4f}",
+        "NDCG\n@20": f"{row.metrics['ndcg@20']:.4f}",
+        "kept": f"{row.kept:.1%}",
+        "bytes": f"{row.table_bytes:,}",
+        "stored": row.precision,
+        "user\nsize": f"{row.user_size:.1f}",
+        "item\nsize": f"{row.item_size:.1f}",
+        "seconds": f"{row.seconds:.0f}",
+    }

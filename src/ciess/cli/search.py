@@ -8,6 +8,7 @@ from rich.console import Console
 
 from ciess.cli.options import Count, Flag, Folder, Name, Shared
 from ciess.cli.results import search_and_show
+from ciess.cli.values import separated
 from ciess.errors import InputError
 
 if TYPE_CHECKING:
@@ -19,25 +20,26 @@ class Search(Shared):
     """Find small models for your interactions, one for each budget."""
 
     method: Name[str] = "ciess"
-    """What finds the sizes: a name, your own as mine.py:Mine, or auto for the best of several."""
+    """A name, your own as mine.py:Mine, or auto"""
     preset: Name[Literal["default", "paper", "program"]] = "default"
-    """CIESS as it measured best here (default), as in its paper, or as in its authors' program."""
+    """CIESS as here (default), of its paper or program"""
     episodes: Count[int | None] = None
-    """Length of the search by CIESS: less is faster."""
+    """Length of the search by CIESS"""
     refit: Flag = True
-    """Let saved models learn test, too, once they are measured."""
+    """Saved models do not learn what test held out"""
     seed: Count[int] = 0
-    """Of the split, of training and of the search."""
+    """Of split, training and search"""
     out: Folder = Path("runs/search")
-    """For models and report."""
+    """For models and report"""
 
     def run(self, console: Console) -> None:
         """Search, save, print the table."""
-        from ciess.tables.budget import Budget
+        from ciess.experiment.pipeline import parsed_budgets
+        from ciess.experiment.runs import RESULT, check_run_folder
 
         # What can be refused at once is refused before data are read.
-        config = self.config()
-        budgets = [Budget.parse(budget) for budget in self.budgets]
+        config, budgets = self.config(), parsed_budgets(separated(self.budgets))
+        check_run_folder(self.out, RESULT)
         method = self._method()
         search_and_show(
             self,

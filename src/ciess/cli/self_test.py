@@ -1,4 +1,4 @@
-"""Whether this machine is fit: versions, threads, devices, extras, memory, and a short search that is checked."""
+"""Whether ciess works on this machine: versions, threads, devices, extras, memory, and a short search, checked."""
 
 import dataclasses
 import importlib.util
@@ -28,7 +28,7 @@ _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 @dataclass(frozen=True)
 class SelfTest:
-    """What came of a search on tiny data.
+    """The result of a search on tiny data.
 
     Attributes:
         passed: whether all of it held.

@@ -10,6 +10,7 @@ from zipfile import BadZipFile, ZipFile
 
 from filelock import FileLock
 
+from ciess.checks import nearest
 from ciess.data.download import checksum, download, published_md5
 from ciess.errors import InputError
 from ciess.files import write_whole
@@ -153,7 +154,9 @@ def named(name: str) -> NamedSet:
         InputError: there is none.
     """
     if name not in CATALOGUE:
-        raise InputError(f"'{name}' is not in the catalogue: use one of {', '.join(CATALOGUE)}")
+        raise InputError(
+            f"'{name}' is not in the catalogue{nearest(name, CATALOGUE)}: use one of {', '.join(CATALOGUE)}"
+        )
     return CATALOGUE[name]
 
 

@@ -8,7 +8,7 @@ import polars as pl
 
 from ciess.data.interactions import Interactions
 from ciess.errors import InputError
-from ciess.files import write_whole
+from ciess.files import check_folder, write_whole
 
 
 def convert(interactions: Interactions, path: str | Path) -> Path:
@@ -25,21 +25,38 @@ def convert(interactions: Interactions, path: str | Path) -> Path:
         InputError: an unknown ending, or a path that cannot be written.
     """
     path = Path(path)
-    ways: dict[str, Callable[[Interactions, Path], None]] = {
-        ".parquet": lambda data, to: _frame(data).write_parquet(to),
-        ".csv": lambda data, to: _frame(data).write_csv(to),
-        ".txt": _write_lines,
-    }
+    check_converted(path)
     ending = path.suffix.lower()
-    if ending not in ways:
-        raise InputError(f"{path} has no known ending: use one of {', '.join(ways)}")
     if ending == ".txt":
         for side, ids in (("users", interactions.user_ids), ("items", interactions.item_ids)):
+            beside = path.with_suffix(f".{side}.csv")
             if not _whole(ids):
                 rows = pl.DataFrame({"row": np.arange(len(ids)), "id": ids})
-                write_whole(path.with_suffix(f".{side}.csv"), rows.write_csv)
-    write_whole(path, lambda to: ways[ending](interactions, to))
+                write_whole(beside, rows.write_csv)
+            elif path.is_file() and _is_of_rows(beside):
+                # Of what this path held before: its ids are not those of the new lines.
+                beside.unlink()
+    write_whole(path, lambda to: _WAYS[ending](interactions, to))
     return path
+
+
+def check_converted(path: Path, source: Path | None = None) -> None:
+    """Refuse a path that `convert` cannot write, before anything is read.
+
+    Args:
+        path: where to.
+        source: what is read, which must not be overwritten.
+
+    Raises:
+        InputError: an unknown ending, the source itself, or a path that cannot be written.
+    """
+    if path.suffix.lower() not in _WAYS:
+        raise InputError(f"{path} has no known ending: use one of {', '.join(_WAYS)}")
+    if path.is_dir():
+        raise InputError(f"{path} is a folder: name a file")
+    check_folder(path.parent)
+    if source is not None and path.exists() and source.exists() and path.samefile(source):
+        raise InputError(f"{path} is the file that is read: choose another name")
 
 
 def _frame(data: Interactions) -> pl.DataFrame:
@@ -57,5 +74,21 @@ def _write_lines(data: Interactions, path: Path) -> None:
                 file.write(f"{user} {' '.join(own)}\n")
 
 
+def _is_of_rows(path: Path) -> bool:
+    """Whether a file is what `convert` writes beside lines of rows."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            return file.readline().strip() == "row,id"
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
 def _whole(ids: pl.Series) -> bool:
     return bool(ids.dtype.is_integer() and ids.min() >= 0)  # type: ignore[operator]
+
+
+_WAYS: dict[str, Callable[[Interactions, Path], None]] = {
+    ".parquet": lambda data, to: _frame(data).write_parquet(to),
+    ".csv": lambda data, to: _frame(data).write_csv(to),
+    ".txt": _write_lines,
+}

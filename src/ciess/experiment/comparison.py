@@ -4,6 +4,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from ciess.experiment.runs import COMPARISON, clear_run
 from ciess.experiment.text import latex, markdown
 from ciess.files import write_whole
 from ciess.results.comparison import ComparisonData
@@ -38,12 +39,15 @@ class Comparison(ComparisonData):
     def save(self, folder: str | Path) -> list[Path]:
         """Write `comparison.json`, `comparison.tex` and the report; the paths of these and of the page.
 
+        What a former run saved in the same folder is replaced as a whole.
+
         Raises:
             InputError: the folder cannot be written.
         """
         folder = Path(folder)
+        clear_run(folder)
         written = {
-            folder / "comparison.json": json.dumps(self.to_dict(), indent=1, default=str) + "\n",
+            folder / COMPARISON: json.dumps(self.to_dict(), indent=1, default=str) + "\n",
             folder / "comparison.tex": self.to_latex(),
         }
         for path, content in written.items():

@@ -5,6 +5,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from ciess.experiment.runs import RESULT, clear_run
 from ciess.files import write_whole
 from ciess.results.outcome import KEPT, OutcomeData
 from ciess.tables.budget import Budget
@@ -38,11 +39,12 @@ class Outcome(OutcomeData):
     def save(self, folder: str | Path) -> dict[Budget, Path]:
         """Save each model into a folder of its own, `result.json` and the report beside them.
 
+        What a former run saved in the same folder is replaced as a whole.
+
         Raises:
             InputError: the folder cannot be written.
         """
         folder = Path(folder)
-        saved = {budget: model.save(folder / budget.folder) for budget, model in self.models.items()}
         result = {
             "shown": self.shown,
             "rows": [dataclasses.asdict(row) for row in self.rows],
@@ -50,6 +52,9 @@ class Outcome(OutcomeData):
             "seconds": self.seconds,
             "trace": self.trace,
         }
-        write_whole(folder / "result.json", json.dumps(result, indent=1) + "\n")
+        clear_run(folder)
+        # First, so that what follows belongs to a known run even if it is stopped half-way.
+        write_whole(folder / RESULT, json.dumps(result, indent=1) + "\n")
+        saved = {budget: model.save(folder / budget.folder) for budget, model in self.models.items()}
         self.report(folder)
         return saved

@@ -7,12 +7,14 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ciess.checks import nearest
 from ciess.errors import InputError
+from ciess.files import check_folder
 
 if TYPE_CHECKING:
     from ciess.serve.model import CompressedModel
 
-__all__ = ["export", "target_names"]
+__all__ = ["check_target", "export", "target_names"]
 
 
 @cache
@@ -32,6 +34,18 @@ def target_names() -> list[str]:
     return sorted(_targets())
 
 
+def check_target(target: str, out: str | Path) -> None:
+    """Refuse a target that does not exist, and a folder that cannot be written, before a model is read.
+
+    Raises:
+        InputError: either is refused.
+    """
+    if target not in _targets():
+        near = nearest(target, _targets())
+        raise InputError(f"'{target}' is not a target of exports{near}: use one of {', '.join(target_names())}")
+    check_folder(Path(out))
+
+
 def export(model: "CompressedModel", target: str, out: str | Path) -> list[Path]:
     """Write a model as another program reads it.
 
@@ -47,7 +61,6 @@ def export(model: "CompressedModel", target: str, out: str | Path) -> list[Path]
         InputError: no such target, a library that is not installed, a model that the target cannot hold, or a folder
             that cannot be written.
     """
-    if target not in _targets():
-        raise InputError(f"'{target}' is not a target of exports: use one of {', '.join(target_names())}")
+    check_target(target, out)
     model.verify()
     return _targets()[target](model, out)

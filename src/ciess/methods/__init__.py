@@ -19,6 +19,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from ciess.checks import nearest
 from ciess.errors import InputError
 
 if TYPE_CHECKING:
@@ -76,7 +77,10 @@ def _with_defaults(text: str) -> "dict[str, Method]":
     for name, each in _classes().items():
         if _plain(name) == _plain(text):
             return {name: each()}
-    raise InputError(f"'{text}' is not a method: use one of {', '.join(method_names())}, or a .py file of your own")
+    near = nearest(text.lower(), method_names())
+    raise InputError(
+        f"'{text}' is not a method{near}: use one of {', '.join(method_names())}, or a .py file of your own"
+    )
 
 
 def _setting(text: str, within: str) -> tuple[str, Any]:
@@ -148,7 +152,7 @@ def _module(path: Path) -> ModuleType:
     try:
         spec.loader.exec_module(module)
     except Exception as error:
-        raise InputError(f"{path} does not run ({type(error).__name__}: {error}): mend it first") from error
+        raise InputError(f"{path} does not run ({type(error).__name__}: {error}): correct it first") from error
     return module
 
 

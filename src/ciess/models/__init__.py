@@ -6,6 +6,7 @@ import pkgutil
 from functools import cache
 from typing import Any
 
+from ciess.checks import nearest
 from ciess.errors import InputError
 from ciess.models.base import Backbone, BackboneConfig, InnerProduct, Represented, Rotatable, Solver, Training
 
@@ -21,7 +22,11 @@ __all__ = [
     "backbone_named",
     "backbone_names",
     "backbone_settings",
+    "backbone_uses",
+    "backbone_with",
 ]
+
+_TRAINING = frozenset(each.name for each in dataclasses.fields(Training))
 
 
 @cache
@@ -35,6 +40,15 @@ def _config_classes() -> dict[str, type[BackboneConfig]]:
     return found
 
 
+def _config_class(name: str) -> type[BackboneConfig]:
+    classes = _config_classes()
+    if name.lower() not in classes:
+        raise InputError(
+            f"'{name}' is not a backbone{nearest(name.lower(), classes)}: use one of {', '.join(backbone_names())}"
+        )
+    return classes[name.lower()]
+
+
 def backbone_names() -> list[str]:
     """The names of all backbones of this package, in lower case."""
     return sorted(_config_classes())
@@ -46,14 +60,34 @@ def backbone_named(name: str, **settings: Any) -> BackboneConfig:
     Raises:
         InputError: no such backbone, or no such setting.
     """
-    classes = _config_classes()
-    if name.lower() not in classes:
-        raise InputError(f"'{name}' is not a backbone: use one of {', '.join(backbone_names())}")
+    config = _config_class(name)
     try:
-        return classes[name.lower()](**settings)
+        return config(**settings)
     except TypeError as error:
-        known = ", ".join(setting.name for setting in dataclasses.fields(classes[name.lower()]))
+        known = ", ".join(setting.name for setting in dataclasses.fields(config))
         raise InputError(f"{name} has no such setting ({error}): it has {known}") from error
+
+
+def backbone_with(name: str, **settings: Any) -> BackboneConfig:
+    """A backbone by its name, with settings that are its own or its training's: `backbone_with("mf", dim=64, l2=0.1)`.
+
+    Raises:
+        InputError: no such backbone, or no such setting.
+    """
+    own = {each.name for each in dataclasses.fields(_config_class(name))}
+    of_training = {each: settings.pop(each) for each in settings.keys() - own if each in _TRAINING}
+    return backbone_named(name, **settings).changed(**of_training)
+
+
+def backbone_uses(name: str) -> frozenset[str]:
+    """The settings that a backbone of this package uses, its own and those of its training, by their names.
+
+    Raises:
+        InputError: no such backbone.
+    """
+    config = _config_class(name)
+    own = frozenset(each.name for each in dataclasses.fields(config)) - {"training"}
+    return (own | _TRAINING) - config.unused
 
 
 def backbone_settings(config: BackboneConfig) -> dict[str, Any]:

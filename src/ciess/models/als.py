@@ -17,7 +17,7 @@ from torch import Tensor
 from ciess.checks import AboveZero, NotNegative
 from ciess.data import Interactions
 from ciess.errors import InputError
-from ciess.models.base import LEARNING_ALONE, BackboneConfig, Solver, Training, TwoTables, normal_table
+from ciess.models.base import DESCENT, LEARNING_ALONE, BackboneConfig, Solver, Training, TwoTables, normal_table
 from ciess.tables.plan import SizePlan
 
 _NUMBERS_IN_A_CHUNK = 4_000_000
@@ -37,6 +37,7 @@ class ALS(BackboneConfig):
         InputError: a setting outside of its bounds.
     """
 
+    unused = DESCENT
     distillation = LEARNING_ALONE
     tuned = {"alpha": 4.0, "regularisation": 4.0}  # noqa: RUF012 - never changed
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ciess.checks import Checked, Count, NotNegative, Positive, Share
 from ciess.data import Interactions
+from ciess.errors import InputError
 from ciess.models.seeded import seeded
 from ciess.tables.order import importance_rotation
 from ciess.tables.plan import SizePlan
@@ -233,6 +234,10 @@ LEARNING_ALONE = Training(steps=240, batch_size=2_000_000, lr=0.3, lr_every=10, 
 trained elsewhere learn as others do: their search shall end in a minute."""
 
 
+DESCENT = frozenset({"batch_size", "lr", "lr_decay", "lr_every", "lr_floor", "l2", "network_l2", "nested"})
+"""Settings of `Training` that only gradient descent uses, and no solver."""
+
+
 @dataclass(frozen=True)
 class BackboneConfig(Checked, ABC):
     """Settings of a backbone; the class is its key.
@@ -242,9 +247,11 @@ class BackboneConfig(Checked, ABC):
         training: how it is trained.
 
     Raises:
-        InputError: a setting outside of its bounds.
+        InputError: a setting outside of its bounds, or one of its training that it does not use.
     """
 
+    unused: ClassVar[frozenset[str]] = frozenset()
+    """Settings, its own and of its training, that do nothing for it."""
     distillation: ClassVar[Training] = Training(
         steps=120, batch_size=2_000_000, lr=0.3, lr_every=5, eval_every=30, patience=2
     )
@@ -257,6 +264,14 @@ class BackboneConfig(Checked, ABC):
 
     dim: Positive = 128
     training: Training = field(default_factory=Training)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        [given] = [each for each in dataclasses.fields(self) if each.name == "training"]
+        usual = given.default if given.default_factory is dataclasses.MISSING else given.default_factory()
+        for name in sorted(self.unused & {each.name for each in dataclasses.fields(Training)}):
+            if getattr(self.training, name) != getattr(usual, name):
+                raise InputError(f"{name} does nothing with {type(self).__name__}: leave it out of its training")
 
     def setting(self, name: str) -> float:
         """A number among the settings, of the backbone or of its training."""

@@ -15,7 +15,7 @@ from ciess.data import Interactions
 from ciess.data.columns import Ids
 from ciess.errors import InputError
 from ciess.models import factor_rows
-from ciess.models.base import BackboneConfig, Training, TwoTables
+from ciess.models.base import DESCENT, BackboneConfig, Training, TwoTables
 from ciess.models.factor_rows import RowIds
 
 _Table = NDArray[np.float32]
@@ -41,6 +41,8 @@ class Factors(BackboneConfig):
     Raises:
         InputError: a file that is missing or holds no such table, tables of different widths, or not one id a row.
     """
+
+    unused = DESCENT | {"dim", "steps", "eval_every", "patience"}
 
     dim: int = 0
     training: Training = field(default_factory=lambda: Training(steps=0))

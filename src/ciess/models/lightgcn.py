@@ -18,6 +18,8 @@ class LightGCN(BackboneConfig):
         layers: hops over the graph.
     """
 
+    unused = frozenset({"network_l2"})
+
     layers: int = 3
 
     def build(self, train: Interactions, seed: int = 0) -> "LightGCNModel":

@@ -12,6 +12,7 @@ from ciess.models.base import LEARNING_ALONE, BackboneConfig, Training, TwoTable
 class MF(BackboneConfig):
     """Matrix factorisation trained with BPR."""
 
+    unused = frozenset({"network_l2"})
     distillation = LEARNING_ALONE
 
     training: Training = field(default_factory=lambda: Training(steps=600, lr=0.01, l2=1e-2))

@@ -1,0 +1,182 @@
+"""Where a command writes is checked before it works, and what a former run left there is replaced as a whole."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ciess.cli import main
+from ciess.experiment.runs import RESULT, check_run_folder, clear_run
+
+FAST = ["--backbone", "als", "--dim", "8"]
+SEARCH = ["search", "DATA", *FAST, "--method", "equal", "--quiet", "--budgets"]
+COMPARE = ["compare", "DATA", *FAST, "--methods", "equal", "--seeds", "0", "--quiet", "--budgets", "60%"]
+WRITERS = {
+    "search": ["search", "nowhere.csv", "--out", "OUT"],
+    "compare": ["compare", "nowhere.csv", "--out", "OUT"],
+    "compress": ["compress", "--users", "U.npy", "--items", "V.npy", "--interactions", "x.csv", "--out", "OUT"],
+    "demo": ["demo", "--out", "OUT"],
+    "export": ["export", "nowhere", "parquet", "OUT"],
+    "convert": ["data", "convert", "nowhere.csv", "OUT/x.csv"],
+}
+
+
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "lines.txt"
+    path.write_text("\n".join(f"{u} " + " ".join(str((u * 7 + 3 * s) % 20) for s in range(8)) for u in range(30)))
+    return path
+
+
+def run(*args: str) -> None:
+    main(["lines.txt" if each == "DATA" else each for each in args])
+
+
+def refused(args: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    with pytest.raises(SystemExit) as end:
+        run(*args)
+    assert end.value.code == 2
+    printed = capsys.readouterr().err
+    assert printed.startswith("ciess: ")
+    assert printed.count("\n") == 1
+    return printed
+
+
+@pytest.mark.parametrize("out", ["file", "file/below", "/proc/none"])
+@pytest.mark.parametrize("command", WRITERS)
+def test_what_cannot_be_written_is_refused_before_anything_is_read(
+    command: str, out: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The inputs do not exist, so that a message about the folder shows that it was looked at first."""
+    monkeypatch.chdir(tmp_path)
+    Path("file").write_text("kept")
+    printed = refused([each.replace("OUT", out) for each in WRITERS[command]], capsys)
+    assert f"ciess: {out} " in printed
+    assert Path("file").read_text() == "kept"
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("command", ["search", "compare", "compress", "demo"])
+def test_a_folder_of_something_else_is_refused_and_stays(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    # Of the same names as a run's, but another program's.
+    for name in ("thesis.tex", RESULT, "comparison.json", "report.html"):
+        (tmp_path / "out").mkdir(exist_ok=True)
+        (tmp_path / "out" / name).write_text("{}")
+    printed = refused([each.replace("OUT", "out") for each in WRITERS[command]], capsys)
+    assert "out holds files of something else: choose a new folder, or empty this one" in printed
+    assert len([*(tmp_path / "out").iterdir()]) == 4
+
+
+def test_a_second_search_replaces_the_first_as_a_whole(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = Path("out")
+    run(*SEARCH, "60%", "50%", "--out", "out")
+    (out / "notes.txt").write_text("mine")
+    assert (out / "budget-60" / "model.json").exists()
+    run(*SEARCH, "40%", "--out", "out")
+    assert {path.name for path in out.glob("budget-*")} == {"budget-40"}
+    assert (out / "notes.txt").read_text() == "mine"
+    told = json.loads((out / RESULT).read_text())
+    assert {row["budget"] for row in told["rows"]} == {"", "40%"}
+    assert "another kind of run (result.json)" in refused([*COMPARE, "--out", "out"], capsys)
+
+
+def test_a_second_comparison_keeps_its_cells(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = Path("out")
+    run(*COMPARE, "--out", "out")
+    cells = {path.name: path.stat().st_mtime_ns for path in (out / "cells").iterdir()}
+    (out / "comparison.json").unlink()
+    (out / "report.html").unlink()
+    for left in ("comparison.tex", "report.md"):
+        (out / left).unlink()
+    for figure in (out / "figures").iterdir():
+        figure.unlink()
+    (out / "figures").rmdir()
+    # As a comparison leaves it that was stopped.
+    run(*COMPARE, "--out", "out")
+    assert {path.name: path.stat().st_mtime_ns for path in (out / "cells").iterdir()} == cells
+    run(*COMPARE, "--out", "out")
+    assert (out / "report.html").exists()
+    assert "another kind of run (comparison.json)" in refused([*SEARCH, "60%", "--out", "out"], capsys)
+
+
+def test_a_run_that_was_stopped_while_it_saved_is_replaced(data: Path) -> None:
+    run(*SEARCH, "60%", "--out", "out")
+    (Path("out") / "report.html").unlink()
+    (Path("out") / "budget-60" / "model.json").unlink()
+    check_run_folder("out", RESULT)
+    clear_run(Path("out"))
+    assert not [*Path("out").iterdir()]
+
+
+def test_nothing_of_a_folder_that_is_no_run_is_cleared(tmp_path: Path) -> None:
+    (tmp_path / "figures").mkdir()
+    (tmp_path / RESULT).write_text('{"rows": [{"budget": "5%"}]}')
+    (tmp_path / "budget-5").mkdir()
+    clear_run(tmp_path)
+    assert len([*tmp_path.iterdir()]) == 3
+
+
+def test_converting_keeps_the_source_and_leaves_no_ids_of_other_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("named.csv").write_text("user,item\nann,tea\nbob,tea\n")
+    Path("plain.csv").write_text("user,item\n1,2\n3,2\n")
+    assert "is the file that is read" in refused(["data", "convert", "named.csv", "./named.csv"], capsys)
+    assert "has no known ending" in refused(["data", "convert", "nowhere", "x.xls"], capsys)
+    run("data", "convert", "named.csv", "x.txt")
+    assert {path.name for path in tmp_path.glob("x*")} == {"x.txt", "x.users.csv", "x.items.csv"}
+    run("data", "convert", "plain.csv", "x.txt")
+    assert {path.name for path in tmp_path.glob("x*")} == {"x.txt"}
+    Path("x.users.csv").write_text("name,age\n")
+    run("data", "convert", "plain.csv", "x.txt")
+    assert Path("x.users.csv").read_text() == "name,age\n"
+
+
+@pytest.mark.parametrize("command", ["search", "compare"])
+def test_ctrl_c_ends_with_one_line_and_code_130(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop(*_: object, **__: object) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr("ciess.data.read", stop)
+    with pytest.raises(SystemExit) as end:
+        main([command, "synthetic", "--out", str(tmp_path / "out")])
+    assert end.value.code == 130
+    printed = capsys.readouterr()
+    assert printed.err.startswith("ciess: stopped")
+    assert (printed.out, printed.err.count("\n")) == ("", 1)
+
+
+def test_ctrl_c_while_the_command_is_imported(tmp_path: Path) -> None:
+    """A module of the same name as one that it needs stops it there."""
+    (tmp_path / "tyro.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    path = os.pathsep.join([str(tmp_path), *sys.path])
+    ended = subprocess.run(
+        [sys.executable, "-m", "ciess", "data", "list"],
+        env={**os.environ, "PYTHONPATH": path},
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    assert (ended.returncode, ended.stderr) == (130, "ciess: stopped\n")
+
+
+def test_a_reader_that_has_enough_gets_no_traceback() -> None:
+    """As `ciess … | head` does: nobody reads what is printed."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    ended = subprocess.run(
+        [sys.executable, "-m", "ciess", "--version"], stdout=writing, stderr=subprocess.PIPE, text=True, check=False
+    )
+    os.close(writing)
+    assert ended.stderr == ""

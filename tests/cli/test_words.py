@@ -1,0 +1,123 @@
+"""What is mistyped, or does nothing, is refused in one sentence."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from ciess.cli import COMMANDS, main
+from ciess.cli.compare import Compare
+from ciess.cli.recommend import Recommend
+from ciess.cli.reference import helps
+from ciess.cli.search import Search
+from ciess.cli.values import separated
+from ciess.cli.words import options_of, subcommands
+from ciess.models import backbone_names, backbone_uses
+
+MISTYPED = {
+    "serch x": "'serch' is not a command (did you mean 'search'?)",
+    "data lst": "'lst' is not a command (did you mean 'list'?): use one of list, fetch, describe, convert",
+    "search x --budgetz 5%": "ciess search has no option --budgetz (did you mean '--budgets'?)",
+    "search x --min_ratng=3": "ciess search has no option --min_ratng (did you mean '--min-rating'?)",
+    "data describe x --k-cor 2": "ciess data describe has no option --k-cor (did you mean '--k-core'?)",
+    "data list --quiet": "ciess data list has no option --quiet: see ciess data list --help",
+    "--verison": "ciess has no option --verison (did you mean '--version'?)",
+    "search x --backbone lihgtgcn": "'lihgtgcn' is not a backbone (did you mean 'lightgcn'?)",
+    "search x --method popularty": "'popularty' is not a method (did you mean 'popularity'?)",
+    "data fetch ml1m": "'ml1m' is not in the catalogue (did you mean 'ml-1m'?)",
+    "export m fais out": "'fais' is not a target of exports (did you mean 'faiss'?)",
+}
+IDLE = {
+    "search x --l2 0.1 --backbone als": "--l2 does nothing with als: leave it out (used by lightgcn, mf, ncf, ngcf)",
+    "compare x --backbone als --l2 0.1": "--l2 does nothing with als",
+    "search x --backbone factors --dim 8 --user-factors u --item-factors v": "--dim does nothing with factors",
+    "search x --backbone factors --l2 8 --user-factors u --item-factors v": "--l2 does nothing with factors",
+    "search x --user-factors u --item-factors v": "does nothing with lightgcn: add --backbone factors",
+    "search x --test t": "DATA and --test are both given: leave one out",
+    "search --test t": "--test alone is not enough: name DATA, or both --train and --valid",
+    "search --train t --test t": "--train --test alone is not enough",
+    "search x --method equal --episodes 2": "--preset and --episodes are settings of CIESS",
+    "search x --k-core 0": "--k-core is 0: give a number of 1 or more",
+    "search x --columns user=a user=b": "does not name columns, each once",
+    "estimate --users 9 --items 9 --interactions 9 --columns user=a": "--columns does nothing without DATA",
+    "estimate synthetic --users 9": "DATA and --users, --items or --interactions are both given",
+    "estimate synthetic --backbone factors": "factors are not trained",
+    "recommend m --users 1 --users-from f": "--users and --users-from are both given",
+    "recommend m": "no users are given",
+}
+
+
+@pytest.mark.parametrize(("typed", "said"), [*MISTYPED.items(), *IDLE.items()])
+def test_it_is_refused_in_one_sentence(
+    typed: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as end:
+        main(shlex.split(typed))
+    assert end.value.code == 2
+    printed = capsys.readouterr().err
+    assert said in printed
+    assert printed.startswith("ciess: ")
+    assert printed.count("\n") == 1
+    assert not [*tmp_path.iterdir()]
+
+
+def test_a_word_that_is_no_choice_is_answered_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["search", "x", "--precision", "itn8"])
+    assert end.value.code == 2
+    assert "did you mean 'int8'" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize("name", [name for name, kind in COMMANDS.items() if not subcommands(kind)])
+def test_the_known_options_are_those_of_the_help(name: str) -> None:
+    [(_, text)] = helps(name)
+    assert set(re.findall(r"^ +(?:-\w(?: N)?, )?(--\w[\w-]*)", text, re.MULTILINE)) == {
+        option for option in options_of(COMMANDS[name]) if option.startswith("--")
+    }
+
+
+@pytest.mark.parametrize("name", backbone_names())
+def test_every_backbone_takes_the_options_that_it_uses_and_no_others(name: str) -> None:
+    files = {"user_factors": Path("u"), "item_factors": Path("v")} if name == "factors" else {}
+    for option, value in {"dim": 6, "l2": 0.5}.items():
+        command = Search(backbone=name, **files, **{option: value})  # type: ignore[arg-type]
+        if option in backbone_uses(name):
+            config = command.config()
+            assert value in (getattr(config, option, None), getattr(config.training, option, None))
+        else:
+            with pytest.raises(ValueError, match=f"--{option} does nothing with {name}"):
+                command.config()
+
+
+def test_lists_are_written_with_spaces_or_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert separated(("5%,10%", "20%,", " 32MB")) == ("5%", "10%", "20%", "32MB")
+    told: list[Compare] = []
+    monkeypatch.setattr(Compare, "run", lambda self, _: told.append(self))
+    main(shlex.split("compare x --seeds 0,1 2"))
+    assert told[0].seeds == (0, 1, 2)
+
+
+@pytest.mark.parametrize(
+    ("typed", "users", "k"),
+    [
+        ("--users -id3 -x -k 3", ("-id3", "-x"), 3),
+        ("-k 3 --users -5 7 -id3 --json", ("-5", "7", "-id3"), 3),
+        ("--users=-id3", ("-id3",), 10),
+        ("--users=--id3", ("--id3",), 10),
+        ("--users a -k3 --include-seen", ("a",), 3),
+    ],
+)
+def test_ids_of_users_may_begin_with_a_dash(
+    typed: str, users: tuple[str, ...], k: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[Recommend] = []
+    monkeypatch.setattr(Recommend, "run", lambda self, _: told.append(self))
+    main(["recommend", "m", *shlex.split(typed)])
+    assert (told[0].users, told[0].k) == (users, k)
+
+
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["--version"])
+    assert capsys.readouterr().out.startswith("ciess 0.")

@@ -30,10 +30,12 @@ import ciess
 from ciess.data import Interactions, Split, split_random
 from ciess.evaluation.metrics import Evaluation, Evaluator, evaluate
 from ciess.evaluation.significance import SIGNIFICANT, spelled_p
-from ciess.experiment.keys import canonical, digest, sources
+from ciess.experiment.keys import canonical, code_of, digest, sources
 from ciess.files import write_whole
-from ciess.models import backbone_named
+from ciess.models import BackboneConfig, backbone_named
 from ciess.progress import ConsoleProgress, Progress
+from ciess.train.checkpoint import tuned_once
+from ciess.train.tune import tune
 
 LINES = {**{name: OURS[name] for name in EITHER}, "popularity rule, best precision": ("auto", "popularity")}
 """Precision and method of our lines."""
@@ -105,14 +107,22 @@ def interactions(folder: Path, name: str) -> Interactions:
     return ciess.synthetic().interactions if name == SYNTHETIC else ciess.read(folder / name)
 
 
+def _tuned(settings: Unseen, split: Split, usual: BackboneConfig, seed: int, progress: Progress) -> BackboneConfig:
+    """A backbone's settings on a split, found as a search finds them; kept with the cells."""
+    key = digest({"backbone": canonical(usual, "backbone"), "data": canonical(split), "seed": seed, "code": code_of()})
+    path = settings.cells / f"tuned-{seed}-{key}.json"
+    return tuned_once(path, usual, lambda: tune(usual, split, seed=seed, progress=progress)).config
+
+
 def study(settings: Unseen, data: Interactions, backbone: str, progress: Progress) -> dict[str, Any] | None:
     """A backbone on a set, all seeds; None where it does not fit."""
-    config = backbone_named(backbone)
+    usual = backbone_named(backbone)
     cells, full = [], []
     for seed in settings.seeds:
         split = split_random(data, seed=seed)
-        if len(data) > settings.most_with_graph and not config.build(split.train, seed).rows_stand_alone:
+        if len(data) > settings.most_with_graph and not usual.build(split.train, seed).rows_stand_alone:
             return None
+        config = _tuned(settings, split, usual, seed, progress)
         ours = EqualBytes(split, config, None, settings.budgets, seed, settings.cells, progress, LINES)
         cells.append(ours.cell())
         points = [Point(_row("full", "default", ours.full), ours.by_user(ours.full))]

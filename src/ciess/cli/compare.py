@@ -51,6 +51,7 @@ class Compare(Shared):
                 seeds=self.seeds,
                 precision=self.precision,
                 target=self.target,
+                tune=self.tune == "on",
                 cells=self.out / CELLS,
                 progress=progress,
             )

@@ -1,5 +1,6 @@
 """What several commands are told, and a command as one types it."""
 
+import ast
 import dataclasses
 import re
 import shlex
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args, ge
 
 import tyro
 
-from ciess.checks import Positive, check
+from ciess.checks import Positive, check, nearest
 from ciess.errors import InputError
 
 if TYPE_CHECKING:
@@ -132,6 +133,10 @@ class Shared:
     """Dimensions of a full row: 128, with ncf 256"""
     l2: Count[float | None] = None
     """Weight of the rows' norms in training"""
+    set: Annotated[tuple[str, ...], option("NAME=VALUE ...")] = ()
+    """Other settings of the recommender: alpha=40 lr=0.1"""
+    tune: Annotated[Literal["on", "off"], option("NAME")] = "on"
+    """Settings that are not given: tuned on validation, or as they are"""
     user_factors: File = None
     """With --backbone factors: .npy, a row for each user"""
     item_factors: File = None
@@ -161,7 +166,7 @@ class Shared:
             "--user-ids": self.user_ids,
             "--item-ids": self.item_ids,
         }
-        given = {name: getattr(self, name) for name in _SETTINGS}
+        given = {name: getattr(self, name) for name in _SETTINGS} | dict(map(_setting, self.set))
         if self.backbone.lower() != "factors":
             if named := [name for name, path in files.items() if path]:
                 raise InputError(
@@ -191,6 +196,14 @@ class Shared:
         return split_given(self.filters.read(self.train), self.filters.rated(self.valid), test)
 
 
+def _setting(text: str) -> tuple[str, Any]:
+    name, _, value = text.partition("=")
+    try:
+        return name.replace("-", "_"), ast.literal_eval(value)
+    except (ValueError, SyntaxError) as error:
+        raise InputError(f"--set {text} is no setting: write it as NAME=NUMBER, such as alpha=40") from error
+
+
 def configured(backbone: str, given: Mapping[str, Any]) -> "BackboneConfig":
     """A backbone by its name, with settings of its own or of its training as options give them; None: not given.
 
@@ -204,7 +217,9 @@ def configured(backbone: str, given: Mapping[str, Any]) -> "BackboneConfig":
     for name in told:
         if name not in used:
             users = ", ".join(other for other in backbone_names() if name in backbone_uses(other))
-            raise InputError(f"--{name.replace('_', '-')} does nothing with {backbone}: leave it out (used by {users})")
+            option = f"--{name.replace('_', '-')}" if name in _SETTINGS else f"--set {name}"
+            told_by = f" (used by {users})" if users else nearest(name, used)
+            raise InputError(f"{option} does nothing with {backbone}: leave it out{told_by}")
     return backbone_with(backbone, **told)
 
 

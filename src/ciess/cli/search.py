@@ -50,6 +50,7 @@ class Search(Shared):
             method=method,
             precision=self.precision,
             target=self.target,
+            tune=self.tune == "on",
             refit=self.refit,
             seed=self.seed,
         )

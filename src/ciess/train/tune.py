@@ -75,7 +75,7 @@ def tune(
     """
     limits = tuning or Tuning()
     names = [name for name in config.tuned if name not in held and config.setting(name) > 0]
-    if not names:
+    if not names or not config.training.steps:
         return Tuned(config, [])
     steps = np.log([config.tuned[name] for name in names])
     search = _Search(config, names, split, limits, seed, progress)

@@ -94,3 +94,13 @@ def test_the_usual_names_of_columns_are_known(tmp_path: Path) -> None:
 def test_there_are_blocks() -> None:
     assert sum(map(len, BLOCKS.values())) >= 8
     assert len(COMMANDS) >= 10
+
+
+def test_tests_that_the_docs_name_exist() -> None:
+    files = list((ROOT / "tests").rglob("test_*.py"))
+    known = {path.stem for path in files}
+    for path in files:
+        known.update(re.findall(r"def (test_\w+)", path.read_text()))
+    named = set(re.findall(r"`(test_\w+)`", TEXTS["reliability"]))
+    assert len(named) > 60
+    assert named <= known, f"docs/reliability.md names tests that are not there: {sorted(named - known)}"

@@ -258,12 +258,3 @@ def test_shapes_and_users_that_do_not_fit_are_refused() -> None:
             Evaluator(seen, truth, users=np.array([0, row]))
     with pytest.raises(InputError, match="no user has held-out items"):
         Evaluator(seen, truth, users=np.array([], dtype=int))
-
-
-def test_overlap_counts_what_both_rank_in_whatever_order() -> None:
-    scores = torch.tensor([[4.0, 3, 2, 1, 0], [4, 3, 2, 1, 0]])
-    others = torch.tensor([[3.0, 4, 0, 1, 2], [0, 1, 2, 3, 4]])
-    evaluator = Evaluator(csr([[], []], 5), csr([[0], [0]], 5), k=2)
-    one, other = (evaluator(lambda users, table=table: table[users]) for table in (scores, others))
-    assert one.overlap(one) == 1
-    assert one.overlap(other) == pytest.approx((1 + 0) / 2)

@@ -190,11 +190,6 @@ class Evaluation:
         """
         return self._earned.sum(1)
 
-    def overlap(self, other: "Evaluation") -> float:
-        """The share of the ranked items that another model ranks too, a mean over users, which are the same."""
-        both = (self.items[:, :, None] == other.items[:, None, :]).any(2)
-        return float(both.float().mean())
-
     @cached_property
     def item_credit(self) -> Tensor:
         """(n_items,) what hits of each item add to the users' quality; its sum is the sum of their qualities."""

@@ -15,7 +15,7 @@ from ciess.data import Interactions, Split
 from ciess.errors import InputError
 from ciess.evaluation.metrics import Evaluation, Evaluator, evaluate
 from ciess.experiment.clock import Clock
-from ciess.experiment.finished import Finished, Searched
+from ciess.experiment.finished import Finished, Searched, check_plans
 from ciess.experiment.recipe import Recipe
 from ciess.methods import method_name
 from ciess.methods.fidelity import Fidelity, suiting
@@ -28,7 +28,6 @@ from ciess.progress import Progress, silent
 from ciess.results.outcome import EQUAL
 from ciess.serve.model import CompressedModel
 from ciess.tables.budget import Budget
-from ciess.tables.packed import stored_bytes
 from ciess.tables.plan import SizePlan, TableShape
 from ciess.tables.precision import Precision
 from ciess.train.checkpoint import fitted_once, tuned_once
@@ -174,7 +173,7 @@ class Bench:
             found_by: dict[SizePlan, str] = {}
             for candidate in found.best.get(budget, []):
                 found_by.setdefault(candidate.plan, candidate.found_by or name)
-            _check_plans(name, list(found_by), budget)
+            check_plans(name, list(found_by), budget)
             # Equal sizes have a line of their own: others are shown by what they found themselves.
             equal = problem.equal(budget)
             own = {plan: f"{budget} {name}" for plan in found_by if plan != equal} or {equal: f"{budget} equal sizes"}
@@ -315,22 +314,21 @@ class Bench:
         return outputs
 
     def _precision(self, budget: Budget) -> Precision:
-        """What is wanted, or that with which the rankings of finished equal sizes come closest to the full model's.
+        """What is wanted, or that with which finished equal sizes are best on validation.
 
         They are finished, since a cut misleads: it favours many dimensions in few bits, and a finish makes up for
-        dimensions rather than for bits. How many of the first 20 items are the same tells far smaller differences apart
-        than quality does. Floats are left out where int8 does not yet store all dimensions: 8 bits lose next to
-        nothing, and more dimensions gain. Each budget's precision depends on no other budget.
+        dimensions rather than for bits. Floats are left out where int8 does not yet store all dimensions: 8 bits lose
+        next to nothing, and more dimensions gain. Each budget's precision depends on no other budget.
         """
         if self.recipe.precision is not None:
             return self.recipe.precision
         if budget not in self._precisions:
             with self.clock.phase("precision"):
-                self._precisions[budget] = self._closest(budget)
+                self._precisions[budget] = self._best_precision(budget)
         return self._precisions[budget]
 
-    def _closest(self, budget: Budget) -> Precision:
-        closest = -1.0, Precision.INT8
+    def _best_precision(self, budget: Budget) -> Precision:
+        finished: list[Finished] = []
         tried = [Precision.INT8, Precision.INT6, Precision.INT4, Precision.INT4_SHARED]
         for precision in tried:
             try:
@@ -339,9 +337,8 @@ class Bench:
                 continue
             if precision is Precision.INT8 and plan.max_size == self._shape.dim:
                 tried += [Precision.FLOAT16, Precision.FLOAT32]
-            overlap = self._finish(plan, f"{budget} {precision}").valid.overlap(self.full_finished.valid)
-            closest = max(closest, (overlap, precision), key=lambda found: found[0])
-        return closest[1]
+            finished.append(self._finish(plan, f"{budget} {precision}"))
+        return max(finished, key=lambda each: each.quality).plan.precision if finished else Precision.INT8
 
     def _fit(
         self,
@@ -399,17 +396,6 @@ class Bench:
             )
             self._finished[key] = Finished(plan, fitted, evaluate(small, self.valid), fitted.seconds)
         return self._finished[key]
-
-
-def _check_plans(name: str, plans: list[SizePlan], budget: Budget) -> None:
-    if not plans:
-        raise InputError(f"{name} gives no plan for {budget}: a search gives one or more for every budget")
-    for plan in plans:
-        if (stored := stored_bytes(plan)) > budget.limit(plan.shape):
-            raise InputError(
-                f"{name} gives a plan of {stored:,} bytes for {budget}, which is {budget.limit(plan.shape):,}: "
-                "let problem.project fill the budget"
-            )
 
 
 def _sample(valid: Interactions, seed: int) -> NDArray[np.int64] | None:

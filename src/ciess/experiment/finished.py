@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ciess.errors import InputError
 from ciess.evaluation.metrics import Evaluation
 from ciess.results.outcome import Row
 from ciess.tables.budget import Budget
@@ -100,3 +101,19 @@ class Searched:
 def best_of(finished: Sequence[Finished]) -> Finished:
     """The best on validation, the first of equally good ones."""
     return max(finished, key=lambda each: each.quality)
+
+
+def check_plans(name: str, plans: list[SizePlan], budget: Budget) -> None:
+    """Refuse what a method gives for a budget.
+
+    Raises:
+        InputError: no plan, or one that exceeds the budget.
+    """
+    if not plans:
+        raise InputError(f"{name} gives no plan for {budget}: a search gives one or more for every budget")
+    for plan in plans:
+        if (stored := stored_bytes(plan)) > budget.limit(plan.shape):
+            raise InputError(
+                f"{name} gives a plan of {stored:,} bytes for {budget}, which is {budget.limit(plan.shape):,}: "
+                "let problem.project fill the budget"
+            )

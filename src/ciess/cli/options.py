@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args, ge
 import tyro
 
 from ciess.checks import Positive, check, nearest
+from ciess.cli.values import separated
 from ciess.errors import InputError
 
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ class Shared:
     set: Annotated[tuple[str, ...], option("NAME=VALUE ...")] = ()
     """Other settings of the recommender: alpha=40 lr=0.1"""
     tune: Annotated[Literal["on", "off"], option("NAME")] = "on"
-    """Settings that are not given: tuned on validation, or as they are"""
+    """Tune what is not given on validation, or off"""
     user_factors: File = None
     """With --backbone factors: .npy, a row for each user"""
     item_factors: File = None
@@ -166,7 +167,11 @@ class Shared:
             "--user-ids": self.user_ids,
             "--item-ids": self.item_ids,
         }
-        given = {name: getattr(self, name) for name in _SETTINGS} | dict(map(_setting, self.set))
+        told = [(name, getattr(self, name)) for name in _SETTINGS if getattr(self, name) is not None]
+        told += map(_setting, separated(self.set))
+        given = dict(told)
+        if len(given) < len(told):
+            raise InputError(f"--set {shlex.join(self.set)} gives a setting that is given already: give each once")
         if self.backbone.lower() != "factors":
             if named := [name for name, path in files.items() if path]:
                 raise InputError(

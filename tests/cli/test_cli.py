@@ -28,14 +28,14 @@ def searched(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path
     """The folder of a small search from the command line, and what it printed."""
     out = tmp_path_factory.mktemp("out")
     command = ["search", str(data), "--backbone", "mf", "--dim", "16", "--budgets", "50%", "40%"]
-    command += ["--episodes", "2", "--out", str(out)]
+    command += ["--episodes", "2", "--set", "batch_size=2000", "--tune", "off", "--out", str(out)]
     run = subprocess.run([sys.executable, "-m", "ciess", *command], check=True, capture_output=True, text=True)
     return out, run.stdout
 
 
 def test_search_prints_a_table_and_saves_models(searched: tuple[Path, str]) -> None:
     out, printed = searched
-    for words in ("Measured on test", r"full +[01]\.", r"equal +50% +[01]\.", r"ciess +40% +[01]\."):
+    for words in ("Measured on test", r"full +[01]\.", r"equal +equal +50% +[01]\.", r"search +\w+ +40% +[01]\."):
         assert re.search(words, printed), printed
     assert all(len(line) <= 80 for line in printed.splitlines() if not line.startswith("saved"))
     names = ["budget-40", "budget-50", "figures", "report.html", "report.md", "result.json"]
@@ -45,7 +45,9 @@ def test_search_prints_a_table_and_saves_models(searched: tuple[Path, str]) -> N
     assert {"torch", "ciess"} <= set(settings["versions"])
     assert settings["method"]["episodes"] > 0
     command = json.loads((out / "result.json").read_text())["settings"]["command"]
-    assert command.endswith(f"--backbone mf --budgets 50% 40% --dim 16 --episodes 2 --out {out}")
+    assert command.endswith(
+        f"--backbone mf --budgets 50% 40% --dim 16 --set batch_size=2000 --tune off --episodes 2 --out {out}"
+    )
 
 
 def test_recommend_prints_a_line_for_each_user(searched: tuple[Path, str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -76,7 +78,21 @@ def test_given_splits(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
     held_out = tmp_path / "valid.txt"
     held_out.write_text("\n".join(f"{user} {(user * 7 + 1) % 40}" for user in range(60)))
     command = ["search", "--train", str(data), "--valid", str(held_out), "--backbone", "mf", "--dim", "8"]
-    main([*command, "--episodes", "2", "--budgets", "60%", "--out", str(tmp_path / "out")])
+    main(
+        [
+            *command,
+            "--set",
+            "batch_size=2000",
+            "--tune",
+            "off",
+            "--episodes",
+            "2",
+            "--budgets",
+            "60%",
+            "--out",
+            str(tmp_path / "out"),
+        ]
+    )
     assert "Measured on validation" in capsys.readouterr().out
 
 

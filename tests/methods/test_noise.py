@@ -1,3 +1,5 @@
+from typing import Literal
+
 import pytest
 import torch
 
@@ -47,3 +49,9 @@ def test_an_unknown_kind_is_refused_and_the_nearest_named() -> None:
         Noise("guassian")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="scale is -1"):
         Noise(scale=-1.0)
+
+
+@pytest.mark.parametrize(("kind", "scale"), [("gaussian", 6), ("uniform", 11), ("ou", 40), ("none", 0)])
+def test_without_a_scale_noise_is_the_authors(kind: Literal["gaussian", "uniform", "ou", "none"], scale: float) -> None:
+    assert Noise(kind).effective_scale == scale
+    assert Noise(kind, 0.3).effective_scale == 0.3

@@ -187,11 +187,11 @@ def test_presets_run_and_give_plans_that_fit(preset: CiessPaper) -> None:
 def test_presets_are_as_published() -> None:
     paper, program = ciess.Ciess.paper(), ciess.Ciess.program()
     assert (paper.episodes, paper.steps, paper.price, paper.finalists) == (30, 10, 0.4, 3)
-    assert (paper.walk_length, paper.walk_threshold, paper.noise) == (5, 5, Noise("gaussian", 6.0))
+    assert (paper.walk_length, paper.walk_threshold, paper.noise) == (5, 5, Noise("gaussian"))
     assert paper.td3 == TD3Settings(0.99, 0.005, 2, 2.0, 5.0, 3e-3, 1e-3, None, 4096, 256)
     assert run(paper).fidelity.epochs == 5
     assert (program.steps, program.reward, program.free_dimensions, program.peak_first) == (11, "raw", 1, False)
-    assert program.noise == Noise("gaussian", 6.0, shared=True, after_choice=True)
+    assert program.noise == Noise("gaussian", shared=True, after_choice=True)
     assert program.td3 == dataclasses.replace(paper.td3, max_grad_norm=0.01)
     assert ciess.Ciess.paper(price=0.2, dim=8) == dataclasses.replace(paper, price=0.2, dim=8)
     assert ciess.Ciess.program(price=0.05).price == 0.05

@@ -183,7 +183,7 @@ class Evaluation:
 
     @cached_property
     def quality(self) -> Tensor:
-        """(n,) each user's mean of Recall@k and NDCG@k over k = 5, 10, 20 (CIESS, Sec. 3.2).
+        """(n,) each user's mean of Recall@k and NDCG@k over k = 5, 10, 20 (CIESS, Eq. 8).
 
         Raises:
             InputError: fewer than 20 items were ranked though there are more.

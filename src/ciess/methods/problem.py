@@ -244,7 +244,7 @@ class Problem:
         return Measurement(plan, user_quality, found.item_credit.cpu(), float(found.quality.mean()))
 
     def item_quality(self, user_quality: Tensor) -> Tensor:
-        """(n_items,) mean quality of the measured users who have an item in train; NaN where there are none."""
+        """(n_items,) mean quality of the measured users who have an item in train (CIESS, Eq. 9); NaN for others."""
         measured = ~user_quality.isnan()
         total = self.train.matrix.T @ user_quality.nan_to_num(0.0).numpy()
         count = self.train.matrix.T @ measured.float().numpy()

@@ -10,6 +10,8 @@ from ciess.checks import Checked, NotNegative
 
 _THETA, _DT = 0.15, 0.01
 """Rate of return and time step of the Ornstein–Uhlenbeck process."""
+_SCALES = {"gaussian": 6.0, "uniform": 11.0, "ou": 40.0, "none": 0.0}
+"""The authors' noise, in sizes."""
 
 
 @dataclass(frozen=True)
@@ -18,8 +20,8 @@ class Noise(Checked):
 
     Attributes:
         kind: `gaussian`, `uniform`, `ou` (Ornstein–Uhlenbeck, a walk that drifts back to 0), or `none`.
-        scale: σ of a Gaussian draw, half the range of a uniform one, σ of OU; in the unit of what it is added to. In
-            sizes, as in the paper, the authors take 6, 11 and 40.
+        scale: σ of a Gaussian draw, half the range of a uniform one, σ of OU; in the unit of what it is added to: sizes
+            in the paper's search, actions in [−1, 1] in `Ciess`. None takes the authors' 6, 11 and 40 sizes, by kind.
         shared: one draw for all entities, as in the authors' program; else one for each entity.
         after_choice: added to the size that the critic chose, as in the authors' program; else to the actor's action,
             where the random walk starts.
@@ -29,9 +31,14 @@ class Noise(Checked):
     """
 
     kind: Literal["gaussian", "uniform", "ou", "none"] = "gaussian"
-    scale: NotNegative = 6.0
+    scale: NotNegative | None = None
     shared: bool = False
     after_choice: bool = False
+
+    @property
+    def effective_scale(self) -> float:
+        """The scale, the authors' where none is given."""
+        return _SCALES[self.kind] if self.scale is None else self.scale
 
 
 class NoiseSource:
@@ -56,7 +63,7 @@ class NoiseSource:
         return self._next().expand(self._entities)
 
     def _next(self) -> Tensor:
-        kind, scale, n = self._settings.kind, self._settings.scale, len(self._state)
+        kind, scale, n = self._settings.kind, self._settings.effective_scale, len(self._state)
         if kind == "none":
             return self._state
         if kind == "uniform":

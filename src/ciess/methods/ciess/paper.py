@@ -1,8 +1,9 @@
 """CIESS as published: Qu et al., Continuous Input Embedding Size Search For Recommender Systems, SIGIR 2023.
 
 Equations and sections are those of arXiv 2304.03501. "Program" is the authors' published code, where it differs.
-Masked embeddings (Eq. 1 to 3) are `tables/mask.py`, the BPR objective (Eq. 4) `train/losses.py`, Recall and NDCG
-(Eq. 8) `evaluation/metrics.py`, the random walk (Eq. 12 and 13) `walk.py`, TD3 `td3.py`.
+Elsewhere: masks (Eq. 1 to 3) are made in `tables/mask.py` and held in `train/fit.py`; the BPR objective (Eq. 4) is in
+`train/losses.py`; a user's Recall and NDCG (Eq. 8) `Evaluation.quality`, an item's quality (Eq. 9)
+`Problem.item_quality`; the walk (Eq. 12 and 13) `walk.py`; TD3 `td3.py`; retraining (Eq. 16) `Bench.run`.
 """
 
 import dataclasses
@@ -43,12 +44,11 @@ class CiessPaper(Checked):
         dim: d_max, the largest size; None for the backbone's.
         reward: q_n in the reward is the `ratio` to the full model's quality (Eq. 7), or the `raw` quality (program).
         free_dimensions: dimensions that cost nothing; the program pays for (d_n − 1) / d_max.
-        peak_first: an episode starts with the full model's quality (Alg. 1, line 4); an unknown one in the program.
+        peak_first: an episode starts with the full model's quality (Alg. 1, line 4); the program's state shows 0.
         noise: ϵ of Eq. 11, in sizes.
         walk_length: steps of the random walk; 0 leaves it out.
         walk_threshold: t of Eq. 12.
-        training: of a plan's model: 5 epochs of the backbone's recipe (`paper`), or the program's batches; a backbone
-            that the program does not have is trained by its own recipe.
+        training: of a plan's model: 5 epochs of the backbone's recipe (`paper`), or the program's batches on ML-1M.
         finalists: l of Eq. 15, plans retrained for each budget.
         td3: settings of TD3, noise in sizes.
         seed: of everything random.
@@ -92,7 +92,7 @@ class CiessPaper(Checked):
         )
 
     def search(self, problem: Problem) -> SearchResult:
-        """Algorithm 1, but for the retraining of line 17, which the run does."""
+        """Algorithm 1, but for the retraining of line 17, which `Bench.run` does."""
         run = _Run(self, problem)
         for episode in range(self.episodes):
             run.episode(episode)
@@ -133,7 +133,7 @@ def paid_reward(quality: Tensor, sizes: Tensor, dim: int, price: float, free: in
 
 
 def best_visited(agent: TD3, states: Tensor, visited: Tensor, actions: Tensor) -> Tensor:
-    """(n,) of the sizes that a walk visited, (n, m), the one that the critic values most as an action (Eq. 14)."""
+    """(n,) of the sizes that a walk visited, (n, m), the one that Q₁ values most as an action (Eq. 14)."""
     values = agent.value(states.repeat_interleave(visited.shape[1], dim=0), actions.reshape(-1)).view_as(visited)
     return visited.gather(1, values.argmax(1, keepdim=True)).squeeze(1).float()
 
@@ -144,7 +144,7 @@ class Side:
     Args:
         popularity: (n,) interactions in train.
         agent: TD3.
-        measurements: how many the buffer must hold; of more than 100, as in the program, the last.
+        measurements: of the search; the buffer keeps the last 100 of them.
     """
 
     def __init__(self, popularity: NDArray[np.floating] | NDArray[np.integer], agent: TD3, measurements: int) -> None:
@@ -155,7 +155,7 @@ class Side:
         """s_n = (f_n, d_n, q_n) (Eq. 6), each scaled to [−1, 1]: (n, 3).
 
         Args:
-            sizes: (n,) as linear or other actions.
+            sizes: (n,) current sizes as actions in [−1, 1].
             quality: (n,) q_n in [0, 1], NaN where unknown: that is seen as the middle.
         """
         return torch.stack([self.popularity, sizes, (2 * quality - 1).nan_to_num(0.0)], dim=1)
@@ -196,7 +196,7 @@ class _Run:
             # Lines 8 and 9: a size for every user and item.
             sizes = self._choose(states)
             plan = SizePlan.from_sizes(torch.cat(sizes).int().numpy(), self.problem.shape)
-            # Lines 7, 10 and 11: train a new model, evaluate it. Lines 12 to 14: remember, and update the agents.
+            # Line 7, which needs all sizes, 10 and 11: train a new model, evaluate it. Lines 12 to 14: update agents.
             measured = self.problem.measure(plan, self.fidelity)
             states, quality = self._learn(states, sizes, measured)
             self._keep(measured, quality)

@@ -78,11 +78,16 @@ def test_a_folder_of_something_else_is_refused_and_stays(
 def test_a_second_search_replaces_the_first_as_a_whole(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = Path("out")
     run(*SEARCH, "60%", "50%", "--out", "out")
-    (out / "notes.txt").write_text("mine")
+    for notes in (out / "notes.txt", out / "budget-60" / "notes.txt", out / "figures" / "notes.txt"):
+        notes.write_text("mine")
     assert (out / "budget-60" / "model.json").exists()
     run(*SEARCH, "40%", "--out", "out")
-    assert {path.name for path in out.glob("budget-*")} == {"budget-40"}
-    assert (out / "notes.txt").read_text() == "mine"
+    assert {path.parent.name for path in out.glob("budget-*/*.safetensors")} == {"budget-40"}
+    assert {str(path.relative_to(out)) for path in out.rglob("notes.txt")} == {
+        "notes.txt",
+        "budget-60/notes.txt",
+        "figures/notes.txt",
+    }, "what is not ours stays"
     told = json.loads((out / RESULT).read_text())
     assert {row["budget"] for row in told["rows"]} == {"", "40%"}
     assert "another kind of run (result.json)" in refused([*COMPARE, "--out", "out"], capsys)

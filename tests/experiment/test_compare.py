@@ -234,7 +234,7 @@ def test_impossible_requests_are_refused_before_training(data: Interactions, tmp
 
     for told, message in (
         ({"budgets": ["1%"]}, "too small"),
-        ({"budgets": []}, "each once"),
+        ({"budgets": []}, "no budgets are given"),
         ({"seeds": [1, 1]}, "seeds must be given, each once"),
         ({"seeds": []}, "seeds must be given, each once"),
         ({"seeds": [0, -1]}, "seed is -1"),

@@ -178,14 +178,21 @@ def test_without_test_the_table_shows_validation(outcome: Outcome, split: Split)
         assert np.mean(list(row.metrics.values())) == pytest.approx(row.valid_quality, rel=1e-5)
 
 
+def test_classes_in_the_place_of_settings_are_refused(split: Split) -> None:
+    with pytest.raises(InputError, match=r"the method is the class EqualSizes: give its settings, EqualSizes\(\)"):
+        ciess.search(split, backbone=BACKBONE, budgets="50%", method=ciess.EqualSizes)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"the backbone is the class ALS: give its settings, ALS\(\)"):
+        ciess.search(split, backbone=ciess.ALS, budgets="50%")  # type: ignore[arg-type]
+
+
 def test_impossible_requests_are_refused_before_training(split: Split) -> None:
     def never(*_: object) -> None:
         raise AssertionError("training began")
 
     for budgets, message in (
         (["1%"], "too small"),
-        (["10%", "10.0%"], "each once"),
-        ([], "each once"),
+        (["10%", "10.0%"], "given twice among 10%, 10.0%"),
+        ([], "no budgets are given"),
         (["much"], "not a budget"),
     ):
         with pytest.raises(InputError, match=message):

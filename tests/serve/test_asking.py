@@ -192,3 +192,8 @@ def test_popular_items_are_the_first_that_are_left() -> None:
     allowed = np.array([True, False, False, True])
     assert popular_items(order, rows, 3, seen, allowed).tolist() == [[-1, -1, -1], [3, 0, -1], [3, 0, -1]]
     assert popular_items(order, rows, 1).tolist() == [[3], [3], [3]]
+
+
+def test_a_list_for_each_user_is_refused_and_not_taken_for_items(model: CompressedModel) -> None:
+    with pytest.raises(InputError, match="exclude are a mapping: give one id, or one list of ids"):
+        model.recommend("b", k=1, exclude={"b": ["a"]})

@@ -39,7 +39,7 @@ class Split:
         for part, name in ((self.valid, "validation"), (self.test, "test")):
             if part is not None and not _same_ids(self.train, part):
                 raise InputError(
-                    f"users and items of {name} are not those of train in the same order: use ciess.data.split_given"
+                    f"users and items of {name} are not those of train in the same order: use ciess.split_given"
                 )
         object.__setattr__(self, "valid", _without(self.valid, _pairs(self.train), "validation"))
         if self.test is not None:

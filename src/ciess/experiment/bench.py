@@ -123,6 +123,8 @@ class Bench:
         Raises:
             InputError: it is no dataclass, or trains plans from scratch where nothing is trained within them.
         """
+        if isinstance(method, type):
+            raise InputError(f"the method is the class {method.__name__}: give its settings, {method.__name__}()")
         if getattr(method, "from_scratch", False):
             if self.recipe.config.training.steps == 0:
                 raise InputError(f"{method_name(method)} trains models, and there is nothing to train: use a backbone")

@@ -112,17 +112,19 @@ def search(
 
 
 def parsed_budgets(budgets: str | Budget | Sequence[str | Budget]) -> list[Budget]:
-    """Budgets as people write them: one, or several.
+    """Budgets as people write them: one, or several, in one text with commas between them too.
 
     Raises:
         InputError: none, two that are equal, or one that is no budget.
     """
-    given = [budgets] if isinstance(budgets, str | Budget) else budgets
+    given = budgets.split(",") if isinstance(budgets, str) else [budgets] if isinstance(budgets, Budget) else budgets
     if not isinstance(given, Iterable):
         given = [given]
     wanted = [Budget.parse(budget) for budget in given]
-    if not wanted or len({budget.folder for budget in wanted}) < len(wanted):
-        raise InputError("budgets must be given, each once: for example 20% 10% 5%")
+    if not wanted:
+        raise InputError("no budgets are given: write them as 20% 10% 5%")
+    if len({budget.folder for budget in wanted}) < len(wanted):
+        raise InputError(f"a budget is given twice among {', '.join(map(str, wanted))}: give each once")
     return wanted
 
 

@@ -49,6 +49,8 @@ class Recipe(Checked):
         Raises:
             InputError: an unknown backbone or precision.
         """
+        if isinstance(backbone, type):
+            raise InputError(f"the backbone is the class {backbone.__name__}: give its settings, {backbone.__name__}()")
         config = backbone_named(backbone) if isinstance(backbone, str) else backbone
         stored = None if precision == "auto" else Precision.parse(precision)
         wanted = isinstance(backbone, str) if tune is None else tune

@@ -1,17 +1,19 @@
 """The folder of a run: checked before the work, cleared of what a former run left there before files are written."""
 
 import json
-import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from ciess.errors import InputError
 from ciess.files import check_folder
+from ciess.report.rendering import FIGURES
+from ciess.serve.folder import MODEL_FILES
 from ciess.tables.budget import Budget
 
 RESULT, COMPARISON, CELLS = "result.json", "comparison.json", "cells"
 _KEYS = {RESULT: {"shown", "rows", "settings"}, COMPARISON: {"shown", "lines", "settings"}}
-_REPORT = ("report.html", "report.md", "figures")
+_REPORT = ("report.html", "report.md")
 
 
 def check_run_folder(folder: str | Path, record: str) -> None:
@@ -37,7 +39,7 @@ def check_run_folder(folder: str | Path, record: str) -> None:
 
 
 def clear_run(folder: Path) -> None:
-    """Remove the models and reports that former runs wrote into a folder; other files, and a comparison's cells, stay.
+    """Remove the files of models and reports that former runs wrote; others, and a comparison's cells, stay.
 
     Raises:
         InputError: something cannot be removed.
@@ -47,14 +49,21 @@ def clear_run(folder: Path) -> None:
         return
     models = {_folder(row) for row in (result or {}).get("rows", [])} - {""}
     try:
-        for name in (*models, *_REPORT, "comparison.tex", COMPARISON, RESULT):
-            path = folder / name
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
+        for name in models:
+            _remove(folder / name, MODEL_FILES)
+        _remove(folder / FIGURES, [path.name for path in (folder / FIGURES).glob("*.svg")])
+        for name in (*_REPORT, "comparison.tex", COMPARISON, RESULT):
+            (folder / name).unlink(missing_ok=True)
     except OSError as error:
         raise InputError(f"{folder} cannot be cleared ({error.strerror}): choose another folder") from error
+
+
+def _remove(folder: Path, names: Iterable[str]) -> None:
+    """Remove files of a folder, and the folder itself if nothing of anybody else's is left in it."""
+    for name in names:
+        (folder / name).unlink(missing_ok=True)
+    if folder.is_dir() and not folder.is_symlink() and not any(folder.iterdir()):
+        folder.rmdir()
 
 
 def _folder(row: Any) -> str:

@@ -1,7 +1,7 @@
 """What people ask a model for: ids and how many items."""
 
 import math
-from collections.abc import Iterator, Set
+from collections.abc import Iterator, Mapping, Set
 from numbers import Real
 from typing import Any
 
@@ -31,8 +31,10 @@ def asked(name: str, ids: Any) -> tuple[NDArray[Any], bool]:
     """(b,) ids that were asked for, and whether it is one id and no list of them.
 
     Raises:
-        InputError: they are lists of lists.
+        InputError: they are lists of lists, or a mapping.
     """
+    if isinstance(ids, Mapping):
+        raise InputError(f"{name} are a mapping: give one id, or one list of ids for all users")
     if isinstance(ids, Set | Iterator):
         ids = list(ids)
     single = is_single(ids)

@@ -25,6 +25,8 @@ TABLES, NETWORK, IDS, SEEN, SETTINGS = (
     "interactions.safetensors",
     "model.json",
 )
+MODEL_FILES = (TABLES, NETWORK, IDS, SEEN, SETTINGS)
+"""What a saved model may consist of."""
 
 
 class Opened(NamedTuple):

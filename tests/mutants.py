@@ -64,7 +64,7 @@ class FirstFailure:
             self.name = report.nodeid.rpartition("::")[2].partition("[")[0]
 
 
-def tested(tests: Sequence[str], mutant: Mutant | None = None) -> str:
+def first_failure(tests: Sequence[str], mutant: Mutant | None) -> str:
     """The first test that fails on a copy of the package with a mutant in it; empty where none does.
 
     To be called once in a process, which must not have imported the package.
@@ -114,8 +114,8 @@ def main(wanted: Sequence[str]) -> int:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(HEAVY)
     with ProcessPoolExecutor(2, context, max_tasks_per_child=1) as one_a_process:
-        unchanged = one_a_process.submit(tested, sorted({test for each in mutants for test in each.tests}))
-        runs = [one_a_process.submit(tested, each.tests, each) for each in mutants]
+        unchanged = one_a_process.submit(first_failure, sorted({test for each in mutants for test in each.tests}), None)
+        runs = [one_a_process.submit(first_failure, each.tests, each) for each in mutants]
         outcome = []
         for mutant, run in zip(mutants, runs, strict=True):
             outcome.append((mutant, run.result()))

@@ -177,7 +177,9 @@ def search_of(settings: Ciess, problem: Problem) -> _BudgetSearch:
 def test_a_search_from_a_rule_first_wants_the_sizes_of_its_plan() -> None:
     problem = Bandit()
     plan = SizePlan.from_sizes(np.repeat([2, 10, 1, 13], [30, 30, 20, 20]), problem.shape)
-    one = _BudgetSearch(Ciess(td3=TD3Settings(batch_size=64, hidden=32)), problem, problem.budgets[0], [Candidate(plan, 6.4)], [])
+    one = _BudgetSearch(
+        Ciess(td3=TD3Settings(batch_size=64, hidden=32)), problem, problem.budgets[0], [Candidate(plan, 6.4)], []
+    )
     wanted = torch.cat(one._wanted(one._first_states())).numpy()
     np.testing.assert_allclose(wanted, plan.sizes, rtol=0.15)
 

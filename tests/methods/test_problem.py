@@ -54,7 +54,8 @@ def test_a_plan_in_another_precision_is_another_plan(split: Split) -> None:
     valid = Evaluator(split.train.matrix, split.valid.matrix)
     problem = Problem(config.build(split.train), config, split.train, valid, [], Truncate())
     whole, rounded = (
-        problem.measure(SizePlan.equal(problem.shape, 4, precision)) for precision in (Precision.FLOAT32, Precision.INT4)
+        problem.measure(SizePlan.equal(problem.shape, 4, precision))
+        for precision in (Precision.FLOAT32, Precision.INT4)
     )
     assert problem.measurements == 2
     assert whole.plan != rounded.plan

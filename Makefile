@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install demo test lint
+.PHONY: install demo test mutants lint
 
 install: .venv/installed
 
@@ -16,6 +16,9 @@ demo: install
 
 test: install
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+mutants: install
+	$(BIN)/python tests/mutants.py
 
 lint: install
 	$(BIN)/ruff check src tests benchmarks

@@ -65,6 +65,19 @@ def test_tables_and_models_go_by_one_rule(texts: list[str]) -> None:
     assert found.to_list() == (texts if None in numbers else numbers)
 
 
+def test_numbers_that_may_have_lost_digits_are_no_ids() -> None:
+    assert whole_number(str(2**63 - 1)) == 2**63 - 1
+    assert whole_number(str(-(2**63))) == -(2**63)
+    assert whole_number(str(2**63)) is None
+    assert (id_text(2.0**53 - 1), id_text(2.0**53)) == (str(2**53 - 1), None)
+    assert (id_text(np.float32(2**24 - 1)), id_text(np.float32(2**24))) == (str(2**24 - 1), None)
+
+
+def test_what_is_no_id_is_unknown_even_among_0_and_empty_text() -> None:
+    assert RowIds.of(np.array([0, 1])).rows(["x", None, 0]).tolist() == [-1, -1, 0]
+    assert RowIds.of(["", "a"]).rows([None, True, ""]).tolist() == [-1, -1, 0]
+
+
 def test_what_is_no_id_is_refused() -> None:
     with pytest.raises(InputError, match="True is no id: give whole numbers or text"):
         RowIds.of(["a", True])

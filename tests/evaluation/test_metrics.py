@@ -129,6 +129,13 @@ def test_short_rankings_end_in_nothing() -> None:
     assert found.scores.tolist() == [[1, -torch.inf, -torch.inf], [5, 4, 3]]
 
 
+def test_ranks_without_an_item_are_no_hits() -> None:
+    """The second user has one item left to rank; the first one's held-out item is the last of all."""
+    evaluation = Evaluator(csr([[], [0, 1, 3]], 4), csr([[3], [2]], 4))(by_table(torch.zeros(2, 4)))
+    assert evaluation.items[1].tolist() == [2, -1, -1, -1]
+    assert evaluation.hits[1].tolist() == [1, 0, 0, 0]
+
+
 @given(st.integers(0, 2**31), st.integers(1, 12))
 def test_ties_go_to_the_earlier_item(seed: int, k: int) -> None:
     scores = torch.from_numpy(np.random.default_rng(seed).integers(0, 3, (6, 12)).astype(np.float32))

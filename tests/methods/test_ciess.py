@@ -20,7 +20,7 @@ from ciess.methods.ciess.td3 import TD3Settings
 from ciess.methods.equal import EqualSizes
 from ciess.methods.fidelity import Truncate
 from ciess.methods.popularity import Popularity
-from ciess.methods.problem import Measurement, Problem
+from ciess.methods.problem import Candidate, Measurement, Problem
 from ciess.tables.budget import Budget
 from ciess.tables.plan import SizePlan, TableShape
 
@@ -172,6 +172,27 @@ def test_peers_share_the_mean_over_who_is_measured() -> None:
 
 def search_of(settings: Ciess, problem: Problem) -> _BudgetSearch:
     return _BudgetSearch(settings, problem, problem.budgets[0], [], [])
+
+
+def test_a_search_from_a_rule_first_wants_the_sizes_of_its_plan() -> None:
+    problem = Bandit()
+    plan = SizePlan.from_sizes(np.repeat([2, 10, 1, 13], [30, 30, 20, 20]), problem.shape)
+    one = _BudgetSearch(
+        Ciess(td3=TD3Settings(batch_size=64, hidden=32)), problem, problem.budgets[0], [Candidate(plan, 6.4)], []
+    )
+    wanted = torch.cat(one._wanted(one._first_states())).numpy()
+    np.testing.assert_allclose(wanted, plan.sizes, rtol=0.15)
+
+
+def test_the_users_part_of_a_budget_strays_about_that_of_the_best_plan() -> None:
+    """Of 640 dimensions 240 are the users': log-odds of log(3 / 5)."""
+    problem = Bandit()
+    plan = SizePlan.from_sizes(np.repeat([4, 10], [60, 40]), problem.shape)
+    one = _BudgetSearch(Ciess(episodes=0), problem, problem.budgets[0], [Candidate(plan, 6.4)], [])
+    filled = [one._filled([torch.ones(60), torch.ones(40)]) for _ in range(200)]
+    odds = [math.log(each.user_sizes.sum() / each.item_sizes.sum()) for each in filled]
+    assert np.mean(odds) == pytest.approx(math.log(3 / 5), abs=0.04)
+    assert np.std(odds) == pytest.approx(0.15, rel=0.2)
 
 
 @pytest.mark.parametrize("reward", ["credit", "ratio", "raw"])

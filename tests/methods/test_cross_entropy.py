@@ -2,11 +2,12 @@ import dataclasses
 
 import numpy as np
 import pytest
+from bandit import Bandit
 from known import Planted
 
 from ciess.data import Split
 from ciess.methods.cross_entropy import CrossEntropy, Policy, _features, _sizes
-from ciess.methods.popularity import Popularity
+from ciess.methods.popularity import _HIGHEST, _LOWEST, EQUAL, Popularity
 from ciess.methods.problem import Problem
 
 PLANTED = Policy(-1.0, 0.3, 0.15, 0.35, 0.6, -0.15, -0.3)
@@ -23,6 +24,17 @@ def test_a_planted_policy_is_found(split: Split, seed: int) -> None:
     for budget, [best, *_] in dataclasses.replace(LONG, seed=seed).search(problem).best.items():
         gap = 1 - problem.equal_quality(budget)
         assert 1 - best.quality < 0.05 * gap
+
+
+def test_equal_sizes_are_tried_first_and_no_draw_leaves_the_range() -> None:
+    problem = Bandit()
+    trace = Popularity(rounds=4, plans=12, elite=3).search(problem).trace
+    rules = np.array([[row[name] for name in EQUAL._fields] for row in trace])
+    assert len(rules) == 4 * 12 * 2
+    for first in (0, 4 * 12):
+        assert tuple(rules[first]) == EQUAL
+    assert (rules >= _LOWEST).all()
+    assert (rules <= _HIGHEST).all()
 
 
 def test_it_finds_what_popularity_alone_cannot_say(split: Split) -> None:

@@ -2,16 +2,19 @@ import gc
 
 import numpy as np
 import pytest
+import torch
 
 from ciess.data import Split
 from ciess.evaluation.metrics import Evaluator
 from ciess.methods.fidelity import Scratch, Truncate
-from ciess.methods.problem import Measurement, Problem
+from ciess.methods.problem import Measurement, Problem, seed_for
 from ciess.models import Training, backbone_named
 from ciess.models.als import ALS
 from ciess.models.mf import MF
+from ciess.tables.budget import Budget
 from ciess.tables.mask import prefix_mask
 from ciess.tables.plan import SizePlan, TableShape
+from ciess.tables.precision import Precision
 from ciess.train.fit import Fitted
 
 
@@ -44,6 +47,24 @@ def test_plans_are_measured_once_and_counted(split: Split) -> None:
     cut = [table * 0.5 for table in (model.user_table, model.item_table)]
     assert problem.quality(model, *cut) == pytest.approx(problem.full.quality), "half of every score ranks the same"
     assert (problem.valid_positives.matrix != split.valid.matrix).nnz == 0
+
+
+def test_a_plan_in_another_precision_is_another_plan(split: Split) -> None:
+    config = backbone_named("mf", dim=8)
+    valid = Evaluator(split.train.matrix, split.valid.matrix)
+    problem = Problem(config.build(split.train), config, split.train, valid, [], Truncate())
+    whole, rounded = (
+        problem.measure(SizePlan.equal(problem.shape, 4, precision))
+        for precision in (Precision.FLOAT32, Precision.INT4)
+    )
+    assert problem.measurements == 2
+    assert whole.plan != rounded.plan
+    assert not torch.equal(whole.user_quality, rounded.user_quality)
+
+
+def test_every_budget_and_every_seed_draws_for_itself_and_again_the_same() -> None:
+    five, ten = Budget.parse("5%"), Budget.parse("10%")
+    assert len({seed_for(five, 0), seed_for(ten, 0), seed_for(five, 1), seed_for(Budget.parse("5 %"), 0)}) == 3
 
 
 def test_what_is_remembered_of_a_plan_does_not_grow_with_its_rows(split: Split) -> None:

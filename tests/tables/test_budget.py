@@ -2,7 +2,7 @@ import re
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ciess.errors import InputError
@@ -96,6 +96,17 @@ def test_a_budget_below_one_number_a_row_names_the_least() -> None:
     assert Budget.parse("1%").numbers(SHAPE, Precision.INT4_SHARED) >= SHAPE.rows
 
 
+@pytest.mark.parametrize("rows", [333, 500, 777, 1000])
+def test_the_least_budget_that_is_named_is_enough(rows: int) -> None:
+    shape = TableShape(rows, 71, 32)
+    with pytest.raises(InputError) as refused:
+        Budget.parse("1B").numbers(shape)
+    [least] = re.findall(r"at least '([\d.]+)%'", str(refused.value))
+    assert Budget.parse(f"{least}%").numbers(shape) >= shape.rows
+    with pytest.raises(InputError, match="use at least"):
+        Budget.parse(f"{float(least) - 0.01:.2f}%").numbers(shape)
+
+
 @given(
     desired=st.lists(st.floats(0.01, 1000), min_size=1, max_size=40),
     share=st.floats(0, 1),
@@ -123,6 +134,8 @@ def test_projection_scales_by_hand() -> None:
     assert project([1, 2, 4], numbers=14, dim=8).tolist() == [2, 4, 8]
     assert project([1, 2, 4], numbers=15, dim=8).tolist() == [2, 5, 8]
     assert project([1, 1, 1], numbers=5, dim=8).tolist() == [2, 2, 1]
+    # Just below a scale of 2 the sizes are 1, 1 and 2: the one that is left goes to who is nearest to one more.
+    assert project([1, 1, 1.25], numbers=5, dim=8).tolist() == [2, 1, 2]
     assert project([1, 100, 1], numbers=12, dim=8).tolist() == [2, 8, 2]
 
 
@@ -138,3 +151,13 @@ def test_a_projected_plan_fills_its_budget_and_never_exceeds_it(seed: int, text:
     assert stored_bytes(plan) <= budget.limit(SHAPE)
     # What is left is less than one more size in the index takes.
     assert plan.max_size == SHAPE.dim == plan.sizes.min() or stored_bytes(plan) >= budget.limit(SHAPE) - 24
+
+
+@settings(max_examples=15)
+@given(st.integers(0, 2**32 - 1), st.sampled_from([Precision.INT8, Precision.INT4]))
+def test_filling_stops_at_the_byte(seed: int, precision: Precision) -> None:
+    """Limits byte by byte: among them is one that a plan would exceed by a single byte."""
+    sizes = np.random.default_rng(seed).integers(1, 33, SHAPE.rows)
+    plan = SizePlan.from_sizes(sizes, SHAPE, precision)
+    for limit in range(9_000, 9_004):
+        assert stored_bytes(project_plan(plan, Budget.parse(f"{limit}B"))) <= limit

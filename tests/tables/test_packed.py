@@ -74,6 +74,15 @@ def test_rows_and_blocks_are_parts_of_the_dense_table(sizes: np.ndarray, seed: i
     assert sum(rows.stop - rows.start for rows, _ in table.blocks()) == len(table)
 
 
+@pytest.mark.parametrize("precision", Precision)
+def test_a_run_may_begin_within_a_byte(precision: Precision) -> None:
+    table, _ = packed(np.repeat([5, 3], [9, 8]).astype(np.int32), 0, precision)
+    dense = table.dense()
+    for start in range(16):
+        run = table.run(start, 17)
+        np.testing.assert_array_equal(run, dense[start:, : run.shape[1]])
+
+
 def test_blocks_are_of_bounded_size(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = np.repeat([12, 5], [31, 40]).astype(np.int32)
     table, _ = packed(sizes, 0, Precision.INT4)
@@ -156,7 +165,7 @@ def test_falling_order_keeps_the_order_of_equals() -> None:
     assert falling_order(np.array([1, 3, 1, 3, 2])).tolist() == [1, 3, 4, 0, 2]
 
 
-@pytest.mark.parametrize("damage", ["cut", "longer", "foreign", "text", "empty", "counts", "missing"])
+@pytest.mark.parametrize("damage", ["cut", "longer", "foreign", "text", "empty", "sizes", "counts", "missing"])
 def test_damaged_files_are_refused(tmp_path: Path, damage: str) -> None:
     path = tmp_path / "tables.safetensors"
     table, _ = packed(np.array([3, 2]), 0, Precision.INT8)
@@ -171,8 +180,9 @@ def test_damaged_files_are_refused(tmp_path: Path, damage: str) -> None:
         path.write_text("users and items, but not packed")
     elif damage == "empty":
         path.write_bytes(b"")
-    elif damage == "counts":
-        save_tables(path, table, dataclasses.replace(table, groups=table.groups + np.array([[0], [1]], np.int32)))
+    elif damage in ("sizes", "counts"):
+        more = np.array([[0, 0], [1, 0] if damage == "sizes" else [0, 1]], np.int32)
+        save_tables(path, table, dataclasses.replace(table, groups=table.groups + more))
     else:
         path.unlink()
     with pytest.raises(InputError, match=r"tables\.safetensors"):

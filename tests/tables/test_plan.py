@@ -4,6 +4,7 @@ import pytest
 from ciess.errors import InputError
 from ciess.tables.mask import prefix_mask
 from ciess.tables.plan import SizePlan, TableShape
+from ciess.tables.precision import Precision
 
 SHAPE = TableShape(n_users=2, n_items=3, dim=4)
 
@@ -16,6 +17,7 @@ def test_mask_keeps_the_first_numbers() -> None:
 def test_counts_by_hand() -> None:
     plan = SizePlan(np.array([4, 2]), np.array([1, 1, 2]), dim=4)
     assert (plan.numbers, plan.max_size, plan.shape) == (10, 4, SHAPE)
+    assert SizePlan(np.array([1, 2]), np.array([1, 1, 3]), dim=4).max_size == 3
     assert plan.sparsity == 0.5
     assert SHAPE.full_bytes == 80
 
@@ -27,6 +29,7 @@ def test_equality_and_hash_go_by_sizes() -> None:
     assert hash(one) == hash(same)
     assert one != other
     assert len({one, same, other}) == 2
+    assert one != SizePlan.equal(SHAPE, 2, Precision.INT8)
 
 
 @pytest.mark.parametrize(

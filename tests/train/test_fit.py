@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from ciess.models.ncf import NCFModel
 from ciess.models.ngcf import NGCFModel
 from ciess.tables.mask import prefix_mask
 from ciess.tables.plan import SizePlan, TableShape
+from ciess.tables.precision import Precision
 from ciess.train.fit import fit
 from ciess.train.losses import BPR
 
@@ -130,6 +132,63 @@ def test_fine_tuning_never_ends_below_its_start(split: Split) -> None:
     assert fitted.quality == start
 
 
+class Told:
+    """An evaluator that says what it is told to, one after the other."""
+
+    def __init__(self, *qualities: float) -> None:
+        self.left = iter(qualities)
+
+    def __call__(self, _: object) -> SimpleNamespace:
+        return SimpleNamespace(quality=torch.tensor([next(self.left)], dtype=torch.float64))
+
+
+@pytest.mark.parametrize(
+    ("qualities", "steps", "taken", "gaining"),
+    [
+        ([0.2, 0.1, 0.3, 0.1, 0.1], 3, 5, False),
+        ([0.2, 0.1, 0.2, 0.3], 1, 3, False),
+        ([0.1, 0.2, 0.3, 0.1, 0.302, 0.304], 6, 6, True),
+        ([0.1, 0.2, 0.1, 0.3, 0.299, 0.301], 6, 6, False),
+    ],
+    ids=["a gain renews patience", "the same again is no gain", "gaining", "levelled off"],
+)
+def test_patience_and_gains_by_hand(
+    qualities: list[float], steps: int, taken: int, gaining: bool, tiny: Interactions
+) -> None:
+    model = backbone_named("mf", dim=2).build(tiny)
+    recipe = Training(steps=6, batch_size=4, eval_every=1, patience=2)
+    valid = Told(*qualities)
+    fitted = fit(model, BPR(model, tiny, recipe, seed=0), recipe, valid=valid)  # type: ignore[arg-type]
+    assert (fitted.steps, fitted.quality, fitted.gaining) == (steps, max(qualities[:taken]), gaining)
+    assert len([*valid.left]) == len(qualities) - taken
+
+
+def test_what_is_kept_is_the_state_of_the_best_measurement_the_network_too(tiny: Interactions) -> None:
+    recipe = Training(steps=3, batch_size=4, lr=0.1, eval_every=1)
+    best, first = (backbone_named("ncf", dim=4).build(tiny, seed=1) for _ in range(2))
+    fit(best, BPR(best, tiny, recipe, seed=0), recipe, valid=Told(0.3, 0.1, 0.2))  # type: ignore[arg-type]
+    fit(first, BPR(first, tiny, recipe, seed=0), recipe.lasting(1))
+    for one, other in zip(best.parameters(), first.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_the_last_step_is_measured_whenever_it_comes(tiny: Interactions) -> None:
+    model = backbone_named("mf", dim=2).build(tiny)
+    recipe = Training(steps=6, batch_size=4, eval_every=4)
+    assert fit(model, BPR(model, tiny, recipe, seed=0), recipe, valid=Told(0.1, 0.2)).steps == 6  # type: ignore[arg-type]
+
+
+def test_what_is_measured_is_what_comes_out_rounded(split: Split) -> None:
+    evaluator = Evaluator(split.train.matrix, split.valid.matrix)
+    model = backbone_named("mf", dim=8).build(split.train, seed=0)
+    plan = SizePlan.equal(TableShape(split.train.n_users, split.train.n_items, 8), 4, Precision.INT4)
+    recipe = Training(steps=2, batch_size=100, eval_every=1)
+    fitted = fit(model, BPR(model, split.train, recipe, seed=0), recipe, valid=evaluator, plan=plan)
+    vectors = model.vectors()
+    found = evaluator(lambda users: model.score_all(vectors, users))
+    assert float(found.quality.mean()) == fitted.quality
+
+
 def kept_when_cut(model: Backbone, evaluator: Evaluator, size: int) -> float:
     """The quality that is left when every row is cut to a size, as a share of the whole."""
 
@@ -175,8 +234,16 @@ def test_dropout_is_on_in_steps_and_off_in_measurements(split: Split) -> None:
         modes.append(model.training)
         return represent(users, items)
 
-    model.represent = spied  # type: ignore[method-assign]
+    score_all, scoring = model.score_all, list[bool]()
+
+    def spied_scores(vectors: Represented, users: torch.Tensor) -> torch.Tensor:
+        scoring.append(model.training)
+        return score_all(vectors, users)
+
+    model.represent, model.score_all = spied, spied_scores  # type: ignore[method-assign]
     recipe = dataclasses.replace(RECIPE, steps=4, eval_every=2)
     fit(model, BPR(model, split.train, recipe, seed=0), recipe, valid=evaluator)
     assert modes == [True, True, False, True, True, False]
+    assert scoring
+    assert not any(scoring)
     assert not model.training

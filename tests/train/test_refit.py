@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from ciess.data import Split
+from ciess.data import Interactions, Split
 from ciess.models.lightgcn import LightGCN
 from ciess.models.mf import MF
 from ciess.tables.mask import prefix_mask
@@ -43,6 +43,14 @@ def test_every_step_comes_closer(split: Split) -> None:
     ]
     assert errors == sorted(errors, reverse=True)
     assert errors[-1] < 0.9 * errors[0]
+
+
+def test_as_many_steps_as_rows_that_are_kept_solve_it(tiny: Interactions) -> None:
+    """As conjugate gradients do; of the second column three rows are kept."""
+    model = LightGCN(dim=2).build(tiny)
+    plan = SizePlan(np.array([2, 1, 2]), np.array([1, 2, 1, 1]), 2)
+    for found, solved in zip(refit(model, plan, steps=3), refit(model, plan, steps=100), strict=True):
+        torch.testing.assert_close(found, solved, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("steps", [0, 3])

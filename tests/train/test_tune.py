@@ -39,6 +39,18 @@ def test_settings_stay_where_nothing_is_clearly_better(split: Split, monkeypatch
     assert tune(ALS(), split).config == ALS()
 
 
+@pytest.mark.parametrize(("third", "changes"), [(1.004, False), (1.006, True)])
+def test_the_best_trial_is_taken_if_it_is_half_a_percent_better(
+    split: Split, monkeypatch: pytest.MonkeyPatch, third: float, changes: bool
+) -> None:
+    told = iter([1.0, 0.5, third, 0.6, 0.6, 0.6])
+    monkeypatch.setattr(tuning._Search, "_quality", lambda *_: next(told))
+    found = tune(ALS(), split, tuning=Tuning(trials=6))
+    names = ("alpha", "regularisation")
+    assert {name: found.trials[2][name] for name in names} != {name: ALS().setting(name) for name in names}
+    assert found.config == (ALS().changed(**{name: found.trials[2][name] for name in names}) if changes else ALS())
+
+
 def test_what_is_held_stays_and_the_rest_is_tuned(split: Split, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tuning._Search, "_quality", peaked(200.0, 20.0))
     found = tune(ALS(), split, held={"alpha"}).config

@@ -1,0 +1,76 @@
+"""Which runs of distillation a finish takes, on fits whose outcome is given."""
+
+import pytest
+
+from ciess.data import Split
+from ciess.evaluation.metrics import Evaluator
+from ciess.models import Training, backbone_named
+from ciess.tables.plan import SizePlan, TableShape
+from ciess.train.finish import Finish, Finishing, Run, finish
+from ciess.train.fit import Fitted
+
+MIDDLE = 10**-0.5
+SETTINGS = Finish(training=Training(steps=100, lr=0.2, lr_floor=0.0))
+
+
+def finished(
+    split: Split, monkeypatch: pytest.MonkeyPatch, outcomes: list[tuple[int, bool]], **options: object
+) -> tuple[Finishing, list[tuple[int, float, int]]]:
+    """A finish whose fits keep so many steps and are gaining or not; the seed, rate and steps of each fit."""
+    taken: list[tuple[int, float, int]] = []
+
+    def fit(_: object, lesson: int, training: Training, **__: object) -> Fitted:
+        steps, gaining = outcomes[len(taken)]
+        taken.append((lesson, training.lr, training.steps))
+        return Fitted(steps, 0.5, 0.0, gaining)
+
+    monkeypatch.setattr("ciess.train.finish.fit", fit)
+    monkeypatch.setattr("ciess.train.finish.Distillation", lambda *given: given[3])
+    full = backbone_named("lightgcn", dim=4).build(split.train)
+    plan = SizePlan.equal(TableShape(split.train.n_users, split.train.n_items, 4), 2)
+    return finish(full, plan, SETTINGS, seed=7, **options)[1], taken  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "runs", "converged"),
+    [
+        ([(50, False)], [Run(1.0, 50)], True),
+        ([(0, False), (60, False)], [Run(1.0, 0), Run(MIDDLE, 60)], True),
+        ([(0, False), (0, False), (0, False)], [Run(1.0, 0), Run(MIDDLE, 0), Run(0.1, 0)], True),
+        ([(49, False), (60, False)], [Run(1.0, 49), Run(MIDDLE, 60)], True),
+        ([(49, False), (0, False)], [Run(1.0, 49), Run(MIDDLE, 0)], True),
+        ([(100, True), (100, True), (100, True)], [Run(1.0, 100), Run(MIDDLE, 100), Run(0.1, 100)], False),
+    ],
+    ids=[
+        "levelled off in its second half",
+        "no gain at the full rate",
+        "no gain at all",
+        "best too early",
+        "best, and no gain after",
+        "gaining to the end",
+    ],
+)
+def test_a_next_run_is_taken_where_the_one_before_was_too_fast_or_too_short(
+    split: Split,
+    monkeypatch: pytest.MonkeyPatch,
+    outcomes: list[tuple[int, bool]],
+    runs: list[Run],
+    converged: bool,
+) -> None:
+    valid = Evaluator(split.train.matrix, split.valid.matrix)
+    finishing, taken = finished(split, monkeypatch, outcomes, valid=valid)
+    assert finishing.runs == tuple(runs)
+    assert finishing.steps == sum(run.steps for run in runs)
+    assert finishing.converged == converged
+    assert [steps for _, _, steps in taken] == [100] * len(runs), "the whole recipe each time"
+    assert [rate / taken[0][1] for _, rate, _ in taken] == pytest.approx([run.rate for run in runs])
+
+
+def test_runs_that_were_measured_are_repeated_without_validation(split: Split, monkeypatch: pytest.MonkeyPatch) -> None:
+    valid, outcomes = Evaluator(split.train.matrix, split.valid.matrix), [(30, False), (80, False)]
+    measured, first = finished(split, monkeypatch, outcomes, valid=valid)
+    repeated, again = finished(split, monkeypatch, outcomes, runs=measured.runs)
+    assert [steps for _, _, steps in again] == [30, 80], "as many as were kept"
+    assert [each[:2] for each in again] == [each[:2] for each in first], "by the same draws at the same rates"
+    assert len({seed for seed, _, _ in again}) == 2, "each run draws for itself"
+    assert (repeated.runs, repeated.converged) == (measured.runs, False)

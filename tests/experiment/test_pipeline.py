@@ -191,7 +191,7 @@ def test_impossible_requests_are_refused_before_training(split: Split) -> None:
 
     for budgets, message in (
         (["1%"], "too small"),
-        (["10%", "10.0%"], "given twice among 10%, 10.0%"),
+        (["10%", "10.0%"], "given twice among 10%, 10%"),
         ([], "no budgets are given"),
         (["much"], "not a budget"),
     ):

@@ -46,7 +46,7 @@ class Popularity(Checked):
 
     cheap: ClassVar[bool] = True
 
-    rounds: Positive = 3
+    rounds: Positive = 5
     plans: Positive = 6
     elite: Positive = 3
     finalists: Positive = 2

@@ -1,13 +1,18 @@
-"""Which runs of distillation a finish takes, on fits whose outcome is given."""
+"""Which runs of distillation a finish takes, and that no further one at a lower rate would be worth it."""
 
+import numpy as np
 import pytest
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
 
-from ciess.data import Split
-from ciess.evaluation.metrics import Evaluator
-from ciess.models import Training, backbone_named
+from ciess.data import Split, split_random, synthetic
+from ciess.evaluation.metrics import Evaluator, evaluate
+from ciess.models import Backbone, BackboneConfig, Training, backbone_named
 from ciess.tables.plan import SizePlan, TableShape
+from ciess.tables.precision import Precision
 from ciess.train.finish import Finish, Finishing, Run, finish
-from ciess.train.fit import Fitted
+from ciess.train.fit import Fitted, fit
+from ciess.train.losses import BPR
 
 MIDDLE = 10**-0.5
 SETTINGS = Finish(training=Training(steps=100, lr=0.2, lr_floor=0.0))
@@ -74,3 +79,42 @@ def test_runs_that_were_measured_are_repeated_without_validation(split: Split, m
     assert [each[:2] for each in again] == [each[:2] for each in first], "by the same draws at the same rates"
     assert len({seed for seed, _, _ in again}) == 2, "each run draws for itself"
     assert (repeated.runs, repeated.converged) == (measured.runs, False)
+
+
+# Regularised so that they rank held-out items better than their cuts do: else there is nothing to learn from them.
+TEACHERS = {
+    "als": backbone_named("als", dim=12).changed(regularisation=10.0),
+    "mf": backbone_named("mf", dim=12).changed(l2=0.1),
+}
+
+
+def trained(config: BackboneConfig, split: Split) -> Backbone:
+    full = config.build(split.train)
+    solver = full.solver(split.train)
+    fit(full, solver or BPR(full, split.train, config.training, 0), config.training.lasting(3 if solver else 120))
+    full.order_dimensions()
+    return full
+
+
+@pytest.mark.parametrize("name", TEACHERS)
+def test_no_finish_ends_below_the_cut_or_where_a_lower_rate_would_gain(name: str) -> None:
+    data = split_random(synthetic(users=600, items=150, mean_count=25, seed=5).interactions, seed=5)
+    full, valid = trained(TEACHERS[name], data), Evaluator(data.train.matrix, data.valid.matrix)
+    shape = TableShape(data.train.n_users, data.train.n_items, 12)
+    recipe = Finish.suiting(TEACHERS[name])
+
+    @settings(max_examples=4, phases=[Phase.generate])
+    @given(seed=st.integers(0, 99), most=st.integers(1, 11), precision=st.sampled_from(list(Precision)))
+    def holds(seed: int, most: int, precision: Precision) -> None:
+        sizes = np.random.default_rng(seed).integers(1, most + 1, shape.rows).astype(np.int32)
+        plan = SizePlan.from_sizes(sizes, shape, precision)
+        cut, _ = finish(full, plan, recipe.lasting(0), seed=0)
+        small, done = finish(full, plan, recipe, seed=0, valid=valid)
+        assert evaluate(small, valid).quality.mean() == pytest.approx(done.quality)
+        assert done.quality >= float(evaluate(cut, valid).quality.mean())
+        for rate in (1 / 3, 0.1):
+            further = Run(rate * done.runs[-1].rate, 100)
+            longer, _ = finish(full, plan, recipe, seed=0, runs=[*done.runs, further])
+            assert evaluate(longer, valid).quality.mean() <= 1.01 * done.quality or not done.converged
+
+    holds()

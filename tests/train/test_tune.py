@@ -72,3 +72,13 @@ def test_settings_of_training_are_tuned_where_a_backbone_descends(split: Split) 
     found = tune(config, split, tuning=Tuning(trials=6))
     assert {"l2", "lr"} < found.trials[0].keys()
     assert found.config.training.lr > 1e-4, "thirty steps of this rate lead nowhere"
+
+
+def test_a_narrow_trial_steps_as_far_as_the_whole_model_would() -> None:
+    """A step of Adam by lr in each dimension moves an inner product in proportion to lr times the dimensions."""
+    whole = backbone_named("lightgcn", dim=128).changed(lr=0.02, lr_floor=0.001)
+    for dim in (32, 64, 128, 500):
+        narrow = whole.short(dim)
+        assert narrow.dim == min(dim, 128)
+        assert narrow.dim * narrow.training.lr == pytest.approx(128 * 0.02)
+        assert narrow.dim * narrow.training.lr_floor == pytest.approx(128 * 0.001)

@@ -189,6 +189,7 @@ def test_presets_are_as_published() -> None:
     assert (paper.episodes, paper.steps, paper.price, paper.finalists) == (30, 10, 0.4, 3)
     assert (paper.walk_length, paper.walk_threshold, paper.noise) == (5, 5, Noise("gaussian"))
     assert paper.td3 == TD3Settings(0.99, 0.005, 2, 2.0, 5.0, 3e-3, 1e-3, None, 4096, 256)
+    assert run(paper).fidelity == published_training(ciess.LightGCN(), 5)
     assert run(paper).fidelity.epochs == 5
     assert (program.steps, program.reward, program.free_dimensions, program.peak_first) == (11, "raw", 1, False)
     assert program.noise == Noise("gaussian", shared=True, after_choice=True)

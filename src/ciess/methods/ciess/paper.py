@@ -21,7 +21,6 @@ from ciess.methods.ciess.noise import Noise, NoiseSource
 from ciess.methods.ciess.program import published_training
 from ciess.methods.ciess.td3 import TD3, Replay, TD3Settings, Transitions
 from ciess.methods.ciess.walk import RandomWalk
-from ciess.methods.fidelity import Scratch
 from ciess.methods.problem import Candidate, Measurement, Problem, SearchResult
 from ciess.tables.budget import Budget
 from ciess.tables.plan import SizePlan
@@ -48,7 +47,7 @@ class CiessPaper(Checked):
         noise: ϵ of Eq. 11, in sizes.
         walk_length: steps of the random walk; 0 leaves it out.
         walk_threshold: t of Eq. 12.
-        training: of a plan's model: 5 epochs of the backbone's recipe (`paper`), or the program's batches on ML-1M.
+        training: of a plan's model: 5 epochs of the program's batches (`paper`), or as many as the program takes on ML-1M.
         finalists: l of Eq. 15, plans retrained for each budget.
         td3: settings of TD3, noise in sizes.
         seed: of everything random.
@@ -175,7 +174,7 @@ class _Run:
         self.generator = torch.Generator().manual_seed(settings.seed)
         self.noise = NoiseSource(settings.noise, problem.shape.rows, self.generator)
         self.walk = RandomWalk(self.dim, settings.walk_threshold, settings.walk_length)
-        self.fidelity = Scratch(epochs=5) if settings.training == "paper" else published_training(problem.config)
+        self.fidelity = published_training(problem.config, 5 if settings.training == "paper" else None)
         self.measurements = settings.episodes * settings.steps
         one_size = 2 / max(self.dim - 1, 1)
         agents = [TD3(STATE_SIZE, settings.td3, 2 * settings.seed + side, one_size) for side in (0, 1)]

@@ -13,7 +13,12 @@ _RECIPES = {
 """Batches, and when the rate is multiplied by 0.9."""
 
 
-def published_training(config: BackboneConfig) -> Scratch:
-    """A new model trained by the program's recipe; by the backbone's own where the program has none."""
+def published_training(config: BackboneConfig, epochs: int | None = None) -> Scratch:
+    """A new model trained by the program's recipe; by the backbone's own where the program has none.
+
+    Args:
+        config: of the backbone.
+        epochs: passes over the interactions, as the paper's text counts them, instead of the recipe's batches.
+    """
     recipe = _RECIPES.get(type(config).__name__)
-    return Scratch(recipe and dataclasses.replace(recipe, network_l2=config.training.network_l2))
+    return Scratch(recipe and dataclasses.replace(recipe, network_l2=config.training.network_l2), epochs)

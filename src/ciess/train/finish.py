@@ -84,6 +84,10 @@ class Finish:
         """The same recipe with a given number of steps."""
         return dataclasses.replace(self, training=self.training.lasting(steps))
 
+    def shortened(self, steps: int) -> "Finish":
+        """The same recipe in so many steps, over which the rate falls as far."""
+        return dataclasses.replace(self, training=self.training.shortened(steps))
+
 
 def finish(
     full: Backbone,
@@ -125,11 +129,7 @@ def finish(
         with torch.no_grad():
             for table, short in zip((small.user_table, small.item_table), tables, strict=True):
                 table.copy_(pad(short, (0, plan.dim - short.shape[1])))
-    training = settings.training
-    if full.rows_stand_alone:
-        training = training.stretched(max(1.0, settings.share / Distillation(small, full, training, seed).share))
-    if training.steps:
-        training = training.paced(_distance(full, plan))
+    training = _suited(settings, full, plan)
     whole = [Run(rate, training.steps) for rate in PEAK_RATES if valid is not None and training.steps]
     done: list[Run] = []
     for number, (rate, steps) in enumerate(whole or runs or [Run(1.0, training.steps)]):
@@ -152,6 +152,30 @@ def finish(
             break
     converged = valid is not None and level
     return small, Finishing(tuple(done), fitted.quality, time.perf_counter() - start, converged)
+
+
+def distil(small: Backbone, full: Backbone, plan: SizePlan, settings: Finish, *, seed: int) -> None:
+    """Train a small model, in place, on within a plan, which may differ from what it had: distillation alone.
+
+    Args:
+        small: from an earlier `finish` or `distil`.
+        full: the teacher.
+        plan: sizes to hold from now on.
+        settings: its refit is left out.
+        seed: of what training draws.
+    """
+    loss = Distillation(small, full, settings.training, seed)
+    fit(small, loss, _suited(settings, full, plan), plan=plan, relative_to=full, seed=seed)
+
+
+def _suited(settings: Finish, full: Backbone, plan: SizePlan) -> Training:
+    """The recipe's training, stretched to the number of rows and paced by what the plan loses."""
+    training = settings.training
+    if not training.steps:
+        return training
+    if full.rows_stand_alone:
+        training = training.stretched(max(1.0, settings.share / Distillation(full, full, training, seed=0).share))
+    return training.paced(_distance(full, plan))
 
 
 def _distance(full: Backbone, plan: SizePlan) -> float:

@@ -101,8 +101,13 @@ class Distillation:
     def __init__(self, backbone: Backbone, teacher: Backbone, training: Training, seed: int) -> None:
         self._backbone, self._teacher = backbone, teacher
         scores = len(teacher.user_table) * len(teacher.item_table)
-        self.share = min(_MOST, ((training.batch_size or _SCORES) / scores) ** 0.5)
+        self.share: float = min(_MOST, ((training.batch_size or _SCORES) / scores) ** 0.5)
         self._generator = torch.Generator().manual_seed(seed)
+
+    @property
+    def parts(self) -> int:
+        """How many draws it takes until each user and each item is drawn."""
+        return max(1, round(1 / self.share))
 
     # Both are made when the first step needs them: a plan that is only cut takes no step.
 
@@ -118,10 +123,17 @@ class Distillation:
 
     def __call__(self, vectors: Represented, user_table: Tensor, item_table: Tensor) -> Tensor:
         """See `Loss`."""
-        users, items = (self._drawn(len(side)).to(side.device) for side in vectors)
+        return self.on(vectors, *(self._drawn(len(side)).to(side.device) for side in vectors))
+
+    def on(self, vectors: Represented, users: Tensor, items: Tensor) -> Tensor:
+        """The mean loss of some users over some items, a scalar."""
+        wanted, learned = self.compared(vectors, users, items)
+        return -(wanted * log_softmax(learned, dim=1)).sum(1).mean()
+
+    def compared(self, vectors: Represented, users: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
+        """The teacher's probabilities and the model's scores, scaled for a softmax: (users, items) each."""
         wanted = softmax(self._sharpness * self._taught(users, items), dim=1)
-        learned = self._backbone.score_all(_among(vectors, items), users)
-        return -(wanted * log_softmax(self._sharpness * learned, dim=1)).sum(1).mean()
+        return wanted, self._sharpness * self._backbone.score_all(_among(vectors, items), users)
 
     def _drawn(self, count: int) -> Tensor:
         # Two items at least: one alone has nothing to be ranked against.

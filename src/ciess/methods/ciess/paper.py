@@ -47,7 +47,7 @@ class CiessPaper(Checked):
         noise: ϵ of Eq. 11, in sizes.
         walk_length: steps of the random walk; 0 leaves it out.
         walk_threshold: t of Eq. 12.
-        training: of a plan's model: 5 epochs of the program's batches (`paper`), or as many as the program takes on ML-1M.
+        training: of a plan's model: 5 epochs of the program's batches (`paper`), or as many as it takes.
         finalists: l of Eq. 15, plans retrained for each budget.
         td3: settings of TD3, noise in sizes.
         seed: of everything random.

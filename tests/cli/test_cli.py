@@ -28,7 +28,7 @@ def searched(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path
     """The folder of a small search from the command line, and what it printed."""
     out = tmp_path_factory.mktemp("out")
     command = ["search", str(data), "--backbone", "mf", "--dim", "16", "--budgets", "50%", "40%"]
-    command += ["--episodes", "2", "--set", "batch_size=2000", "--tune", "off", "--out", str(out)]
+    command += ["--episodes", "2", "--set", "batch_size=2000", "--tune", "off", "--method", "ciess", "--out", str(out)]
     run = subprocess.run([sys.executable, "-m", "ciess", *command], check=True, capture_output=True, text=True)
     return out, run.stdout
 
@@ -46,7 +46,8 @@ def test_search_prints_a_table_and_saves_models(searched: tuple[Path, str]) -> N
     assert settings["method"]["episodes"] > 0
     command = json.loads((out / "result.json").read_text())["settings"]["command"]
     assert command.endswith(
-        f"--backbone mf --budgets 50% 40% --dim 16 --set batch_size=2000 --tune off --episodes 2 --out {out}"
+        "--backbone mf --budgets 50% 40% --dim 16 --set batch_size=2000 --tune off "
+        f"--method ciess --episodes 2 --out {out}"
     )
 
 
@@ -85,8 +86,8 @@ def test_given_splits(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
             "batch_size=2000",
             "--tune",
             "off",
-            "--episodes",
-            "2",
+            "--method",
+            "marginal:rounds=1",
             "--budgets",
             "60%",
             "--out",

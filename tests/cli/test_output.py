@@ -11,7 +11,7 @@ from ciess.cli.options import Printing, command_line
 from ciess.cli.search import Search
 from ciess.results.outcome import Row
 
-SEARCH = ["search", "--backbone", "als", "--dim", "8", "--budgets", "60%", "--episodes", "1"]
+SEARCH = ["search", "--backbone", "als", "--dim", "8", "--budgets", "60%", "--method", "marginal:rounds=1"]
 
 
 @pytest.fixture

@@ -25,10 +25,10 @@ def test_numbers_move_from_the_least_worth_to_the_most_until_the_two_meet() -> N
     """Two users of 4 (quarters of 1), two items of 8 (of 2), which are as long as can be."""
     plan = SizePlan(np.array([4, 4]), np.array([8, 8]), 8)
     worth = Worth(np.array([1.0, 5, 2, 9]), np.array([7.0, 3, 0, 0]), quarter(plan.sizes))
-    # The first user gains 7, so it gives none of its own; the third row's two cost 2 each, and the second user gains 3.
-    assert moved(plan, worth, 1).tolist() == [5, 4, 7, 8]
-    assert moved(plan, worth, 9).tolist() == [5, 5, 6, 8], "there is room for no more"
-    assert moved(plan, worth, 0).tolist() == [4, 4, 8, 8]
+    # The first user's last number costs 1 and comes back to it for 7; the items' cost 2, for the second user's 3.
+    assert moved(plan, worth, 1).tolist() == [4, 4, 8, 8]
+    assert moved(plan, worth, 2).tolist() == [4, 5, 7, 8]
+    assert moved(plan, worth, 9).tolist() == [4, 5, 7, 8], "there is room for no more"
     dear = worth._replace(last=np.array([9.0, 9, 9, 9]))
     assert moved(plan, dear, 9).tolist() == [4, 4, 8, 8], "all cost more than any gains"
 

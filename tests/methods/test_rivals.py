@@ -20,6 +20,7 @@ from ciess.methods.dnis import DNIS
 from ciess.methods.equal import EqualSizes
 from ciess.methods.esapn import ESAPN
 from ciess.methods.magnitude import Magnitude
+from ciess.methods.marginal import Marginal
 from ciess.methods.mixed import MixedRandom
 from ciess.methods.optembed import OptEmbed
 from ciess.methods.pep import PEP
@@ -48,6 +49,7 @@ METHODS: dict[str, Method] = {
     "cross-entropy": CrossEntropy(rounds=2, plans=4, elite=2),
     "bet": BET(rounds=2, candidates=6),
     "magnitude": Magnitude(),
+    "marginal": Marginal(rounds=2, steps=5),
     "pep": PEP(steps=20),
     "dnis": DNIS(steps=10),
     "autoemb": AutoEmb(candidates=(2, 4, 8), steps=10),

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class Search(Shared):
     """Find small models for your interactions, one for each budget."""
 
-    method: Name[str] = "ciess"
+    method: Name[str] = "marginal"
     """A name, your own as mine.py:Mine, or auto"""
     preset: Name[Literal["default", "paper", "program"]] = "default"
     """CIESS as here (default), of its paper or program"""
@@ -62,7 +62,7 @@ class Search(Shared):
 
         if self.method.lower() != "ciess":
             if self.preset != "default" or self.episodes is not None:
-                raise InputError("--preset and --episodes are settings of CIESS: leave them out, or --method")
+                raise InputError("--preset and --episodes are settings of CIESS: leave them out, or add --method ciess")
             return self.method if self.method == "auto" else method_named(self.method)
         presets: dict[str, Ciess | CiessPaper] = {
             "default": Ciess(),

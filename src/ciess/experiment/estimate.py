@@ -12,9 +12,7 @@ import polars as pl
 from ciess.data import Interactions
 from ciess.evaluation.metrics import Evaluator, evaluate
 from ciess.experiment.bench import SCORES_IN_A_MEASUREMENT
-from ciess.methods.ciess.budgeted import Ciess
-from ciess.methods.fidelity import FineTune, suiting
-from ciess.methods.popularity import Popularity
+from ciess.methods.marginal import RATIOS, Marginal
 from ciess.models import Backbone, BackboneConfig
 from ciess.tables.budget import Budget
 from ciess.tables.packed import equal_bytes
@@ -34,10 +32,8 @@ _TABLES_IN_TRAINING = {"descent": 9, "solver": 4}
 """The table itself, gradients, Adam's two moments, the best state so far, and what a step makes on its way."""
 _TABLES_IN_A_FINISH = 14
 """The full model and its vectors, and a small one in training."""
-_BYTES_A_ROW_IN_SEARCH = 5_000
-"""The policy's replay, and what its critic thinks of each size on a walk."""
-_TABLES_IN_SEARCH = 8
-"""The full model, and a cut of it in the making."""
+_TABLES_IN_SEARCH = 16
+"""As in a finish, the best small model so far, and gradients and curvatures."""
 _FINISHES = 3
 """Plans finished for each budget, equal sizes among them."""
 _ROWS_PROBED, _INTERACTIONS_PROBED = 12_000, 200_000
@@ -191,7 +187,7 @@ def _memory(shape: TableShape, interactions: int, model: Backbone, descends: boo
     # An index and a value there and back, of train, and of train and validation.
     graph = 0 if model.rows_stand_alone or not list(model.buffers()) else 40 * interactions
     training = table * _TABLES_IN_TRAINING["descent" if descends else "solver"]
-    search = _TABLES_IN_SEARCH * table + _BYTES_A_ROW_IN_SEARCH * shape.rows
+    search = _TABLES_IN_SEARCH * table
     finishing = _TABLES_IN_A_FINISH * table
     peak = _PROGRAM + _BUFFERS + data + graph + max(training, search, finishing)
     return Memory(data, graph, training, search, finishing, peak)
@@ -214,13 +210,13 @@ def _seconds(shape: TableShape, interactions: int, config: BackboneConfig, budge
     ranking = near.seconds_a_score * users * shape.n_items
     share = min(1.0, ((recipe.training.batch_size or 2_000_000) / (shape.n_users * shape.n_items)) ** 0.5)
     steps = recipe.training.steps * (max(1.0, recipe.share / share) if model.rows_stand_alone else 1.0)
-    fidelity = suiting(model)
-    short = fidelity.recipe.training.steps / 2 if isinstance(fidelity, FineTune) else 0
-    rule, policy = Popularity(), Ciess()
-    plans = budgets * (rule.rounds * rule.plans + policy.episodes * (policy.steps + 1))
+    method = Marginal()
+    learned = (method.rounds + len(RATIOS) / 2) * method.steps * steps / recipe.training.steps
+    # Each look at all rows is as many draws as it takes, each about two steps.
+    looked = method.rounds * 2 * method.looks / min(share, 0.5) * 2
     return Seconds(
         training=4 / 3 * config.training.steps * step + config.training.steps / config.training.eval_every * ranking,
-        search=plans * (short * finish_step + ranking),
+        search=budgets * ((learned + looked) * finish_step + ranking),
         finish=budgets * ((_FINISHES + 1) * steps * finish_step + 5 * _FINISHES * ranking),
         test=(2 * budgets + 1) * near.seconds_a_score * shape.n_users * shape.n_items,
     )

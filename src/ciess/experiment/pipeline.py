@@ -17,8 +17,8 @@ from ciess.experiment.recipe import Recipe, Target
 from ciess.experiment.settings import described, surroundings
 from ciess.experiment.spelling import spelled_call
 from ciess.methods import cheap_methods, method_name, method_named
-from ciess.methods.ciess.budgeted import Ciess
 from ciess.methods.equal import EqualSizes
+from ciess.methods.marginal import Marginal
 from ciess.methods.problem import Method
 from ciess.models import BackboneConfig
 from ciess.progress import Progress, silent
@@ -68,8 +68,8 @@ def search(
         backbone: a name, or a backbone's settings.
         budgets: limits on the bytes of both tables as stored, one or several. Each budget's result is what it would be
             alone.
-        method: what finds the plans: a name, or a method's settings; None is CIESS. `auto` tries the cheap methods,
-            CIESS among them, and keeps the best on validation for each budget.
+        method: what finds the plans: a name, or a method's settings; None is `marginal`. `auto` tries the cheap
+            methods, CIESS among them, and keeps the best on validation for each budget.
         beside: other methods, by the names that the table gives them: same data, fidelity and finish.
         finishing: how plans are brought to their best.
         precision: how parameters are stored; `auto` takes for each budget the one that is best for equal sizes.
@@ -88,7 +88,7 @@ def search(
     clock = Clock()
     wanted = parsed_budgets(budgets)
     recipe = Recipe.of(backbone, finishing, precision, target, tune)
-    name, methods = _searching(Ciess() if method is None else method)
+    name, methods = _searching(Marginal() if method is None else method)
     others = _named_apart(dict(beside or {}), methods)
     check("seed", seed, Count)
     check("refit", refit, bool)

@@ -5,6 +5,7 @@ Optimization via Marginal Analysis, Management Science, 1966). So numbers move f
 those that gain most until the two meet.
 """
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -25,7 +26,7 @@ _FRESH = 4
 """Draws that the loss of a round is measured on, the same for all rounds and other than any that it learns from."""
 
 
-_RATIOS = (4.0, 1.0, 1 / 4, 1 / 16)
+RATIOS = (4.0, 1.0, 1 / 4, 1 / 16)
 """Of users' sizes to items', where the search may begin: with a graph, users can do with next to nothing if items keep
 more, but moving numbers does not lead there from equal sizes."""
 
@@ -43,7 +44,7 @@ class Marginal(Checked):
         rounds: of moving numbers.
         moved: of all numbers, how many may move in the first round.
         fall: what that share is multiplied by from round to round.
-        steps: of distillation for each plan to begin from, and after each round.
+        steps: of distillation after each round; a half of them for each plan to begin from.
         looks: at how many samples each row is looked at for each of two gradients.
         seed: of everything random.
     """
@@ -66,7 +67,9 @@ class Marginal(Checked):
             for turn in range(self.rounds):
                 loss = search.round(turn)
                 losses.append((loss, search.plan))
-                result.trace.append({"kind": "marginal", "budget": str(budget), "round": turn, "loss": loss})
+                quality = problem.quality(search.small)
+                about: dict[str, float | str] = {"kind": "marginal", "budget": str(budget), "round": turn}
+                result.trace.append({**about, "loss": loss, "quality": quality})
                 done, total = number * self.rounds + turn + 1, len(problem.budgets) * self.rounds
                 problem.progress("marginal", done, total, f"{budget} loss {loss:.4f}")
             best = min(losses, key=lambda each: each[0])[1]
@@ -90,12 +93,12 @@ class _Descent:
     def _start(self) -> None:
         """Begin from the shares of users and items that lead to the lowest loss."""
         users, items = (np.ones(count) for count in self.problem.shape[:2])
-        tried = []
-        for ratio in _RATIOS:
+        lowest = math.inf
+        for ratio in RATIOS:
             plan = self.problem.project(np.concatenate([ratio * users, items]), self.budget)
-            small, _ = finish(self.full, plan, self.recipe.shortened(self.settings.steps), seed=self.seed)
-            tried.append((self._loss(small), plan, small))
-        _, self.plan, self.small = min(tried, key=lambda each: each[0])
+            small, _ = finish(self.full, plan, self.recipe.shortened(-(-self.settings.steps // 2)), seed=self.seed)
+            if (loss := self._loss(small)) < lowest:
+                lowest, self.plan, self.small = loss, plan, small
         self.loss = Distillation(self.small, self.full, self.recipe.training, self.seed)
 
     def _loss(self, small: Backbone) -> float:
@@ -125,7 +128,7 @@ def moved(plan: SizePlan, found: Worth, most: int) -> NDArray[np.int64]:
     """
     sizes = plan.sizes.astype(np.int64)
     takers, room = _queue(-found.following, np.minimum(found.counts, plan.dim - sizes) * (found.following > 0))
-    givers, spare = _queue(found.last, np.minimum(found.counts, sizes - 1) * (found.last > found.following))
+    givers, spare = _queue(found.last, np.minimum(found.counts, sizes - 1))
     number = np.arange(min(most, int(room.sum()), int(spare.sum())))
     # What the next number gains falls, what it costs rises: they meet once.
     gains = found.following[takers][np.searchsorted(room.cumsum(), number, side="right")]

@@ -38,7 +38,7 @@ OURS = {
     "equal sizes, float32": ("float32", "equal"),
     "equal sizes, int8": ("int8", "equal"),
     "equal sizes, best precision": ("auto", "equal"),
-    "CIESS, best precision": ("auto", "ciess"),
+    "marginal, best precision": ("auto", "marginal"),
 }
 """Precision and method of each line."""
 EITHER = tuple(name for name, (precision, _) in OURS.items() if precision == "auto")

@@ -2,7 +2,7 @@
 
 For every folder of interactions under DATA and the synthetic set, and every backbone: the full model beside a tuned
 peer, ALS and BPR of `implicit`, whose settings are chosen on validation from a grid; and at each budget equal sizes,
-the popularity rule and CIESS with the best precision for each budget, what `ciess search --precision auto` gives, and
+the popularity rule and marginal allocation with the best precision for each budget, what `ciess search --precision auto` gives, and
 peers that code or prune the tables of the same full model. Nothing depends on a set's name. What is done is kept under
 `--cells`, known by all that makes it: the same command goes on where it was stopped. A set and backbone that is whole
 is kept as JSON under `--out`, and made anew when it is deleted; the table is made of these.

@@ -2,10 +2,10 @@
 
 For every folder of interactions under DATA and the synthetic set, and every backbone: the full model beside a tuned
 peer, ALS and BPR of `implicit`, whose settings are chosen on validation from a grid; and at each budget equal sizes,
-the popularity rule and marginal allocation with the best precision for each budget, what `ciess search --precision auto` gives, and
-peers that code or prune the tables of the same full model. Nothing depends on a set's name. What is done is kept under
-`--cells`, known by all that makes it: the same command goes on where it was stopped. A set and backbone that is whole
-is kept as JSON under `--out`, and made anew when it is deleted; the table is made of these.
+the popularity rule and marginal allocation with the best precision for each budget, what `ciess search --precision
+auto` gives, and peers that code or prune the tables of the same full model. Nothing depends on a set's name. What is
+done is kept under `--cells`, known by all that makes it: the same command goes on where it was stopped. A set and
+backbone that is whole is kept as JSON under `--out`, and made anew when it is deleted; the table is made of these.
 """
 
 import json
@@ -141,12 +141,12 @@ def tuned_peers(split: Split, seed: int, cells: Path, threads: int, progress: Pr
     key = [canonical(split), canonical(GRIDS), FACTORS, seed, sources([Path(__file__)])]
     kept = cells / f"implicit-{seed}-{digest(key)}.json"
     if not kept.exists():
-        made = [_tuned(name, split, seed, threads, progress) for name in GRIDS]
+        made = [_best_peer(name, split, seed, threads, progress) for name in GRIDS]
         write_whole(kept, json.dumps([{"row": each.row, "users": each.users.tolist()} for each in made]) + "\n")
     return [Point(each["row"], np.array(each["users"])) for each in json.loads(kept.read_text())]
 
 
-def _tuned(name: str, split: Split, seed: int, threads: int, progress: Progress) -> Point:
+def _best_peer(name: str, split: Split, seed: int, threads: int, progress: Progress) -> Point:
     valid, tried = Evaluator(split.train.matrix, split.valid.matrix), []
     for number, chosen in enumerate(GRIDS[name], 1):
         quality = float(_measured(name, chosen, split.train, valid, seed, threads).quality.mean())

@@ -1,10 +1,10 @@
 """Quality at equal bytes: `python benchmarks/frontier.py DATA --name ml-1m --backbone lightgcn`.
 
-Ours, equal sizes and marginal allocation with the best precision for each budget and equal sizes in float32 and int8, all finished
-alike, beside product quantisation, scalar quantisation and pruning of the same full model, whose settings are chosen on
-validation for each budget. Each budget is searched by itself. Each part, a method or the peers at one budget with one
-seed, is kept under `--cells`, known by all that makes it: the same command goes on where it was stopped. The result is
-kept as JSON, and made anew when it is deleted; table and figure are made of it.
+Ours, equal sizes and marginal allocation with the best precision for each budget and equal sizes in float32 and int8,
+all finished alike, beside product quantisation, scalar quantisation and pruning of the same full model, whose settings
+are chosen on validation for each budget. Each budget is searched by itself. Each part, a method or the peers at one
+budget with one seed, is kept under `--cells`, known by all that makes it: the same command goes on where it was
+stopped. The result is kept as JSON, and made anew when it is deleted; table and figure are made of it.
 """
 
 import json
@@ -90,7 +90,7 @@ def report(settings: Frontier, found: dict[str, Any]) -> str:
         f"`python benchmarks/frontier.py {settings.name.upper()} --name {settings.name} --backbone {settings.backbone}",
         f"--budgets {' '.join(budgets)}`; seeds {seeds}.",
         f"Test Recall@20 / NDCG@20; the full model comes to {full}. Kept: shares of the full model's.",
-        "Search is what `ciess search --precision auto` gives: equal sizes or marginal allocation, the better on validation.",
+        "Search is what `ciess search --precision auto` gives: equal sizes or its own, the better on validation.",
         "Search over it: gain in the users' quality, the mean of Recall and NDCG at 5, 10 and 20, by the search over",
         "the method. **Bold** is significantly better, *slanted* significantly worse: a paired t-test over users,",
         f"whose gains are means over seeds, corrected after Holm for the table, p < {SIGNIFICANT}. Settings are seed",

@@ -35,7 +35,7 @@ def test_a_tuned_peer_is_the_best_of_its_grid_on_validation(tmp_path: Path, monk
     def again(*_: object) -> None:
         raise AssertionError("what was kept is made anew")
 
-    monkeypatch.setattr(unseen, "_tuned", again)
+    monkeypatch.setattr(unseen, "_best_peer", again)
     [kept] = unseen.tuned_peers(split, 0, tmp_path, 1, silent)
     assert kept.row == point.row
     np.testing.assert_array_equal(kept.users, point.users)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
+import numpy as np
 import pytest
 
 from ciess.checks import AboveZero, Checked, Count, Positive, Share, Within, choice
@@ -53,6 +54,14 @@ def test_what_fits_is_taken(given: dict[str, object]) -> None:
 def test_what_does_not_fit_is_refused_in_a_sentence(given: dict[str, object], told: str) -> None:
     with pytest.raises(InputError, match=f"^{told}$"):
         Settings(**given)  # type: ignore[arg-type]
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    made = Settings(steps=np.int64(3), rate=np.float32(0.5), flag=np.bool_(True))  # type: ignore[arg-type]
+    assert (made.steps, made.rate, made.flag) == (3, 0.5, True)
+    assert [type(each) for each in (made.steps, made.rate, made.flag)] == [int, float, bool]
+    with pytest.raises(InputError, match=r"steps is 2\.5: give a whole number"):
+        Settings(steps=np.float64(2.5))  # type: ignore[arg-type]
 
 
 def test_a_choice_suggests_the_nearest_word() -> None:

@@ -46,6 +46,10 @@ class Checked:
     def __post_init__(self) -> None:
         hints = _hints(type(self))
         for field in dataclasses.fields(self):  # type: ignore[arg-type]
+            given = getattr(self, field.name)
+            # NumPy's scalars are numbers and words like any other; settings keep them as Python's own.
+            if hasattr(given, "dtype") and getattr(given, "ndim", None) == 0 and hasattr(given, "item"):
+                object.__setattr__(self, field.name, given.item())
             check(field.name, getattr(self, field.name), hints.get(field.name, object))
 
 

@@ -3,6 +3,7 @@ import json
 from pathlib import Path
 from types import SimpleNamespace
 
+import polars as pl
 import pytest
 from rich.console import Console
 
@@ -71,7 +72,10 @@ def test_many_users_come_from_a_file_or_the_input(
     monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(ids)))
     main(["recommend", model, "--users-from", "-", "-k", "2"])
     assert capsys.readouterr().out.splitlines() == lines
-    for file, said in ((tmp_path / "none", "cannot be read as text"), (tmp_path / "empty", "no users are given")):
+    pl.DataFrame({"user": ids[:31], "age": range(31)}).write_csv(tmp_path / "ids.csv")
+    main(["recommend", model, "--users-from", str(tmp_path / "ids.csv"), "-k", "2"])
+    assert capsys.readouterr().out.splitlines() == lines[:31], "the column of the users, without its head"
+    for file, said in ((tmp_path / "none", "does not exist"), (tmp_path / "empty", "no users are given")):
         (tmp_path / "empty").write_text("\n")
         with pytest.raises(SystemExit) as end:
             main(["recommend", model, "--users-from", str(file)])

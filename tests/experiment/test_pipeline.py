@@ -396,6 +396,8 @@ def test_packed_outputs_need_no_graph(split: Split, tmp_path: Path) -> None:
     )
     with pytest.raises(InputError, match="pack the input"):
         ciess.search(split, backbone="ncf", budgets=["30%"], target="output")
+    with pytest.raises(InputError, match="does nothing with ALS"):
+        ciess.search(split, backbone="als", budgets=["30%"], target="output")
 
 
 def test_a_budgets_result_is_what_it_would_be_alone(split: Split) -> None:

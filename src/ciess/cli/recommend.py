@@ -31,7 +31,7 @@ class Recommend:
     users: Annotated[tuple[str, ...], option("ID ...")] = ()
     """Ids of users"""
     users_from: Annotated[Path | None, option("FILE")] = None
-    """In place of --users: a file with an id on each line; - is the input"""
+    """In place of --users: ids one a line, .npy, .csv or .parquet; - is the input"""
     k: Annotated[int, tyro.conf.arg(metavar="N", aliases=["-k"], help_behavior_hint="[10]")] = 10
     """How many items for each"""
     include_seen: Flag = False
@@ -54,6 +54,10 @@ class Recommend:
                 print(_line(ranking))
 
     def _users(self) -> list[str]:
+        import polars as pl
+
+        from ciess.data.id_files import ids_in
+
         if self.users and self.users_from:
             raise InputError("--users and --users-from are both given: leave one out")
         if self.users_from is None:
@@ -61,10 +65,7 @@ class Recommend:
         elif str(self.users_from) == "-":
             users = sys.stdin.read().splitlines()
         else:
-            try:
-                users = self.users_from.read_text(encoding="utf-8-sig").splitlines()
-            except (OSError, UnicodeDecodeError) as error:
-                raise InputError(f"{self.users_from} cannot be read as text ({error}): name a file of ids") from error
+            users = ids_in(self.users_from, "user").cast(pl.String).to_list()
         users = [user for user in users if user]
         if not users:
             raise InputError("no users are given: name ids by --users ID ..., or a file of ids by --users-from FILE")

@@ -9,7 +9,7 @@ from zipfile import BadZipFile
 import polars as pl
 from scipy.sparse import load_npz
 
-from ciess.checks import choice
+from ciess.checks import choice, nearest
 from ciess.data.catalogue import CATALOGUE, located
 from ciess.data.columns import whole_if_all
 from ciess.data.frames import Rows, Wanted, rows_of_table, together
@@ -163,7 +163,8 @@ def _rows_of_parquet(file: Path, table: Path, wanted: Wanted) -> Rows:
 
 def _named(name: str) -> Path:
     if name not in CATALOGUE:
-        raise InputError(f"{name} does not exist: check the path, or name a set of `ciess data list`")
+        near = nearest(name, CATALOGUE)
+        raise InputError(f"{name} does not exist{near}: check the path, or name a set of `ciess data list`")
     found = located(name)
     if found is None:
         raise InputError(f"{name} is not on this machine: fetch it with `ciess data fetch {name}`")

@@ -67,7 +67,7 @@ class Bench:
         tuning: what was tried to find the full model's settings, see `tune`.
 
     Raises:
-        InputError: a seed below 0, or outputs are to be packed that are not scored by inner products.
+        InputError: a seed below 0, or outputs are to be packed that are the tables or not scored by inner products.
     """
 
     def __init__(
@@ -85,6 +85,9 @@ class Bench:
         self.valid = Evaluator(split.train.matrix, split.valid.matrix, users=_sample(split.valid, seed))
         # Made before training: what cannot be done is refused at once, not after minutes.
         self._trained = self._untrained(split.train)
+        if recipe.target == "output" and self._trained.rows_stand_alone:
+            name = type(recipe.config).__name__
+            raise InputError(f"target output does nothing with {name}, whose rows are scored as they are: leave it out")
         untrained = self._packed(self._trained)
         self.fidelity: Fidelity = suiting(untrained)
         self._shape = TableShape(split.train.n_users, split.train.n_items, untrained.user_table.shape[1])

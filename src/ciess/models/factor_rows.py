@@ -2,9 +2,9 @@
 
 import logging
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ciess.data import Interactions
 from ciess.data.columns import Ids, plain_ids, series_of, whole_if_all
+from ciess.data.id_files import ids_in
 from ciess.errors import InputError
 
 _log = logging.getLogger(__name__)
@@ -45,7 +46,7 @@ def given_ids(side: str, ids: Ids | Path, n_rows: int) -> pl.Series:
     Raises:
         InputError: a file that cannot be read, or not one id for each row.
     """
-    found = whole_if_all(_read(ids, side).cast(pl.String)) if isinstance(ids, Path) else plain_ids(series_of(ids))
+    found = whole_if_all(ids_in(ids, side).cast(pl.String)) if isinstance(ids, Path) else plain_ids(series_of(ids))
     name = str(ids) if isinstance(ids, Path) else f"{side}_ids"
     if len(found) != n_rows:
         raise InputError(
@@ -270,40 +271,3 @@ def _numbers(ids: pl.Series) -> Rows | None:
     """Ids as whole numbers, if all are."""
     whole = whole_if_all(ids.cast(pl.String))
     return whole.to_numpy() if whole.dtype == pl.Int64 else None
-
-
-def _read(path: Path, side: str) -> pl.Series:
-    readers: Mapping[str, Callable[[Path], Any]] = {
-        ".npy": _array,
-        ".csv": lambda each: pl.read_csv(each, infer_schema=False),
-        ".parquet": pl.read_parquet,
-    }
-    if not path.is_file():
-        raise InputError(f"{path} does not exist: name a file of ids")
-    try:
-        found = readers.get(path.suffix.lower(), _lines)(path)
-    except (OSError, ValueError, EOFError, pl.exceptions.PolarsError) as error:
-        raise InputError(
-            f"{path} is no file of ids ({error}): write one id a line, or .npy, .csv or .parquet"
-        ) from error
-    return _column(found, side, path) if isinstance(found, pl.DataFrame) else found
-
-
-def _column(table: pl.DataFrame, side: str, path: Path) -> pl.Series:
-    usual = [name for name in table.columns if re.sub("[ _-]", "", name.lower()) in (side, f"{side}id", "id")]
-    candidates = table.columns if table.width == 1 else usual
-    if len(candidates) != 1:
-        raise InputError(f"{path} has columns {', '.join(table.columns)}: keep one, or call that of the ids '{side}'")
-    return table[candidates[0]]
-
-
-def _array(path: Path) -> pl.Series:
-    with path.open("rb") as file:
-        table = np.lib.format.read_array(file, allow_pickle=False)
-    if table.ndim != 1:
-        raise ValueError(f"an array of shape {table.shape}")
-    return pl.Series(np.char.decode(table) if table.dtype.kind == "S" else table)
-
-
-def _lines(path: Path) -> pl.Series:
-    return pl.Series(path.read_text(encoding="utf-8-sig").rstrip("\n").split("\n"), dtype=pl.String)

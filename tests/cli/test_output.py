@@ -79,6 +79,14 @@ def test_many_users_come_from_a_file_or_the_input(
         assert said in capsys.readouterr().err
 
 
+def test_what_was_still_gaining_is_told(data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--dim", "8", "--set", "steps=4", "eval_every=2", "lr=0.03", "--tune", "off"]
+    out = ["--out", str(tmp_path / "out")]
+    main(["search", data, "--backbone", "mf", "--method", "equal", "--budgets", "60%", *options, *out])
+    [told] = [line for line in capsys.readouterr().out.splitlines() if line.startswith("Caution")]
+    assert told.startswith("Caution: still gaining when training ended, so more steps may gain more: full")
+
+
 @pytest.mark.parametrize(("width", "left_out"), [(90, {"seconds"}), (80, {"seconds", "stored"}), (200, set())])
 def test_the_table_leaves_out_what_a_narrow_terminal_has_no_room_for(width: int, left_out: set[str]) -> None:
     row = Row(

@@ -482,6 +482,23 @@ def test_a_full_model_that_fails_on_test_is_shown_on_validation(
     found.save(tmp_path)
 
 
+def test_rows_say_how_their_training_went(split: Split, tmp_path: Path) -> None:
+    """Few steps end while the models still gain; the runs are those that the plan's own finish takes."""
+    few = Finish(training=dataclasses.replace(BACKBONE.distillation, steps=4, eval_every=2, lr=0.02))
+    backbone = dataclasses.replace(BACKBONE, training=Training(steps=20, eval_every=10, batch_size=500, l2=0.02))
+    found = ciess.search(split, backbone=backbone, budgets=["20%"], method="equal", finishing=few)
+    found.save(tmp_path)
+    full, equal, _ = json.loads((tmp_path / "result.json").read_text())["rows"]
+    assert (full["converged"], full["runs"]) == (False, [{"rate": 1.0, "steps": 20}])
+    bench = Bench(split, Recipe(backbone, few), 0)
+    _, fitted = finish(bench.full, found.plans["20%"], few, seed=0, valid=bench.valid)
+    assert equal["converged"] is fitted.converged
+    assert [(run["rate"], run["steps"]) for run in equal["runs"]] == [*fitted.runs]
+    assert equal["valid_quality"] == pytest.approx(fitted.quality, rel=1e-5)
+    assert found.cautions[-1].startswith("still gaining when training ended, so more steps may gain more: full")
+    assert "runs" not in found.table().columns
+
+
 def test_seconds_add_up_by_phase(split: Split) -> None:
     begun = time.perf_counter()
     found = plain(split, precision="auto")

@@ -94,6 +94,20 @@ def test_a_verdict_says_whether_the_search_was_worth_it(outcome: Outcome) -> Non
     assert note == "Equal sizes were best on validation, so this model has equal sizes."
 
 
+def test_a_row_that_was_still_gaining_is_marked_and_told(outcome: Outcome) -> None:
+    rows = [dataclasses.replace(row, converged=row.method != "equal") for row in outcome.rows]
+    told = summary(dataclasses.replace(outcome, rows=rows))
+    [table] = told.sections[0].tables
+    place = [column.heading for column in table.columns].index("Training")
+    shown = {(line[0][1], line[2][1]): line[place][1] for line in table.cells}
+    assert {key for key, each in shown.items() if each == "still gaining"} == {
+        ("equal sizes", "40%"),
+        ("equal sizes", "20%"),
+    }
+    assert set(shown.values()) == {"still gaining", "levelled off"}
+    assert told.facts[-1].endswith("more steps may gain more: equal 40%, equal 20%")
+
+
 def test_the_page_is_whole_and_loads_nothing(folder: Path) -> None:
     html = (folder / "report.html").read_text(encoding="utf-8")
     assert len(html) < 1_000_000
@@ -121,7 +135,7 @@ def test_markdown_has_the_same_tables_and_shows_the_figures(folder: Path) -> Non
     table = [line for line in text.splitlines() if line.startswith("| search")]
     assert len(table) == 2
     head = next(line for line in text.splitlines() if line.startswith("| Model"))
-    assert {line.replace("\\|", "").count("|") for line in [head, *table]} == {15}
+    assert {line.replace("\\|", "").count("|") for line in [head, *table]} == {16}
     assert "| mixed <random>\\| | mixed <random>\\| | 40% |" in text
 
 

@@ -1,6 +1,7 @@
 """How commands show what they found."""
 
 import dataclasses
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,8 +45,7 @@ def show(command: Any, outcome: "Outcome", console: Console) -> list[Path]:
     if command.printing.json:
         print((command.out / "result.json").read_text(), end="")
     console.print(_table(outcome, console))
-    for caution in outcome.settings["cautions"]:
-        console.print(f"[bold yellow]Caution:[/] {escape(caution)}", highlight=False, soft_wrap=True)
+    show_cautions(outcome.cautions, console)
     for budget, folder in saved.items():
         found_by = outcome.row(KEPT, budget).found_by
         # A graph or a network is needed too, though no budget counts it.
@@ -57,6 +57,12 @@ def show(command: Any, outcome: "Outcome", console: Console) -> list[Path]:
         )
     console.print(f"saved {command.out / 'report.html'}", highlight=False, soft_wrap=True)
     return list(saved.values())
+
+
+def show_cautions(cautions: Iterable[str], console: Console) -> None:
+    """Print what a result may be worth."""
+    for caution in cautions:
+        console.print(f"[bold yellow]Caution:[/] {escape(caution)}", highlight=False, soft_wrap=True)
 
 
 _NEEDED_LEAST = ("seconds", "stored", "item\nsize", "user\nsize")

@@ -9,7 +9,7 @@ from ciess.report.forms import percent, points, tenths, times, whole
 from ciess.report.measures import Share
 from ciess.report.palette import marker, method_roles, step_roles
 from ciess.report.parts import Bar, Card, Column, Figure, Report, Section, Table
-from ciess.report.wording import again, facts, label, listed
+from ciess.report.wording import again, facts, label, listed, trained
 from ciess.results.comparison import ComparisonData, Gain, Spread
 from ciess.results.comparison import Line as Result
 from ciess.results.outcome import EQUAL, FULL
@@ -68,6 +68,7 @@ class _Compared:
             self.settings,
             self.comparison.shown,
             f"{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}",
+            self.comparison.cautions,
         )
 
     def _cards(self) -> list[Card]:
@@ -187,6 +188,7 @@ class _Compared:
             Column("User size", tenths),
             Column("Item size", tenths),
             Column("On the frontier"),
+            Column("Training", trained),
         ]
         rows = [
             (
@@ -198,12 +200,14 @@ class _Compared:
                 line.user_size.mean,
                 line.item_size.mean,
                 "yes" if line.on_frontier else None,
+                line.converged,
             )
             for line in self.comparison.lines
         ]
         caption = (
             "What found the size plans; users who fare better, the same and worse than with equal sizes, means over "
-            "seeds; mean sizes, in dimensions; and what no other line beats with as many bytes or fewer"
+            "seeds; mean sizes, in dimensions; what no other line beats with as many bytes or fewer; and whether "
+            "training had levelled off in all seeds"
         )
         return Table(caption, columns, rows, folded=True)
 

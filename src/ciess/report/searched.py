@@ -13,7 +13,7 @@ from ciess.report.forms import in_bytes, metric, percent, points, tenths, times,
 from ciess.report.measures import Share, deciles, kept_by_group, share_of, sizes_by_popularity
 from ciess.report.palette import marker, method_roles, step_roles
 from ciess.report.parts import Bar, Card, Column, Figure, Report, Section, Table
-from ciess.report.wording import again, facts, label, listed
+from ciess.report.wording import again, facts, label, listed, trained
 from ciess.results.outcome import EQUAL, FULL, KEPT, OutcomeData, Row
 from ciess.tables.budget import Budget
 
@@ -78,7 +78,7 @@ class _Searched:
         return f"{memory} of the memory keeps {percent(smallest.kept)} of the quality"
 
     def _facts(self) -> list[str]:
-        return facts(self.settings, self.outcome.shown, f"seed {self.settings['seed']}")
+        return facts(self.settings, self.outcome.shown, f"seed {self.settings['seed']}", self.outcome.cautions)
 
     def _cards(self) -> list[Card]:
         return [self._card(budget) for budget in self.budgets]
@@ -163,6 +163,7 @@ class _Searched:
             Column("Stored"),
             Column("User size", tenths),
             Column("Item size", tenths),
+            Column("Training", trained),
             Column("Seconds", whole),
         ]
         rows = [
@@ -179,6 +180,7 @@ class _Searched:
                 str(row.precision),
                 row.user_size,
                 row.item_size,
+                row.converged,
                 row.seconds,
             )
             for row in self.outcome.rows

@@ -19,7 +19,7 @@ def listed(names: Sequence[str]) -> str:
     return " and ".join([*([", ".join(names[:-1])] if names[:-1] else []), *names[-1:]])
 
 
-def facts(settings: dict[str, Any], shown: str, seeds: str) -> list[str]:
+def facts(settings: dict[str, Any], shown: str, seeds: str, cautions: Sequence[str]) -> list[str]:
     """What was measured on what, and what must be said about it."""
     data = settings["data"]
     return [
@@ -28,8 +28,13 @@ def facts(settings: dict[str, Any], shown: str, seeds: str) -> list[str]:
         f"{whole(data['train'] + data['valid'] + data['test'])} interactions",
         f"measured on {shown}",
         seeds,
-        *(f"caution: {each}" for each in settings["cautions"]),
+        *(f"caution: {each}" for each in cautions),
     ]
+
+
+def trained(converged: bool) -> str:
+    """How training ended."""
+    return "levelled off" if converged else "still gaining"
 
 
 def again(settings: dict[str, Any], same: str) -> Section:

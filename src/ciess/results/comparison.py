@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ciess.checks import choice
 from ciess.evaluation.metrics import QUALITY_METRICS
 from ciess.evaluation.significance import SIGNIFICANT, differences_tested, over_seeds
-from ciess.results.outcome import EQUAL, FULL, Row, line_of
+from ciess.results.outcome import EQUAL, FULL, Row, line_of, still_gaining
 from ciess.tables.budget import Budget
 
 
@@ -125,6 +125,7 @@ class Line:
         found_by: what found the size plans: the method itself, the simple rule that it started from, or `equal` where
             it gave nothing but equal sizes; several where seeds differ.
         on_frontier: whether no other line has more quality in as many bytes or fewer.
+        converged: whether validation had levelled off when training ended, in all seeds.
     """
 
     method: str
@@ -139,6 +140,7 @@ class Line:
     precision: list[str]
     found_by: list[str]
     on_frontier: bool
+    converged: bool
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -169,6 +171,11 @@ class ComparisonData:
     def failures(self) -> list[Cell]:
         """Cells in which something went wrong."""
         return [cell for cell in self.cells if cell.error]
+
+    @property
+    def cautions(self) -> list[str]:
+        """Sentences about what the result may be worth."""
+        return [*self.settings["cautions"], *still_gaining(row for cell in self.cells for row in cell.rows)]
 
     @cached_property
     def lines(self) -> list[Line]:
@@ -281,6 +288,7 @@ def _line(rows: dict[int, Row], on_frontier: bool) -> Line:
         precision=sorted({str(row.precision) for row in rows.values()}),
         found_by=sorted({row.found_by for row in rows.values()}),
         on_frontier=on_frontier,
+        converged=all(row.converged for row in rows.values()),
     )
 
 

@@ -1,5 +1,6 @@
 import io
 import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -31,6 +32,7 @@ def test_json_is_one_document_and_quiet_is_silent(
     assert told == json.loads((out / "result.json").read_text())
     assert "--json" not in told["settings"]["command"], "how it was printed is no part of the result"
     assert "Measured on test" in printed.err
+    assert re.search(r"^tuned: alpha \S+, regularisation \S+ \(\d+ trials, \d+ s\)$", printed.err, re.MULTILINE)
     main(["data", "describe", data, "--json"])
     assert json.loads(capsys.readouterr().out)["users"]["count"] == 30
     main([*SEARCH, data, "--out", str(out), "--quiet"])

@@ -482,6 +482,14 @@ def test_a_full_model_that_fails_on_test_is_shown_on_validation(
     found.save(tmp_path)
 
 
+def test_what_tuning_chose_is_what_the_full_model_has(split: Split) -> None:
+    found = ciess.search(split, backbone="als", budgets=["20%"], method="equal", finishing=CUT)
+    tuning, backbone = found.settings["tuning"], found.settings["backbone"]
+    assert tuning["chosen"] == {name: backbone[name] for name in ("alpha", "regularisation")}
+    assert tuning["chosen"] in [{name: trial[name] for name in tuning["chosen"]} for trial in tuning["trials"]]
+    assert plain(split).settings["tuning"] == {}, "settings that are given are not tuned"
+
+
 def test_rows_say_how_their_training_went(split: Split, tmp_path: Path) -> None:
     """Few steps end while the models still gain; the runs are those that the plan's own finish takes."""
     few = Finish(training=dataclasses.replace(BACKBONE.distillation, steps=4, eval_every=2, lr=0.02))

@@ -108,6 +108,28 @@ def test_a_row_that_was_still_gaining_is_marked_and_told(outcome: Outcome) -> No
     assert told.facts[-1].endswith("more steps may gain more: equal 40%, equal 20%")
 
 
+TUNING = {
+    "chosen": {"alpha": 38.9, "regularisation": 30.0},
+    "trials": [
+        {"alpha": 15.0, "regularisation": 1.0, "quality": 0.2, "seconds": 1.25},
+        {"alpha": 38.9, "regularisation": 30.0, "quality": 0.25, "seconds": 2.25},
+    ],
+}
+
+
+def test_what_tuning_tried_is_told(outcome: Outcome, report: Report) -> None:
+    assert "tuning" not in {section.name for section in report.sections}, "nothing was tuned"
+    told = searched(dataclasses.replace(outcome, settings={**outcome.settings, "tuning": TUNING}))
+    [section] = [section for section in told.sections if section.name == "tuning"]
+    [table] = section.tables
+    assert table.caption == "Tuned: alpha 38.9, regularisation 30 (2 trials, 4 s)"
+    assert [column.heading for column in table.columns] == ["alpha", "regularisation", "Quality", "Seconds"]
+    assert [[shown for _, shown in row] for row in table.cells] == [
+        ["15", "1", "0.2000", "1.2"],
+        ["38.9", "30", "0.2500", "2.2"],
+    ]
+
+
 def test_the_page_is_whole_and_loads_nothing(folder: Path) -> None:
     html = (folder / "report.html").read_text(encoding="utf-8")
     assert len(html) < 1_000_000

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ciess.cli.options import Folder, Shared, command_line, option
-from ciess.cli.results import show_cautions
+from ciess.cli.results import show_cautions, show_tuned
 from ciess.cli.values import separated
 
 if TYPE_CHECKING:
@@ -61,6 +61,7 @@ class Compare(Shared):
         if self.printing.json:
             print((self.out / COMPARISON).read_text(), end="")
         console.print(_table(comparison))
+        show_tuned({f"tuned, seed {cell.seed}": cell.tuning for cell in comparison.cells if cell.tuning}, console)
         show_cautions(comparison.cautions, console)
         for failed in comparison.failures:
             console.print(f"{failed.method}, seed {failed.seed}: {failed.error}", markup=False, soft_wrap=True)

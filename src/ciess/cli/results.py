@@ -1,7 +1,7 @@
 """How commands show what they found."""
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +45,7 @@ def show(command: Any, outcome: "Outcome", console: Console) -> list[Path]:
     if command.printing.json:
         print((command.out / "result.json").read_text(), end="")
     console.print(_table(outcome, console))
+    show_tuned({"tuned": outcome.settings["tuning"]}, console)
     show_cautions(outcome.cautions, console)
     for budget, folder in saved.items():
         found_by = outcome.row(KEPT, budget).found_by
@@ -63,6 +64,15 @@ def show_cautions(cautions: Iterable[str], console: Console) -> None:
     """Print what a result may be worth."""
     for caution in cautions:
         console.print(f"[bold yellow]Caution:[/] {escape(caution)}", highlight=False, soft_wrap=True)
+
+
+def show_tuned(tunings: Mapping[str, dict[str, Any]], console: Console) -> None:
+    """Print which settings of full models were chosen, each tuning by its name."""
+    from ciess.report.wording import tuned
+
+    for name, tuning in tunings.items():
+        if tuning:
+            console.print(f"{name}: {tuned(tuning)}", highlight=False, soft_wrap=True)
 
 
 _NEEDED_LEAST = ("seconds", "stored", "item\nsize", "user\nsize")

@@ -64,7 +64,8 @@ class Bench:
         fidelity: how plans are measured, unless a method has its own.
         valid: measures on validation.
         clock: as given.
-        tuning: what was tried to find the full model's settings, see `tune`.
+        tuning: the full model's settings that were `chosen`, and the `trials` that found them, see `tune`; empty
+            where nothing was tuned.
 
     Raises:
         InputError: a seed below 0, or outputs are to be packed that are not scored by inner products.
@@ -91,7 +92,7 @@ class Bench:
         self._precisions: dict[Budget, Precision] = {}
         self._finished: dict[tuple[SizePlan, bool], Finished] = {}
         self._fulls: list[_Full] = []
-        self.tuning: list[dict[str, float]] = []
+        self.tuning: dict[str, Any] = {}
 
     def tune(self) -> None:
         """Find the full model's decisive settings on validation, if the recipe says so; before anything is trained."""
@@ -105,8 +106,12 @@ class Bench:
                     self.recipe.config, self.split, held=self.recipe.held, seed=self.seed, progress=self.progress
                 ),
             )
-            self.recipe, self.tuning = dataclasses.replace(self.recipe, config=found.config), found.trials
+            self.recipe = dataclasses.replace(self.recipe, config=found.config)
             self._trained = self._untrained(self.split.train)
+        if found.trials:
+            tuned = [name for name in found.config.tuned if name in found.trials[0]]
+            chosen = {name: found.config.setting(name) for name in tuned}
+            self.tuning = {"chosen": chosen, "trials": found.trials}
 
     def check(self, budgets: Sequence[Budget]) -> None:
         """Before anything is trained.

@@ -199,7 +199,7 @@ class _Seed:
         shown = self.bench.full_shown()
         users = self._by_user(shown)
         row = self.bench.full_finished.row(FULL, "", shown, _mean(users))
-        return Cell(FULL, self.seed, [row], {"": users}, trainings=1, seconds=row.seconds)
+        return Cell(FULL, self.seed, [row], {"": users}, trainings=1, seconds=row.seconds, tuning=self.bench.tuning)
 
     def _searched(self, name: str, method: Method, full: Cell) -> Cell:
         ready = self.bench.prepared(method)

@@ -13,12 +13,13 @@ from ciess.report.forms import in_bytes, metric, percent, points, tenths, times,
 from ciess.report.measures import Share, deciles, kept_by_group, share_of, sizes_by_popularity
 from ciess.report.palette import marker, method_roles, step_roles
 from ciess.report.parts import Bar, Card, Column, Figure, Report, Section, Table
-from ciess.report.wording import again, facts, label, listed, trained
+from ciess.report.wording import again, facts, label, listed, trained, tuning_sections
 from ciess.results.outcome import EQUAL, FULL, KEPT, OutcomeData, Row
 from ciess.tables.budget import Budget
 
 _KINDS = {"popularity": "popularity rule", "explore": "policy, exploring", "act": "policy"}
 _PHASES = {
+    "tuning": "Tuning the full model",
     "fit": "Training the full model",
     "precision": "Choosing precisions",
     "search": "Searching size plans",
@@ -62,7 +63,8 @@ class _Searched:
         self.steps = dict(zip(self.budgets, steps, strict=True))
 
     def report(self) -> Report:
-        sections = [self._results(), self._memory(), self._payers(), *self._search(), *self._time()]
+        tuning = tuning_sections({"Tuned": self.settings["tuning"]})
+        sections = [self._results(), self._memory(), self._payers(), *tuning, *self._search(), *self._time()]
         sections.append(again(self.settings, "models"))
         return Report(self._title(), self._facts(), self._cards(), sections)
 

@@ -31,6 +31,7 @@ class Cell:
         measurements: plans that it measured.
         finishes: plans that were brought to their best.
         seconds: of the search.
+        tuning: of the full model's settings: what was `chosen`, and the `trials`; empty for methods.
         error: why there are no rows; empty where there are.
     """
 
@@ -42,6 +43,7 @@ class Cell:
     measurements: int = 0
     finishes: int = 0
     seconds: float = 0.0
+    tuning: dict[str, Any] = field(default_factory=dict)
     error: str = ""
 
     def described(self) -> dict[str, Any]:

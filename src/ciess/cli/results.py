@@ -38,6 +38,7 @@ def search_and_show(command: Any, data: "Interactions | Split", console: Console
 def show(command: Any, outcome: "Outcome", console: Console) -> list[Path]:
     """Save the models and the report, print the table and where they are; `command` as in `search_and_show`."""
     from ciess.report.forms import in_bytes
+    from ciess.report.wording import spent
     from ciess.results.outcome import KEPT
 
     told = dataclasses.replace(outcome, settings={"command": command_line(command), **outcome.settings})
@@ -46,6 +47,7 @@ def show(command: Any, outcome: "Outcome", console: Console) -> list[Path]:
         print((command.out / "result.json").read_text(), end="")
     console.print(_table(outcome, console))
     show_tuned({"tuned": outcome.settings["tuning"]}, console)
+    console.print(f"wall time: {spent(outcome.seconds)}", highlight=False, soft_wrap=True)
     show_cautions(outcome.cautions, console)
     for budget, folder in saved.items():
         found_by = outcome.row(KEPT, budget).found_by

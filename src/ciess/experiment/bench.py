@@ -263,8 +263,17 @@ class Bench:
         """The full model on test, or on validation where there is no test."""
         if self.split.test is None:
             return self.full_finished.valid
-        full = self.full_on(2)
-        return evaluate(full.packed, Evaluator(full.data.matrix, self.split.test.matrix))
+        with self.clock.phase("builds"):
+            full = self.full_on(2)
+        with self.clock.phase("test"):
+            return evaluate(full.packed, Evaluator(full.data.matrix, self.split.test.matrix))
+
+    def measured(self, chosen: Finished, about: Mapping[str, Any] | None = None) -> tuple[CompressedModel, Evaluation]:
+        """The chosen plan's model that has learned train and validation, and what it comes to on test."""
+        assert self.split.test is not None
+        model = self.built(chosen, about)
+        with self.clock.phase("test"):
+            return model, model.evaluate(self.split.test)
 
     def built(self, chosen: Finished, about: Mapping[str, Any] | None = None, parts: int = 2) -> CompressedModel:
         """The chosen plan's model: finished anew from the full model that has learned more.
@@ -278,6 +287,10 @@ class Bench:
             parts: how many of train, validation and test the model has learned. Whatever that is, all that was given
                 counts as seen.
         """
+        with self.clock.phase("refit" if parts > 2 else "builds"):
+            return self._built(chosen, about, parts)
+
+    def _built(self, chosen: Finished, about: Mapping[str, Any] | None, parts: int) -> CompressedModel:
         if chosen.from_scratch:
             learned, training = reduce(Interactions.union, self.parts[:parts]), self.recipe.config.training
             steps = training.lasting(chosen.fitted.steps)

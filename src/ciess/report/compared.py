@@ -9,7 +9,7 @@ from ciess.report.forms import percent, points, tenths, times, whole
 from ciess.report.measures import Share
 from ciess.report.palette import marker, method_roles, step_roles
 from ciess.report.parts import Bar, Card, Column, Figure, Report, Section, Table
-from ciess.report.wording import again, facts, label, listed, trained, tuning_sections
+from ciess.report.wording import again, facts, label, listed, time_sections, trained, tuning_sections
 from ciess.results.comparison import ComparisonData, Gain, Spread
 from ciess.results.comparison import Line as Result
 from ciess.results.outcome import EQUAL, FULL
@@ -49,7 +49,8 @@ class _Compared:
         tuning = tuning_sections(
             {f"Tuned, seed {cell.seed}": cell.tuning for cell in self.comparison.cells if cell.tuning}
         )
-        sections = [self._quality(), *self._pairs(), *tuning, self._effort(), *failures, again(self.settings, "tables")]
+        sections = [self._quality(), *self._pairs(), *tuning, self._effort(), *failures]
+        sections += [*time_sections(self.comparison.seconds), again(self.settings, "tables")]
         return Report(self._title(), self._facts(), self._cards(), sections)
 
     def overview(self) -> Report:

@@ -13,22 +13,11 @@ from ciess.report.forms import in_bytes, metric, percent, points, tenths, times,
 from ciess.report.measures import Share, deciles, kept_by_group, share_of, sizes_by_popularity
 from ciess.report.palette import marker, method_roles, step_roles
 from ciess.report.parts import Bar, Card, Column, Figure, Report, Section, Table
-from ciess.report.wording import again, facts, label, listed, trained, tuning_sections
+from ciess.report.wording import again, facts, label, listed, time_sections, trained, tuning_sections
 from ciess.results.outcome import EQUAL, FULL, KEPT, OutcomeData, Row
 from ciess.tables.budget import Budget
 
 _KINDS = {"popularity": "popularity rule", "explore": "policy, exploring", "act": "policy"}
-_PHASES = {
-    "tuning": "Tuning the full model",
-    "fit": "Training the full model",
-    "precision": "Choosing precisions",
-    "search": "Searching size plans",
-    "finishes": "Finishing candidates on train",
-    "builds": "Building models on train and validation",
-    "test": "Measuring on test",
-    "refit": "Building the saved models on all data",
-    "other": "All else",
-}
 _FIDELITIES = {
     "Truncate": "the full model cut to it",
     "FineTune": "the full model cut to it, after a few steps of distillation",
@@ -64,7 +53,8 @@ class _Searched:
 
     def report(self) -> Report:
         tuning = tuning_sections({"Tuned": self.settings["tuning"]})
-        sections = [self._results(), self._memory(), self._payers(), *tuning, *self._search(), *self._time()]
+        sections = [self._results(), self._memory(), self._payers(), *tuning, *self._search()]
+        sections += time_sections(self.outcome.seconds)
         sections.append(again(self.settings, "models"))
         return Report(self._title(), self._facts(), self._cards(), sections)
 
@@ -321,17 +311,6 @@ class _Searched:
         )
         table = Table("What was tried, and the best of it.", columns, rows)
         return [Section("search", "What the search tried", [text], drawn, [table])]
-
-    def _time(self) -> list[Section]:
-        """Seconds of each phase; nothing where they were not counted."""
-        seconds = self.outcome.seconds
-        total = sum(seconds.values())
-        if not total:
-            return []
-        rows = [(_PHASES.get(phase, phase), each, each / total) for phase, each in seconds.items()]
-        columns = [Column("Phase"), Column("Seconds", tenths), Column("Share", percent)]
-        table = Table("Wall time of the run by phase", columns, [*rows, ("All", total, 1.0)], folded=True)
-        return [Section("time", "Where the time went", tables=[table])]
 
     def _share(self, row: Row) -> Share:
         evaluations = self.outcome.evaluations

@@ -153,11 +153,13 @@ class ComparisonData:
         cells: one for each seed and method, the full model's among them.
         shown: what was measured on: `test`, or `validation` where there is no test.
         settings: everything that made the result, versions among it.
+        seconds: wall time of each phase of the run; cells that an earlier run kept take next to none.
     """
 
     cells: list[Cell]
     shown: str
     settings: dict[str, Any]
+    seconds: dict[str, float] = field(default_factory=dict)
 
     @property
     def methods(self) -> list[str]:
@@ -241,6 +243,7 @@ class ComparisonData:
             "pairs": [asdict(gain) for gain in self.pairs],
             "cells": [cell.described() for cell in self.cells],
             "settings": self.settings,
+            "seconds": self.seconds,
         }
 
     def _known(self, method: str, budget: str | Budget) -> tuple[str, str]:

@@ -86,7 +86,7 @@ def test_wins_ties_and_losses_are_those_of_the_pairs(comparison: Comparison) -> 
 
 def test_every_question_has_its_figures(report: Report) -> None:
     names = {section.name: [figure.name for figure in section.figures] for section in report.sections}
-    assert names == {"quality": ["frontier", "gains"], "pairs": [], "effort": [], "again": []}
+    assert names == {"quality": ["frontier", "gains"], "pairs": [], "effort": [], "time": [], "again": []}
 
 
 def test_files_are_whole_and_names_are_no_markup(compared_folder: Path) -> None:

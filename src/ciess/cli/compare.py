@@ -63,7 +63,7 @@ class Compare(Shared):
             print((self.out / COMPARISON).read_text(), end="")
         console.print(_table(comparison))
         show_tuned({f"tuned, seed {cell.seed}": cell.tuning for cell in comparison.cells if cell.tuning}, console)
-        console.print(f"wall time: {spent(comparison.seconds)}", highlight=False, soft_wrap=True)
+        console.print(f"wall time: {spent(comparison.seconds)}", highlight=False)
         show_cautions(comparison.cautions, console)
         for failed in comparison.failures:
             console.print(f"{failed.method}, seed {failed.seed}: {failed.error}", markup=False, soft_wrap=True)

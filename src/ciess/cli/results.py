@@ -47,7 +47,7 @@ def show(command: Any, outcome: "Outcome", console: Console) -> list[Path]:
         print((command.out / "result.json").read_text(), end="")
     console.print(_table(outcome, console))
     show_tuned({"tuned": outcome.settings["tuning"]}, console)
-    console.print(f"wall time: {spent(outcome.seconds)}", highlight=False, soft_wrap=True)
+    console.print(f"wall time: {spent(outcome.seconds)}", highlight=False)
     show_cautions(outcome.cautions, console)
     for budget, folder in saved.items():
         found_by = outcome.row(KEPT, budget).found_by
@@ -65,7 +65,7 @@ def show(command: Any, outcome: "Outcome", console: Console) -> list[Path]:
 def show_cautions(cautions: Iterable[str], console: Console) -> None:
     """Print what a result may be worth."""
     for caution in cautions:
-        console.print(f"[bold yellow]Caution:[/] {escape(caution)}", highlight=False, soft_wrap=True)
+        console.print(f"[bold yellow]Caution:[/] {escape(caution)}", highlight=False)
 
 
 def show_tuned(tunings: Mapping[str, dict[str, Any]], console: Console) -> None:
@@ -74,7 +74,7 @@ def show_tuned(tunings: Mapping[str, dict[str, Any]], console: Console) -> None:
 
     for name, tuning in tunings.items():
         if tuning:
-            console.print(f"{name}: {tuned(tuning)}", highlight=False, soft_wrap=True)
+            console.print(f"{name}: {tuned(tuning)}", highlight=False)
 
 
 _NEEDED_LEAST = ("seconds", "stored", "item\nsize", "user\nsize")

@@ -65,7 +65,13 @@ def test_compare_prints_a_table_and_writes_files(
     command = ["compare", str(data), "--backbone", "als", "--dim", "8", "--budgets", "60%", "--methods", "mixed-random"]
     main([*command, "--seeds", "0", "1", "--out", str(out)])
     printed = capsys.readouterr().out
-    for words in ("Measured on test", r"full +[01]\.", r"equal +60% +[01]\.\d+ ± [01]", r"mixed-random +60% .*[-+]\d+"):
+    for words in (
+        "Measured on test",
+        "wall time: tuning",
+        r"full +[01]\.",
+        r"equal +60% +[01]\.\d+ ± [01]",
+        r"mixed-random +60% .*[-+]\d+",
+    ):
         assert re.search(words, printed), printed
     assert all(len(line) <= 80 for line in printed.splitlines() if not line.startswith("wrote"))
     written = {"comparison.json", "comparison.tex", "report.html", "report.md", "figures", "cells"}

@@ -1,5 +1,6 @@
 import io
 import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -32,6 +33,7 @@ def test_json_is_one_document_and_quiet_is_silent(
     assert told == json.loads((out / "result.json").read_text())
     assert "--json" not in told["settings"]["command"], "how it was printed is no part of the result"
     assert "Measured on test" in printed.err
+    assert re.search(r"^tuned: alpha \S+, regularisation \S+ \(\d+ trials, \d+ s\)$", printed.err, re.MULTILINE)
     main(["data", "describe", data, "--json"])
     assert json.loads(capsys.readouterr().out)["users"]["count"] == 30
     main([*SEARCH, data, "--out", str(out), "--quiet"])
@@ -81,6 +83,14 @@ def test_many_users_come_from_a_file_or_the_input(
             main(["recommend", model, "--users-from", str(file)])
         assert end.value.code == 2
         assert said in capsys.readouterr().err
+
+
+def test_what_was_still_gaining_is_told(data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--dim", "8", "--set", "steps=4", "eval_every=2", "lr=0.03", "--tune", "off"]
+    out = ["--out", str(tmp_path / "out")]
+    main(["search", data, "--backbone", "mf", "--method", "equal", "--budgets", "60%", *options, *out])
+    [told] = [line for line in capsys.readouterr().out.splitlines() if line.startswith("Caution")]
+    assert told.startswith("Caution: still gaining when training ended, so more steps may gain more: full")
 
 
 @pytest.mark.parametrize(("width", "left_out"), [(90, {"seconds"}), (80, {"seconds", "stored"}), (200, set())])

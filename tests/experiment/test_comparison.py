@@ -16,7 +16,7 @@ from ciess.errors import InputError
 from ciess.evaluation.metrics import QUALITY_METRICS
 from ciess.experiment.comparison import Comparison
 from ciess.results.comparison import Cell
-from ciess.results.outcome import ByBudget, OutcomeData, Row
+from ciess.results.outcome import ByBudget, OutcomeData, Row, still_gaining
 
 SETTINGS = {
     "call": "ciess.compare(data)",
@@ -71,6 +71,17 @@ def test_lines_are_means_and_deviations_over_seeds() -> None:
     assert line.quality.deviation == pytest.approx(0.02 / 2**0.5)
     assert line.kept.mean == pytest.approx(0.66)
     assert line.table_bytes.mean == 90
+
+
+def test_a_line_has_converged_if_all_its_seeds_have() -> None:
+    still = cell("better", 1, 0.34 + STEPS, 90)
+    still.rows[0] = dataclasses.replace(still.rows[0], converged=False)
+    found = comparison(*(each for each in FOUND.cells if (each.method, each.seed) != ("better", 1)), still)
+    assert [line.method for line in found.lines if not line.converged] == ["better"]
+    assert found.cautions == ["still gaining when training ended, so more steps may gain more: better 10%"]
+    assert FOUND.cautions == []
+    many = [dataclasses.replace(still.rows[0], method=f"m{number}") for number in range(7)]
+    assert still_gaining(many)[0].endswith(": m0 10%, m1 10%, m2 10%, m3 10% and 3 others")
 
 
 def test_gains_are_paired_by_user_and_averaged_over_seeds() -> None:

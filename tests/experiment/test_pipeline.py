@@ -2,7 +2,7 @@ import dataclasses
 import gc
 import json
 import re
-import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,11 @@ import torch
 import ciess
 from ciess.data import Interactions, Split
 from ciess.errors import InputError
+from ciess.evaluation.metrics import Evaluator
+from ciess.experiment import bench as bench_module
 from ciess.experiment.bench import Bench
 from ciess.experiment.clock import Clock
+from ciess.experiment.comparison import Comparison
 from ciess.experiment.outcome import Outcome
 from ciess.experiment.recipe import Recipe
 from ciess.methods.ciess.td3 import TD3Settings
@@ -25,6 +28,7 @@ from ciess.methods.problem import Candidate, Problem, SearchResult
 from ciess.models import Backbone, BackboneConfig, Training, backbone_named
 from ciess.serve.model import CompressedModel
 from ciess.tables.plan import SizePlan, TableShape
+from ciess.train import tune as tuning
 from ciess.train.finish import Finish, finish
 from ciess.train.fit import Fitted
 
@@ -484,13 +488,73 @@ def test_a_full_model_that_fails_on_test_is_shown_on_validation(
     found.save(tmp_path)
 
 
-def test_seconds_add_up_by_phase(split: Split) -> None:
-    begun = time.perf_counter()
-    found = plain(split, precision="auto")
-    taken = time.perf_counter() - begun
-    assert {*found.seconds} == {"fit", "precision", "search", "finishes", "builds", "test", "refit", "other"}
-    assert sum(found.seconds.values()) <= taken
-    assert all(each >= 0 for each in found.seconds.values())
+def test_what_tuning_chose_is_what_the_full_model_has(split: Split) -> None:
+    found = ciess.search(split, backbone="als", budgets=["20%"], method="equal", finishing=CUT)
+    tuning, backbone = found.settings["tuning"], found.settings["backbone"]
+    assert tuning["chosen"] == {name: backbone[name] for name in ("alpha", "regularisation")}
+    assert tuning["chosen"] in [{name: trial[name] for name in tuning["chosen"]} for trial in tuning["trials"]]
+    assert plain(split).settings["tuning"] == {}, "settings that are given are not tuned"
+
+
+def test_rows_say_how_their_training_went(split: Split, tmp_path: Path) -> None:
+    """Few steps end while the models still gain; the runs are those that the plan's own finish takes."""
+    few = Finish(training=dataclasses.replace(BACKBONE.distillation, steps=4, eval_every=2, lr=0.02))
+    backbone = dataclasses.replace(BACKBONE, training=Training(steps=20, eval_every=10, batch_size=500, l2=0.02))
+    found = ciess.search(split, backbone=backbone, budgets=["20%"], method="equal", finishing=few)
+    found.save(tmp_path)
+    full, equal, _ = json.loads((tmp_path / "result.json").read_text())["rows"]
+    assert (full["converged"], full["runs"]) == (False, [{"rate": 1.0, "steps": 20}])
+    bench = Bench(split, Recipe(backbone, few), 0)
+    _, fitted = finish(bench.full, found.plans["20%"], few, seed=0, valid=bench.valid)
+    assert equal["converged"] is fitted.converged
+    assert [(run["rate"], run["steps"]) for run in equal["runs"]] == [*fitted.runs]
+    assert equal["valid_quality"] == pytest.approx(fitted.quality, rel=1e-5)
+    assert found.cautions[-1].startswith("still gaining when training ended, so more steps may gain more: full")
+    assert "runs" not in found.table().columns
+
+
+def searched(split: Split) -> Outcome:
+    return plain(split, backbone="als", precision="auto", beside={"random": MixedRandom()})
+
+
+def compared(split: Split) -> Comparison:
+    return ciess.compare(
+        split, backbone="als", precision="auto", budgets=["40%"], methods="mixed-random", finishing=CUT
+    )
+
+
+def compressed(split: Split) -> Outcome:
+    factors = np.random.default_rng(0).normal(size=(250, 4))
+    return ciess.compress(
+        (factors[:150], factors[150:]), split.train_valid(), held_out=split.test, budgets=["40%"], precision="int8"
+    )
+
+
+@pytest.mark.parametrize("run", [searched, compared, compressed])
+def test_seconds_add_up_by_phase(run: Callable[[Split], Any], split: Split, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Time passes only in what takes long: none of it is lost, and all of it has a phase."""
+    passed = 0
+
+    def slow(work: Callable[..., Any]) -> Callable[..., Any]:
+        def slowly(*args: Any, **settings: Any) -> Any:
+            nonlocal passed
+            passed += 1
+            return work(*args, **settings)
+
+        return slowly
+
+    monkeypatch.setattr(Clock.__init__, "__defaults__", (lambda: passed,))
+    monkeypatch.setattr(ciess.Factors, "distillation", ciess.Factors.distillation.lasting(4))
+    for owner, name in ((bench_module, "fit"), (bench_module, "finish"), (tuning, "fit"), (Evaluator, "__call__")):
+        monkeypatch.setattr(owner, name, slow(getattr(owner, name)))
+    seconds = run(split).seconds
+    assert sum(seconds.values()) == passed
+    # What given tables are worth is looked at before all else.
+    assert seconds["other"] == (2 if run is compressed else 0)
+    phases = {"fit", "search", "finishes", "builds", "test", "other"}
+    phases |= {compressed: set(), compared: {"tuning", "precision"}, searched: {"tuning", "precision", "refit"}}[run]
+    assert {*seconds} == phases
+    assert all(seconds[phase] > 0 for phase in phases & {"tuning", "fit", "precision", "builds", "test", "refit"})
 
 
 def test_a_clock_counts_a_phase_within_another_for_itself() -> None:

@@ -86,7 +86,7 @@ def test_wins_ties_and_losses_are_those_of_the_pairs(comparison: Comparison) -> 
 
 def test_every_question_has_its_figures(report: Report) -> None:
     names = {section.name: [figure.name for figure in section.figures] for section in report.sections}
-    assert names == {"quality": ["frontier", "gains"], "pairs": [], "effort": [], "again": []}
+    assert names == {"quality": ["frontier", "gains"], "pairs": [], "effort": [], "time": [], "again": []}
 
 
 def test_files_are_whole_and_names_are_no_markup(compared_folder: Path) -> None:
@@ -121,6 +121,18 @@ def test_without_equal_sizes_there_are_no_gains(comparison: Comparison) -> None:
     cells = [cell for cell in comparison.cells if cell.method != "equal"]
     report = compared(dataclasses.replace(comparison, cells=cells))
     assert [figure.name for figure in report.sections[0].figures] == ["frontier"]
+
+
+def test_what_each_seed_was_tuned_to_is_told(comparison: Comparison) -> None:
+    trial = {"lr": 0.3, "quality": 0.2, "seconds": 9.0}
+    tuning = {"chosen": {"lr": 0.3}, "trials": [trial]}
+    cells = [
+        dataclasses.replace(cell, tuning=tuning) if (cell.method, cell.seed) == ("full", 1) else cell
+        for cell in comparison.cells
+    ]
+    told = compared(dataclasses.replace(comparison, cells=cells))
+    [section] = [section for section in told.sections if section.name == "tuning"]
+    assert [table.caption for table in section.tables] == ["Tuned, seed 1: lr 0.3 (1 trials, 9 s)"]
 
 
 def test_notebooks_show_the_answers_and_the_table(comparison: Comparison, report: Report) -> None:

@@ -94,6 +94,42 @@ def test_a_verdict_says_whether_the_search_was_worth_it(outcome: Outcome) -> Non
     assert note == "Equal sizes were best on validation, so this model has equal sizes."
 
 
+def test_a_row_that_was_still_gaining_is_marked_and_told(outcome: Outcome) -> None:
+    rows = [dataclasses.replace(row, converged=row.method != "equal") for row in outcome.rows]
+    told = summary(dataclasses.replace(outcome, rows=rows))
+    [table] = told.sections[0].tables
+    place = [column.heading for column in table.columns].index("Training")
+    shown = {(line[0][1], line[2][1]): line[place][1] for line in table.cells}
+    assert {key for key, each in shown.items() if each == "still gaining"} == {
+        ("equal sizes", "40%"),
+        ("equal sizes", "20%"),
+    }
+    assert set(shown.values()) == {"still gaining", "levelled off"}
+    assert told.facts[-1].endswith("more steps may gain more: equal 40%, equal 20%")
+
+
+TUNING = {
+    "chosen": {"alpha": 38.9, "regularisation": 30.0},
+    "trials": [
+        {"alpha": 15.0, "regularisation": 1.0, "quality": 0.2, "seconds": 1.25},
+        {"alpha": 38.9, "regularisation": 30.0, "quality": 0.25, "seconds": 2.25},
+    ],
+}
+
+
+def test_what_tuning_tried_is_told(outcome: Outcome, report: Report) -> None:
+    assert "tuning" not in {section.name for section in report.sections}, "nothing was tuned"
+    told = searched(dataclasses.replace(outcome, settings={**outcome.settings, "tuning": TUNING}))
+    [section] = [section for section in told.sections if section.name == "tuning"]
+    [table] = section.tables
+    assert table.caption == "Tuned: alpha 38.9, regularisation 30 (2 trials, 4 s)"
+    assert [column.heading for column in table.columns] == ["alpha", "regularisation", "Quality", "Seconds"]
+    assert [[shown for _, shown in row] for row in table.cells] == [
+        ["15", "1", "0.2000", "1.2"],
+        ["38.9", "30", "0.2500", "2.2"],
+    ]
+
+
 def test_the_page_is_whole_and_loads_nothing(folder: Path) -> None:
     html = (folder / "report.html").read_text(encoding="utf-8")
     assert len(html) < 1_000_000
@@ -121,7 +157,7 @@ def test_markdown_has_the_same_tables_and_shows_the_figures(folder: Path) -> Non
     table = [line for line in text.splitlines() if line.startswith("| search")]
     assert len(table) == 2
     head = next(line for line in text.splitlines() if line.startswith("| Model"))
-    assert {line.replace("\\|", "").count("|") for line in [head, *table]} == {15}
+    assert {line.replace("\\|", "").count("|") for line in [head, *table]} == {16}
     assert "| mixed <random>\\| | mixed <random>\\| | 40% |" in text
 
 

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ciess.cli.options import Folder, Shared, command_line, option
+from ciess.cli.results import show_cautions, show_tuned
 from ciess.cli.values import separated
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class Compare(Shared):
         from ciess.experiment.pipeline import parsed_budgets
         from ciess.experiment.runs import CELLS, COMPARISON, check_run_folder
         from ciess.progress import ConsoleProgress
+        from ciess.report.wording import spent
 
         # What can be refused at once is refused before data are read.
         config, budgets = self.config(), parsed_budgets(separated(self.budgets))
@@ -60,6 +62,9 @@ class Compare(Shared):
         if self.printing.json:
             print((self.out / COMPARISON).read_text(), end="")
         console.print(_table(comparison))
+        show_tuned({f"tuned, seed {cell.seed}": cell.tuning for cell in comparison.cells if cell.tuning}, console)
+        console.print(f"wall time: {spent(comparison.seconds)}", highlight=False)
+        show_cautions(comparison.cautions, console)
         for failed in comparison.failures:
             console.print(f"{failed.method}, seed {failed.seed}: {failed.error}", markup=False, soft_wrap=True)
         for path in paths:

@@ -1,6 +1,7 @@
 """How commands show what they found."""
 
 import dataclasses
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +38,7 @@ def search_and_show(command: Any, data: "Interactions | Split", console: Console
 def show(command: Any, outcome: "Outcome", console: Console) -> list[Path]:
     """Save the models and the report, print the table and where they are; `command` as in `search_and_show`."""
     from ciess.report.forms import in_bytes
+    from ciess.report.wording import spent
     from ciess.results.outcome import KEPT
 
     told = dataclasses.replace(outcome, settings={"command": command_line(command), **outcome.settings})
@@ -44,8 +46,9 @@ def show(command: Any, outcome: "Outcome", console: Console) -> list[Path]:
     if command.printing.json:
         print((command.out / "result.json").read_text(), end="")
     console.print(_table(outcome, console))
-    for caution in outcome.settings["cautions"]:
-        console.print(f"[bold yellow]Caution:[/] {escape(caution)}", highlight=False, soft_wrap=True)
+    show_tuned({"tuned": outcome.settings["tuning"]}, console)
+    console.print(f"wall time: {spent(outcome.seconds)}", highlight=False)
+    show_cautions(outcome.cautions, console)
     for budget, folder in saved.items():
         found_by = outcome.row(KEPT, budget).found_by
         # A graph or a network is needed too, though no budget counts it.
@@ -57,6 +60,21 @@ def show(command: Any, outcome: "Outcome", console: Console) -> list[Path]:
         )
     console.print(f"saved {command.out / 'report.html'}", highlight=False, soft_wrap=True)
     return list(saved.values())
+
+
+def show_cautions(cautions: Iterable[str], console: Console) -> None:
+    """Print what a result may be worth."""
+    for caution in cautions:
+        console.print(f"[bold yellow]Caution:[/] {escape(caution)}", highlight=False)
+
+
+def show_tuned(tunings: Mapping[str, dict[str, Any]], console: Console) -> None:
+    """Print which settings of full models were chosen, each tuning by its name."""
+    from ciess.report.wording import tuned
+
+    for name, tuning in tunings.items():
+        if tuning:
+            console.print(f"{name}: {tuned(tuning)}", highlight=False)
 
 
 _NEEDED_LEAST = ("seconds", "stored", "item\nsize", "user\nsize")

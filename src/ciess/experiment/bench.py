@@ -64,7 +64,8 @@ class Bench:
         fidelity: how plans are measured, unless a method has its own.
         valid: measures on validation.
         clock: as given.
-        tuning: what was tried to find the full model's settings, see `tune`.
+        tuning: the full model's settings that were `chosen`, and the `trials` that found them, see `tune`; empty
+            where nothing was tuned.
 
     Raises:
         InputError: a seed below 0, or outputs are to be packed that are the tables or not scored by inner products.
@@ -94,7 +95,7 @@ class Bench:
         self._precisions: dict[Budget, Precision] = {}
         self._finished: dict[tuple[SizePlan, bool], Finished] = {}
         self._fulls: list[_Full] = []
-        self.tuning: list[dict[str, float]] = []
+        self.tuning: dict[str, Any] = {}
 
     def tune(self) -> None:
         """Find the full model's decisive settings on validation, if the recipe says so; before anything is trained."""
@@ -108,8 +109,12 @@ class Bench:
                     self.recipe.config, self.split, held=self.recipe.held, seed=self.seed, progress=self.progress
                 ),
             )
-            self.recipe, self.tuning = dataclasses.replace(self.recipe, config=found.config), found.trials
+            self.recipe = dataclasses.replace(self.recipe, config=found.config)
             self._trained = self._untrained(self.split.train)
+        if found.trials:
+            tuned = [name for name in found.config.tuned if name in found.trials[0]]
+            chosen = {name: found.config.setting(name) for name in tuned}
+            self.tuning = {"chosen": chosen, "trials": found.trials}
 
     def check(self, budgets: Sequence[Budget]) -> None:
         """Before anything is trained.
@@ -261,8 +266,17 @@ class Bench:
         """The full model on test, or on validation where there is no test."""
         if self.split.test is None:
             return self.full_finished.valid
-        full = self.full_on(2)
-        return evaluate(full.packed, Evaluator(full.data.matrix, self.split.test.matrix))
+        with self.clock.phase("builds"):
+            full = self.full_on(2)
+        with self.clock.phase("test"):
+            return evaluate(full.packed, Evaluator(full.data.matrix, self.split.test.matrix))
+
+    def measured(self, chosen: Finished, about: Mapping[str, Any] | None = None) -> tuple[CompressedModel, Evaluation]:
+        """The chosen plan's model that has learned train and validation, and what it comes to on test."""
+        assert self.split.test is not None
+        model = self.built(chosen, about)
+        with self.clock.phase("test"):
+            return model, model.evaluate(self.split.test)
 
     def built(self, chosen: Finished, about: Mapping[str, Any] | None = None, parts: int = 2) -> CompressedModel:
         """The chosen plan's model: finished anew from the full model that has learned more.
@@ -276,6 +290,10 @@ class Bench:
             parts: how many of train, validation and test the model has learned. Whatever that is, all that was given
                 counts as seen.
         """
+        with self.clock.phase("refit" if parts > 2 else "builds"):
+            return self._built(chosen, about, parts)
+
+    def _built(self, chosen: Finished, about: Mapping[str, Any] | None, parts: int) -> CompressedModel:
         if chosen.from_scratch:
             learned, training = reduce(Interactions.union, self.parts[:parts]), self.recipe.config.training
             steps = training.lasting(chosen.fitted.steps)

@@ -14,6 +14,7 @@ from ciess.errors import InputError
 from ciess.evaluation.metrics import Evaluation
 from ciess.experiment.bench import Bench
 from ciess.experiment.cells import Cells
+from ciess.experiment.clock import Clock
 from ciess.experiment.comparison import Comparison
 from ciess.experiment.finished import Finished
 from ciess.experiment.given import learned, matched
@@ -78,6 +79,7 @@ def compare(
             backbone, precision or target, two methods of one name, settings that cells cannot be known by, or a folder
             that cannot be written. What goes wrong in a method is told in the result, and the others go on.
     """
+    clock = Clock()
     wanted, recipe = parsed_budgets(budgets), Recipe.of(backbone, finishing, precision, target, tune)
     chosen, seeds = methods_by_name(methods), _seeds(seeds)
     call = spelled_call(
@@ -101,7 +103,8 @@ def compare(
     given, cautions = matched(data, recipe.config)
     for seed in seeds:
         split = given if isinstance(given, Split) else split_random(given, seed=seed)
-        for cell in _Seed(split, recipe, wanted, seed, None if cells is None else Path(cells), told).cells(chosen):
+        kept = None if cells is None else Path(cells)
+        for cell in _Seed(split, recipe, wanted, seed, kept, told, clock).cells(chosen):
             found.append(cell)  # noqa: PERF402 - progress counts them as they come
     about = {
         "call": call,
@@ -112,7 +115,7 @@ def compare(
         "methods": {name: described(method) for name, method in chosen.items()},
         **surroundings(split),
     }
-    return Comparison(found, "validation" if split.test is None else "test", about)
+    return Comparison(found, "validation" if split.test is None else "test", about, clock.seconds())
 
 
 def _seeds(given: int | Sequence[int]) -> tuple[int, ...]:
@@ -153,19 +156,28 @@ class _Seed:
         seed: of everything.
         folder: keeps cells and full models; None keeps nothing.
         progress: told every step.
+        clock: told what phase the time goes to.
     """
 
     def __init__(
-        self, split: Split, recipe: Recipe, budgets: list[Budget], seed: int, folder: Path | None, progress: Progress
+        self,
+        split: Split,
+        recipe: Recipe,
+        budgets: list[Budget],
+        seed: int,
+        folder: Path | None,
+        progress: Progress,
+        clock: Clock,
     ) -> None:
         self.split, self.recipe, self.budgets, self.seed, self.progress = split, recipe, budgets, seed, progress
+        self.clock = clock
         self.kept = Cells(folder, split, recipe, budgets, seed)
         self._known: dict[tuple[SizePlan, bool], Evaluation] = {}
 
     @cached_property
     def bench(self) -> Bench:
         """Made when there is something to do."""
-        bench = Bench(self.split, self.recipe, self.seed, self.progress, self.kept.path_of_full())
+        bench = Bench(self.split, self.recipe, self.seed, self.progress, self.kept.path_of_full(), self.clock)
         bench.check(self.budgets)
         bench.tune()
         return bench
@@ -199,7 +211,7 @@ class _Seed:
         shown = self.bench.full_shown()
         users = self._by_user(shown)
         row = self.bench.full_finished.row(FULL, "", shown, _mean(users))
-        return Cell(FULL, self.seed, [row], {"": users}, trainings=1, seconds=row.seconds)
+        return Cell(FULL, self.seed, [row], {"": users}, trainings=1, seconds=row.seconds, tuning=self.bench.tuning)
 
     def _searched(self, name: str, method: Method, full: Cell) -> Cell:
         ready = self.bench.prepared(method)
@@ -219,7 +231,7 @@ class _Seed:
             return finished.valid
         # Methods that agree on a plan share what it comes to.
         if finished.key not in self._known:
-            self._known[finished.key] = self.bench.built(finished).evaluate(self.split.test)
+            _, self._known[finished.key] = self.bench.measured(finished)
         return self._known[finished.key]
 
     def _by_user(self, shown: Evaluation) -> NDArray[np.float32]:

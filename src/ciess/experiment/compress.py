@@ -10,6 +10,7 @@ from ciess.checks import choice
 from ciess.data import Interactions, Split, interactions_of, split_random
 from ciess.data.columns import Ids
 from ciess.errors import InputError
+from ciess.experiment.clock import Clock
 from ciess.experiment.given import LEARNED, Given, below_popularity, matched
 from ciess.experiment.outcome import Outcome
 from ciess.experiment.pipeline import search
@@ -59,6 +60,7 @@ def compress(
     Raises:
         InputError: tables and interactions that do not belong together, or a budget that cannot be met.
     """
+    clock = Clock()
     choice("precision", precision, ("auto", *Precision))
     config = factors if isinstance(factors, Factors) else Factors.from_arrays(*_pair(factors))
     config = config.with_ids(user_ids, item_ids)
@@ -70,7 +72,7 @@ def compress(
         split = _halved(found, config.matched(interactions_of(held_out)), seed)
     cautions += [*below_popularity(config, split), *([LEARNED] if held_out is None else [])]
     return search(
-        Given(split, tuple(cautions)),
+        Given(split, tuple(cautions), clock),
         backbone=config,
         budgets=budgets,
         precision=precision,

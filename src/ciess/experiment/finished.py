@@ -40,8 +40,13 @@ class Finished:
 
     @property
     def runs(self) -> tuple[Run, ...]:
-        """The runs of distillation, to be repeated; the full model has none."""
-        return self.fitted.runs if isinstance(self.fitted, Finishing) else ()
+        """The runs of training, to be repeated: those of distillation, else one."""
+        return self.fitted.runs if isinstance(self.fitted, Finishing) else (Run(1.0, self.fitted.steps),)
+
+    @property
+    def converged(self) -> bool:
+        """Whether validation had levelled off when training ended."""
+        return self.fitted.converged if isinstance(self.fitted, Finishing) else not self.fitted.gaining
 
     @property
     def quality(self) -> float:
@@ -69,6 +74,8 @@ class Finished:
             precision=self.plan.precision,
             seconds=self.seconds,
             found_by=self.found_by or method,
+            converged=self.converged,
+            runs=[run._asdict() for run in self.runs],
         )
 
 

@@ -9,6 +9,7 @@ import torch
 
 from ciess.data import Interactions, Split, interactions_of, split_given, split_random
 from ciess.evaluation.metrics import Evaluator, evaluate
+from ciess.experiment.clock import Clock
 from ciess.models import BackboneConfig
 from ciess.models.factors import Factors
 
@@ -27,10 +28,11 @@ _PERFECT = 0.999
 
 @dataclass(frozen=True, eq=False)
 class Given:
-    """A split, and sentences about what its results may be worth."""
+    """A split, sentences about what its results may be worth, and a clock that counts what the split took."""
 
     split: Split
     cautions: tuple[str, ...] = ()
+    clock: Clock | None = None
 
 
 def matched(data: "InteractionsLike | Split", config: BackboneConfig) -> tuple[Interactions | Split, list[str]]:

@@ -107,7 +107,7 @@ def search(
         seed=seed,
     )
     found = given(data, recipe.config, seed)
-    bench = Bench(found.split, recipe, seed, progress, clock=clock)
+    bench = Bench(found.split, recipe, seed, progress, clock=found.clock or clock)
     return _Run(bench, name, methods, others, refit, call, found.cautions).outcome(wanted)
 
 
@@ -178,11 +178,7 @@ class _Run:
         about = self._about(budgets)
         found = self._searched(budgets)
         lines = self._lines(found, budgets)
-        with bench.clock.phase("builds"):
-            if bench.split.test is not None:
-                bench.full_on(2)
-        with bench.clock.phase("test"):
-            full, shown = self._full_shown()
+        full, shown = self._full_shown()
         kept = {budget: lines[KEPT, budget] for budget in budgets}
         measured = self._measured(lines, about) if shown == "test" else {}
         models = self._models(kept, measured, about)
@@ -248,16 +244,10 @@ class _Run:
         self, lines: Mapping[tuple[str, Budget], Finished], about: dict[str, Any]
     ) -> dict[tuple[SizePlan, bool], tuple[CompressedModel, Evaluation]]:
         """For each plan the model that has learned train and validation, and what it comes to on test."""
-        test = self.bench.split.test
-        assert test is not None
-        measured = {}
         # Where methods agree, they share one plan, which is built once.
-        for each in {each.key: each for each in lines.values()}.values():
-            with self.bench.clock.phase("builds"):
-                model = self.bench.built(each, about)
-            with self.bench.clock.phase("test"):
-                measured[each.key] = model, model.evaluate(test)
-        return measured
+        return {
+            key: self.bench.measured(each, about) for key, each in {each.key: each for each in lines.values()}.items()
+        }
 
     def _models(
         self,
@@ -269,9 +259,8 @@ class _Run:
         parts = self._learned_parts()
         if measured and (parts == 2 or not self.bench.learns):
             return {budget: measured[each.key][0] for budget, each in kept.items()}
-        with self.bench.clock.phase("refit" if parts > 2 else "builds"):
-            plans = {each.key: each for each in kept.values()}
-            built = {plan: self.bench.built(each, about, parts) for plan, each in plans.items()}
+        plans = {each.key: each for each in kept.values()}
+        built = {plan: self.bench.built(each, about, parts) for plan, each in plans.items()}
         return {budget: built[each.key] for budget, each in kept.items()}
 
     def _learned_parts(self) -> int:

@@ -9,7 +9,7 @@ from ciess.report.forms import percent, points, tenths, times, whole
 from ciess.report.measures import Share
 from ciess.report.palette import marker, method_roles, step_roles
 from ciess.report.parts import Bar, Card, Column, Figure, Report, Section, Table
-from ciess.report.wording import again, facts, label, listed
+from ciess.report.wording import again, facts, label, listed, time_sections, trained, tuning_sections
 from ciess.results.comparison import ComparisonData, Gain, Spread
 from ciess.results.comparison import Line as Result
 from ciess.results.outcome import EQUAL, FULL
@@ -46,7 +46,11 @@ class _Compared:
 
     def report(self) -> Report:
         failures = [self._failures()] if self.comparison.failures else []
-        sections = [self._quality(), *self._pairs(), self._effort(), *failures, again(self.settings, "tables")]
+        tuning = tuning_sections(
+            {f"Tuned, seed {cell.seed}": cell.tuning for cell in self.comparison.cells if cell.tuning}
+        )
+        sections = [self._quality(), *self._pairs(), *tuning, self._effort(), *failures]
+        sections += [*time_sections(self.comparison.seconds), again(self.settings, "tables")]
         return Report(self._title(), self._facts(), self._cards(), sections)
 
     def overview(self) -> Report:
@@ -68,6 +72,7 @@ class _Compared:
             self.settings,
             self.comparison.shown,
             f"{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}",
+            self.comparison.cautions,
         )
 
     def _cards(self) -> list[Card]:
@@ -187,6 +192,7 @@ class _Compared:
             Column("User size", tenths),
             Column("Item size", tenths),
             Column("On the frontier"),
+            Column("Training", trained),
         ]
         rows = [
             (
@@ -198,12 +204,14 @@ class _Compared:
                 line.user_size.mean,
                 line.item_size.mean,
                 "yes" if line.on_frontier else None,
+                line.converged,
             )
             for line in self.comparison.lines
         ]
         caption = (
             "What found the size plans; users who fare better, the same and worse than with equal sizes, means over "
-            "seeds; mean sizes, in dimensions; and what no other line beats with as many bytes or fewer"
+            "seeds; mean sizes, in dimensions; what no other line beats with as many bytes or fewer; and whether "
+            "training had levelled off in all seeds"
         )
         return Table(caption, columns, rows, folded=True)
 

@@ -13,21 +13,11 @@ from ciess.report.forms import in_bytes, metric, percent, points, tenths, times,
 from ciess.report.measures import Share, deciles, kept_by_group, share_of, sizes_by_popularity
 from ciess.report.palette import marker, method_roles, step_roles
 from ciess.report.parts import Bar, Card, Column, Figure, Report, Section, Table
-from ciess.report.wording import again, facts, label, listed
+from ciess.report.wording import again, facts, label, listed, time_sections, trained, tuning_sections
 from ciess.results.outcome import EQUAL, FULL, KEPT, OutcomeData, Row
 from ciess.tables.budget import Budget
 
 _KINDS = {"popularity": "popularity rule", "explore": "policy, exploring", "act": "policy"}
-_PHASES = {
-    "fit": "Training the full model",
-    "precision": "Choosing precisions",
-    "search": "Searching size plans",
-    "finishes": "Finishing candidates on train",
-    "builds": "Building models on train and validation",
-    "test": "Measuring on test",
-    "refit": "Building the saved models on all data",
-    "other": "All else",
-}
 _FIDELITIES = {
     "Truncate": "the full model cut to it",
     "FineTune": "the full model cut to it, after a few steps of distillation",
@@ -62,7 +52,9 @@ class _Searched:
         self.steps = dict(zip(self.budgets, steps, strict=True))
 
     def report(self) -> Report:
-        sections = [self._results(), self._memory(), self._payers(), *self._search(), *self._time()]
+        tuning = tuning_sections({"Tuned": self.settings["tuning"]})
+        sections = [self._results(), self._memory(), self._payers(), *tuning, *self._search()]
+        sections += time_sections(self.outcome.seconds)
         sections.append(again(self.settings, "models"))
         return Report(self._title(), self._facts(), self._cards(), sections)
 
@@ -78,7 +70,7 @@ class _Searched:
         return f"{memory} of the memory keeps {percent(smallest.kept)} of the quality"
 
     def _facts(self) -> list[str]:
-        return facts(self.settings, self.outcome.shown, f"seed {self.settings['seed']}")
+        return facts(self.settings, self.outcome.shown, f"seed {self.settings['seed']}", self.outcome.cautions)
 
     def _cards(self) -> list[Card]:
         return [self._card(budget) for budget in self.budgets]
@@ -163,6 +155,7 @@ class _Searched:
             Column("Stored"),
             Column("User size", tenths),
             Column("Item size", tenths),
+            Column("Training", trained),
             Column("Seconds", whole),
         ]
         rows = [
@@ -179,6 +172,7 @@ class _Searched:
                 str(row.precision),
                 row.user_size,
                 row.item_size,
+                row.converged,
                 row.seconds,
             )
             for row in self.outcome.rows
@@ -317,17 +311,6 @@ class _Searched:
         )
         table = Table("What was tried, and the best of it.", columns, rows)
         return [Section("search", "What the search tried", [text], drawn, [table])]
-
-    def _time(self) -> list[Section]:
-        """Seconds of each phase; nothing where they were not counted."""
-        seconds = self.outcome.seconds
-        total = sum(seconds.values())
-        if not total:
-            return []
-        rows = [(_PHASES.get(phase, phase), each, each / total) for phase, each in seconds.items()]
-        columns = [Column("Phase"), Column("Seconds", tenths), Column("Share", percent)]
-        table = Table("Wall time of the run by phase", columns, [*rows, ("All", total, 1.0)], folded=True)
-        return [Section("time", "Where the time went", tables=[table])]
 
     def _share(self, row: Row) -> Share:
         evaluations = self.outcome.evaluations

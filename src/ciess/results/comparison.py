@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ciess.checks import choice
 from ciess.evaluation.metrics import QUALITY_METRICS
 from ciess.evaluation.significance import SIGNIFICANT, differences_tested, over_seeds
-from ciess.results.outcome import EQUAL, FULL, Row, line_of
+from ciess.results.outcome import EQUAL, FULL, Row, line_of, still_gaining
 from ciess.tables.budget import Budget
 
 
@@ -31,6 +31,7 @@ class Cell:
         measurements: plans that it measured.
         finishes: plans that were brought to their best.
         seconds: of the search.
+        tuning: of the full model's settings: what was `chosen`, and the `trials`; empty for methods.
         error: why there are no rows; empty where there are.
     """
 
@@ -42,6 +43,7 @@ class Cell:
     measurements: int = 0
     finishes: int = 0
     seconds: float = 0.0
+    tuning: dict[str, Any] = field(default_factory=dict)
     error: str = ""
 
     def described(self) -> dict[str, Any]:
@@ -125,6 +127,7 @@ class Line:
         found_by: what found the size plans: the method itself, the simple rule that it started from, or `equal` where
             it gave nothing but equal sizes; several where seeds differ.
         on_frontier: whether no other line has more quality in as many bytes or fewer.
+        converged: whether validation had levelled off when training ended, in all seeds.
     """
 
     method: str
@@ -139,6 +142,7 @@ class Line:
     precision: list[str]
     found_by: list[str]
     on_frontier: bool
+    converged: bool
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -149,11 +153,13 @@ class ComparisonData:
         cells: one for each seed and method, the full model's among them.
         shown: what was measured on: `test`, or `validation` where there is no test.
         settings: everything that made the result, versions among it.
+        seconds: wall time of each phase of the run; cells that an earlier run kept take next to none.
     """
 
     cells: list[Cell]
     shown: str
     settings: dict[str, Any]
+    seconds: dict[str, float] = field(default_factory=dict)
 
     @property
     def methods(self) -> list[str]:
@@ -169,6 +175,11 @@ class ComparisonData:
     def failures(self) -> list[Cell]:
         """Cells in which something went wrong."""
         return [cell for cell in self.cells if cell.error]
+
+    @property
+    def cautions(self) -> list[str]:
+        """Sentences about what the result may be worth."""
+        return [*self.settings["cautions"], *still_gaining(row for cell in self.cells for row in cell.rows)]
 
     @cached_property
     def lines(self) -> list[Line]:
@@ -232,6 +243,7 @@ class ComparisonData:
             "pairs": [asdict(gain) for gain in self.pairs],
             "cells": [cell.described() for cell in self.cells],
             "settings": self.settings,
+            "seconds": self.seconds,
         }
 
     def _known(self, method: str, budget: str | Budget) -> tuple[str, str]:
@@ -281,6 +293,7 @@ def _line(rows: dict[int, Row], on_frontier: bool) -> Line:
         precision=sorted({str(row.precision) for row in rows.values()}),
         found_by=sorted({row.found_by for row in rows.values()}),
         on_frontier=on_frontier,
+        converged=all(row.converged for row in rows.values()),
     )
 
 

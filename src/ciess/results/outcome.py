@@ -1,7 +1,7 @@
 """`OutcomeData`: what a search came to; `Row`: a line of its table."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol, TypeVar
@@ -20,6 +20,8 @@ from ciess.tables.plan import SizePlan
 FULL, EQUAL, KEPT = "full", "equal", "search"
 """Names of lines: the full model, equal sizes, and what a search keeps."""
 
+_FEW = 4
+"""Lines that a caution names."""
 T = TypeVar("T")
 
 
@@ -61,6 +63,8 @@ class Row:
         seconds: training for the full model; else finishing and this budget's share of the search.
         found_by: what found the plan: a method, `equal` where it is equal sizes, or the simple rule that a method
             started from.
+        converged: whether validation had levelled off when training ended; else more steps would have gained.
+        runs: of that training: the learning rate of each as a share of the recipe's, and the steps that were kept.
     """
 
     method: str
@@ -74,6 +78,8 @@ class Row:
     precision: str
     seconds: float
     found_by: str
+    converged: bool = True
+    runs: list[dict[str, float]] = field(default_factory=list)
 
 
 class _Named(Protocol):
@@ -98,6 +104,15 @@ def line_of(lines: Sequence[L], method: str, budget: str | Budget) -> L:
             return line
     known = ", ".join(f"{line.method} {line.budget}".strip() for line in lines)
     raise InputError(f"there is no row '{f'{method} {budget}'.strip()}': use one of {known}")
+
+
+def still_gaining(lines: Iterable[Row]) -> list[str]:
+    """A caution if lines were still gaining when their training ended."""
+    names = list(dict.fromkeys(f"{line.method} {line.budget}".strip() for line in lines if not line.converged))
+    if not names:
+        return []
+    told = ", ".join(names[:_FEW]) + (f" and {len(names) - _FEW} others" if len(names) > _FEW else "")
+    return [f"still gaining when training ended, so more steps may gain more: {told}"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -138,6 +153,11 @@ class OutcomeData:
         """
         return line_of(self.rows, method, budget)
 
+    @property
+    def cautions(self) -> list[str]:
+        """Sentences about what the result may be worth."""
+        return [*self.settings["cautions"], *still_gaining(self.rows)]
+
     @cached_property
     def gains(self) -> dict[tuple[str, str], Difference]:
         """By how much each line's users fare better than with equal sizes of the same budget, by method and budget.
@@ -153,6 +173,6 @@ class OutcomeData:
         return {key: tested[id(each)] for key, each in lines.items()}
 
     def table(self) -> pl.DataFrame:
-        """The result table as a frame: a line for each row, its metrics as columns."""
+        """The result table as a frame: a line for each row, its metrics as columns, without its runs."""
         rows = [dataclasses.asdict(row) for row in self.rows]
-        return pl.DataFrame([row | row.pop("metrics") for row in rows])
+        return pl.DataFrame([row | row.pop("metrics") for row in rows]).drop("runs")

@@ -103,9 +103,9 @@ def test_given_splits(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "Measured on validation" in capsys.readouterr().out
 
 
-def test_the_k_core_of_a_given_split_is_of_train(tmp_path: Path) -> None:
-    """Users 0 to 3 and items 0 to 3 are a core of two; user 4 and item 4 are not. One item of each user is held out."""
-    train = [(user, (user + step) % 4) for user in range(4) for step in (0, 1)] + [(4, 4)]
+def test_the_k_core_of_a_given_split_is_of_all_parts(tmp_path: Path) -> None:
+    """Users 0 to 3 and items 0 to 3 are a core of two, user 4 and item 4 are not. One item of each user is held out."""
+    train = [(user, (user + step) % 4) for user in range(4) for step in (0, 1)]
     valid = [(user, (user + 2) % 4) for user in range(4)] + [(4, 0), (0, 4)]
     for name, pairs in (("train", train), ("valid", valid)):
         (tmp_path / f"{name}.csv").write_text("user,item\n" + "".join(f"{user},{item}\n" for user, item in pairs))

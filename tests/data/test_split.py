@@ -21,6 +21,10 @@ def parts(split: Split) -> list[Interactions]:
     return [split.train, split.valid, *([split.test] if split.test else [])]
 
 
+def ids_of(part: Interactions) -> tuple[pl.Series, pl.Series]:
+    return part.user_ids, part.item_ids
+
+
 def items_of(part: Interactions | None, user: int) -> list[int]:
     assert part is not None
     return part.item_ids[part.matrix[[user]].indices].to_list()
@@ -76,16 +80,45 @@ def test_cuts_in_time_by_hand() -> None:
     assert items_of(split.valid, 1) == [1]
 
 
-def test_given_parts_are_brought_onto_the_ids_of_train(caplog: pytest.LogCaptureFixture) -> None:
-    train = timed([5, 5, 6], [1, 2, 2], [0, 0, 0])
-    valid = timed([6, 7, 5], [1, 1, 9], [0, 0, 0])
+def test_given_parts_are_brought_onto_the_ids_of_all(caplog: pytest.LogCaptureFixture) -> None:
+    train = timed([5, 5, 6], [1, 2, 2], [0, 1, 2])
+    valid = timed([6, 7, 5], [1, 1, 9], [5, 6, 7])
     with caplog.at_level(logging.WARNING):
-        split = split_given(train, valid)
-    assert split.test is None
-    assert split.valid.matrix.toarray().tolist() == [[0, 0], [1, 0]]
-    assert "2 of 3 interactions of validation left out" in caplog.text
-    with pytest.raises(InputError, match="no interaction of test"):
+        split = split_given(train, valid, timed([6, 6], [4, 9], [8, 9]))
+    assert split.test is not None
+    for part in parts(split):
+        assert (part.user_ids.to_list(), part.item_ids.to_list()) == ([5, 6, 7], [1, 2, 4, 9])
+    assert split.train.matrix.toarray().tolist() == [[1, 1, 0, 0], [0, 1, 0, 0], [0, 0, 0, 0]]
+    assert split.valid.matrix.toarray().tolist() == [[0, 0, 0, 1], [1, 0, 0, 0], [1, 0, 0, 0]]
+    assert split.test.matrix.toarray().tolist() == [[0, 0, 0, 0], [0, 0, 1, 1], [0, 0, 0, 0]]
+    assert [part.times.tolist() for part in parts(split) if part.times is not None] == [[0, 1, 2], [7, 5, 6], [8, 9]]
+    assert "2 of 3 interactions of validation have a user or an item that is not known before" in caplog.text
+    with pytest.raises(InputError, match="no interaction of test has a user and an item that is known before"):
         split_given(train, valid, timed([8], [1], [0]))
+
+
+def test_train_that_knows_all_keeps_its_order() -> None:
+    train = Interactions.from_matrix(csr_array(np.ones((3, 2))), user_ids=["b", "c", "a"], item_ids=[2, 1])
+    split = split_given(Interactions(train.matrix - csr_array(([1.0], ([0], [0])), (3, 2)), *ids_of(train)), train)
+    assert (split.valid.user_ids.to_list(), split.valid.item_ids.to_list()) == (["b", "c", "a"], [2, 1])
+    assert split.valid.matrix.toarray().tolist() == [[1, 0], [0, 0], [0, 0]]
+
+
+def test_the_first_appearance_is_known_over_other_ids() -> None:
+    found = timed([3, 1, 2], [7, 8, 7], [0, 0, 0]).over(pl.Series([0, 1, 2, 3]), pl.Series([8, 7]))
+    assert found.matrix.toarray().tolist() == [[0, 0], [1, 0], [0, 1], [0, 1]]
+    assert [each.tolist() for each in found.first_seen or ()] == [[3, 1, 2, 0], [1, 0]]
+    assert len(found.over(pl.Series(["1", "x"]), pl.Series(["8"]))) == 1
+    with pytest.raises(InputError, match="no interaction has a user and an item of those that are known"):
+        found.over(pl.Series([1]), pl.Series([7]))
+
+
+def test_a_core_is_of_all_parts_together() -> None:
+    """Each part alone has nobody with two interactions; user 9 has one in all."""
+    core = split_given(timed([0, 1, 9], [0, 1, 0], [0] * 3), timed([0, 1], [1, 0], [0] * 2)).k_core(2)
+    assert (core.train.user_ids.to_list(), core.train.item_ids.to_list()) == ([0, 1], [0, 1])
+    assert core.train.matrix.toarray().tolist() == [[1, 0], [0, 1]]
+    assert core.valid.matrix.toarray().tolist() == [[0, 1], [1, 0]]
 
 
 PARTS = {
@@ -115,10 +148,9 @@ def test_ids_of_all_files_of_a_split_decide_what_they_are(tmp_path: Path) -> Non
     (tmp_path / "train.csv").write_text("user,item\n1,11\n1,12\n2,11\n")
     (tmp_path / "valid.csv").write_text("user,item\n2,12\n1,11.7\n01,11\n")
     split = split_given(read(tmp_path / "train.csv"), read(tmp_path / "valid.csv"))
-    assert split.train.user_ids.to_list() == ["1", "2"]
-    assert split.train.item_ids.to_list() == ["11", "12"]
-    assert items_of(split.valid, 1) == ["12"]
-    assert len(split.valid) == 1
+    assert split.train.user_ids.to_list() == ["01", "1", "2"]
+    assert split.train.item_ids.to_list() == ["11", "11.7", "12"]
+    assert [items_of(split.valid, user) for user in range(3)] == [["11"], ["11.7"], ["12"]]
     (tmp_path / "train.csv").write_text("user,item\n001,1\n001,2\n010,1\nguest,1\n")
     (tmp_path / "valid.csv").write_text("user,item\n010,2\n")
     assert len(split_given(read(tmp_path / "train.csv"), read(tmp_path / "valid.csv")).valid) == 1

@@ -265,3 +265,14 @@ def test_shapes_and_users_that_do_not_fit_are_refused() -> None:
             Evaluator(seen, truth, users=np.array([0, row]))
     with pytest.raises(InputError, match="no user has held-out items"):
         Evaluator(seen, truth, users=np.array([], dtype=int))
+
+
+def test_items_that_cannot_be_ranked_count_as_missed() -> None:
+    """A user has items 0 and 1 held out, and two that nobody can rank; another has one of these alone."""
+    truth, scores = csr_array(np.array([[1.0, 1.0, 0.0], [0.0, 0.0, 0.0]])), torch.tensor([[3.0, 1.0, 2.0]])
+    found = Evaluator(csr_array((2, 3)), truth, held_out=np.array([4, 1]))(lambda users: scores.expand(len(users), -1))
+    assert found.per_user("recall@2").tolist() == [1 / 4, 0]
+    ideal = sum(1 / np.log2(rank + 1) for rank in (1, 2, 3))
+    np.testing.assert_allclose(found.per_user("ndcg@3"), [(1 + 1 / np.log2(4)) / ideal, 0], rtol=1e-6)
+    with pytest.raises(InputError, match="no user has held-out items"):
+        Evaluator(truth, csr_array((2, 3)), held_out=np.array([4, 1]))

@@ -9,10 +9,10 @@ from scipy.sparse import csr_array, save_npz
 
 import ciess
 from ciess.cli import main
-from ciess.data import Interactions, Split, read
+from ciess.data import Interactions, Split, read, split_given
 from ciess.errors import InputError
 from ciess.experiment.compress import compress
-from ciess.experiment.given import LEARNED, below_popularity, given
+from ciess.experiment.given import LEARNED, below_popularity, given, matched
 from ciess.experiment.outcome import Outcome
 from ciess.models.factors import Factors
 
@@ -114,6 +114,38 @@ def test_held_out_interactions_are_what_is_measured(planted: Planted, measured: 
     assert measured.row("full").metrics["recall@20"] == 1.0
     data = measured.settings["data"]
     assert (data["train"], data["valid"], data["test"]) == (60 * 12, 120, 120)
+
+
+def test_what_has_no_row_is_told_and_does_not_count(planted: Planted) -> None:
+    extra = pl.concat([planted.held_out, pl.DataFrame({"user": ["u0", "u1"], "item": ["new", "newer"]})])
+    found = compress(planted.factors, planted.learned, **planted.ids, held_out=extra, **QUICK)
+    told = "2 of 242 interactions of held_out do not count, since the tables have no rows for their users or items"
+    assert found.cautions[0].startswith(told)
+    assert found.row("full").metrics["recall@20"] == 1.0
+    factors = Factors.from_arrays(*planted.factors)
+    split = split_given(*(Interactions.from_frame(part) for part in (planted.learned, extra)))
+    with pytest.raises(InputError, match="51 rows of item factors for 50 items"):
+        matched(split, factors)
+    known, [caution] = matched(split, factors.with_ids(**planted.ids))
+    assert isinstance(known, Split)
+    assert (known.train.n_items, len(known.valid)) == (len(planted.item_ids), 240)
+    assert caution.startswith("2 of 242 interactions of validation do not count")
+
+
+def test_without_ids_rows_are_those_of_train_alone() -> None:
+    """Validation adds an item in the middle of the others' ids, which has no row."""
+    rng = np.random.default_rng(0)
+    users, items = rng.normal(size=(90, 4)), rng.normal(size=(20, 4))
+    best = np.argsort(-users @ items.T)
+    pairs = [(user, 2 * int(item)) for user in range(90) for item in best[user, :8]]
+    learned, held_out = ([pair for n, pair in enumerate(pairs) if (n % 8 < 6) is first] for first in (True, False))
+    frames = (pl.DataFrame(each, schema=["user", "item"], orient="row") for each in (learned, [*held_out, (3, 7)]))
+    split = split_given(*map(Interactions.from_frame, frames))
+    known, [caution] = matched(split, Factors.from_arrays(users, items))
+    assert isinstance(known, Split)
+    assert known.train.item_ids.to_list() == [2 * item for item in range(20)]
+    assert len(known.valid) == len(held_out)
+    assert "1 of 181 interactions of validation" in caution
 
 
 def test_ids_say_which_row_is_whose_and_items_without_interactions_are_recommended(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 
@@ -486,6 +487,31 @@ def test_a_full_model_that_fails_on_test_is_shown_on_validation(
     assert found.shown == "validation"
     assert "shows validation instead" in caplog.text
     found.save(tmp_path)
+
+
+def without(part: Interactions | None, items: list[int]) -> Interactions:
+    """By ids alone, as one would read it from a file."""
+    assert part is not None
+    kept = ~np.isin(part.items, items)
+    users, named = part.user_ids.to_numpy()[part.users[kept]], part.item_ids.to_numpy()[part.items[kept]]
+    return Interactions.from_frame(pl.DataFrame({"user": users, "item": named}))
+
+
+def test_what_only_validation_has_is_learned_and_what_only_test_has_counts(split: Split) -> None:
+    """Two popular items are left out of train, one of them of validation, too."""
+    assert split.test is not None
+    late, last = np.argsort(-split.train.item_counts)[:2].tolist()
+    parts = without(split.train, [late, last]), without(split.valid, [last]), without(split.test, [])
+    found = plain(ciess.split_given(*parts), refit=False, budgets=["60%"])
+    [model] = found.models.values()
+    scores = model.score(split.valid.user_ids, split.valid.item_ids[late])
+    assert scores.mean() > 0.3
+    assert any(split.valid.item_ids[late] in row for row in model.recommend(split.valid.user_ids, 5)[0])
+    assert not model.score(split.valid.user_ids, split.valid.item_ids[last]).any()
+    for line in ("full", "search"):
+        measured = found.evaluations[line, "60%" if line == "search" else ""]
+        assert int(measured.held_out.sum()) == len(split.test), "an item that is never found is held out all the same"
+    assert model.evaluate(split.test)["recall@20"] == found.row("search", "60%").metrics["recall@20"]
 
 
 def test_what_tuning_chose_is_what_the_full_model_has(split: Split) -> None:

@@ -94,6 +94,7 @@ def test_a_held_out_set_may_know_other_users_and_items(split: Split) -> None:
     )
     found = model.evaluate(foreign)
     assert found.users.tolist() == [1, 2, 3]
+    assert found.held_out.tolist() == [30, 30, 30], "an item that the model does not know is missed"
     assert set(found.items[found.hits > 0].tolist()) <= {*range(29)}
     torch.testing.assert_close(found.item_credit.sum(), found.quality.sum())
 

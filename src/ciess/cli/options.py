@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 PrecisionName = Literal["auto", "float32", "float16", "int8", "int6", "int4", "int4-shared"]
 
 T = TypeVar("T")
+_D = TypeVar("_D", "Interactions", "Split")
 
 _ROLES = ("user", "item", "rating", "time")
 _SETTINGS = ("dim", "l2")
@@ -96,15 +97,15 @@ class Filters:
 
     def read(self, path: Path) -> "Interactions":
         """Read interactions from a file, a folder or a named set, and filter them."""
-        check("--k-core", self.k_core, Positive)
         return self.core(self.rated(path))
 
     def rated(self, path: Path) -> "Interactions":
         """Read interactions, and filter them by rating alone."""
         return self.columns.read(path, self.min_rating)
 
-    def core(self, interactions: "Interactions") -> "Interactions":
-        """Those of users and items that have enough."""
+    def core(self, interactions: _D) -> _D:
+        """Those of users and items that have enough, in all parts of a split together."""
+        check("--k-core", self.k_core, Positive)
         return interactions if self.k_core == 1 else interactions.k_core(self.k_core)
 
 
@@ -196,9 +197,8 @@ class Shared:
         if self.train is None or self.valid is None:
             what = f"{' '.join(named)} alone is not enough" if named else "no interactions are given"
             raise InputError(f"{what}: name DATA, or both --train and --valid")
-        # A k-core of each file by itself would leave nothing of one that holds out one item of each user.
         test = self.filters.rated(self.test) if self.test else None
-        return split_given(self.filters.read(self.train), self.filters.rated(self.valid), test)
+        return self.filters.core(split_given(self.filters.rated(self.train), self.filters.rated(self.valid), test))
 
 
 def _setting(text: str) -> tuple[str, Any]:

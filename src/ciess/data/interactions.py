@@ -217,6 +217,26 @@ class Interactions:
         users, items = (np.concatenate([getattr(self, side), getattr(other, side)]) for side in ("users", "items"))
         return self.from_pairs(users, items, self.user_ids, self.item_ids, times)
 
+    def over(self, user_ids: pl.Series, item_ids: pl.Series) -> "Interactions":
+        """The interactions of these users with these items, over these ids.
+
+        Raises:
+            InputError: there are none.
+        """
+        rows = rows_of(user_ids, self.user_ids), rows_of(item_ids, self.item_ids)
+        users, items = rows[0][self.users], rows[1][self.items]
+        known = (users >= 0) & (items >= 0)
+        if not known.any():
+            raise InputError("no interaction has a user and an item of those that are known: check the ids")
+        times = None if self.times is None else self.times[known]
+        found = self.from_pairs(users[known], items[known], user_ids, item_ids, times)
+        if self.first_seen is None:
+            return found
+        seen = [each[order][each[order] >= 0] for each, order in zip(rows, self.first_seen, strict=True)]
+        # Users and items that were not there come after all others.
+        first = [np.append(s, np.setdiff1d(np.arange(n), s)) for s, n in zip(seen, found.matrix.shape, strict=True)]
+        return replace(found, first_seen=(first[0], first[1]))
+
     def k_core(self, k: int) -> "Interactions":
         """Only users and items with at least k interactions among themselves.
 

@@ -3,12 +3,14 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from ciess.checks import Count, Positive, check
-from ciess.data.columns import one_type
+from ciess.data.columns import one_type, rows_of
 from ciess.data.interactions import Interactions, Times
 from ciess.errors import InputError
 
@@ -45,6 +47,16 @@ class Split:
         if self.test is not None:
             known = np.concatenate([_pairs(self.train), _pairs(self.valid)])
             object.__setattr__(self, "test", _without(self.test, known, "test"))
+
+    def k_core(self, k: int) -> "Split":
+        """Only users and items with at least k interactions among themselves, in all parts together.
+
+        Raises:
+            InputError: nothing is left of a part, or k is below 1.
+        """
+        parts = [part for part in (self.train, self.valid, self.test) if part is not None]
+        core = reduce(Interactions.union, parts).k_core(k)
+        return Split(*(part.over(core.user_ids, core.item_ids) for part in parts))
 
     def train_valid(self) -> Interactions:
         """Train and validation together."""
@@ -129,28 +141,38 @@ def split_last(interactions: Interactions, n: int = 1) -> Split:
 
 
 def split_given(train: Interactions, valid: Interactions, test: Interactions | None = None) -> Split:
-    """A split that is given: ids are those of train, and what train does not know is left out with a warning.
+    """A split that is given, over the users and items of all parts.
+
+    Held-out pairs whose user or item train lacks count when a model is measured, as by the usual protocol, though
+    hardly any is found before validation joins the training data. A warning tells how many there are.
 
     Parts are matched by their ids, of one type for all: text where those of any part are text.
 
     Raises:
-        InputError: validation or test shares nothing with train, or as for `Split`.
+        InputError: validation or test shares nothing with the parts before, or as for `Split`.
     """
     parts = [part for part in (train, valid, test) if part is not None]
-    users, items = (one_type([getattr(part, f"{side}_ids") for part in parts])[0] for side in ("user", "item"))
-    train = Interactions(train.matrix, users, items, train.times, train.first_seen)
-    return Split(train, _aligned(train, valid, "validation"), test and _aligned(train, test, "test"))
+    users, items = (_together([getattr(part, f"{side}_ids") for part in parts]) for side in ("user", "item"))
+    known_users, known_items = np.zeros(len(users), dtype=bool), np.zeros(len(items), dtype=bool)
+    found: list[Interactions] = []
+    for given, name in zip(parts, ("train", "validation", "test"), strict=False):
+        part = given.over(users, items)
+        known = known_users[part.users] & known_items[part.items]
+        if found and not known.any():
+            raise InputError(f"no interaction of {name} has a user and an item that is known before: check the ids")
+        if found and not known.all():
+            told = "%d of %d interactions of %s have a user or an item that is not known before: they count, too"
+            _log.warning(told, (~known).sum(), len(known), name)
+        known_users[rows_of(users, given.user_ids)] = known_items[rows_of(items, given.item_ids)] = True
+        found.append(part)
+    return Split(*found)
 
 
-def _aligned(train: Interactions, other: Interactions, name: str) -> Interactions:
-    users, items = train.user_rows(other.user_ids)[other.users], train.item_rows(other.item_ids)[other.items]
-    known = (users >= 0) & (items >= 0)
-    if not known.any():
-        raise InputError(f"no interaction of {name} has a user and an item that train knows: check the ids")
-    if not known.all():
-        _log.warning("%d of %d interactions of %s left out: train does not know them", (~known).sum(), len(known), name)
-    times = None if other.times is None else other.times[known]
-    return Interactions.from_pairs(users[known], items[known], train.user_ids, train.item_ids, times)
+def _together(sides: list[pl.Series]) -> pl.Series:
+    """The ids of all parts: those of the first as they are if it has all, else in rising order."""
+    first, *others = one_type(sides)
+    everything = pl.concat([first, *others]).unique()
+    return first if len(everything) == len(first) else everything.sort()
 
 
 def _bounds(ratios: Sequence[float]) -> tuple[float, float]:

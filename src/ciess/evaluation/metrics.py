@@ -137,7 +137,7 @@ class Evaluation:
             splits leave none.)
         items: (n, k) ranked items.
         hits: (n, k) 1.0 where a ranked item is held out, else 0.0.
-        held_out: (n,) how many items each user has held out.
+        held_out: (n,) how many items each user has held out, those that cannot be ranked included.
         n_items: how many items there are.
     """
 
@@ -231,6 +231,8 @@ class Evaluator:
         truth: (n_users, n_items) held-out items.
         k: how many items are ranked; fewer where there are fewer.
         users: rows to measure, in any order; None measures all. Users without held-out items are not measured.
+        held_out: (n_users,) how many items each user has held out, if some of them are no columns of `truth`: these
+            count as missed. None counts those of `truth`.
 
     Attributes:
         users: (n,) the rows that are measured.
@@ -246,22 +248,24 @@ class Evaluator:
         truth: csr_array,
         k: int = 20,
         users: NDArray[np.integer] | None = None,
+        held_out: NDArray[np.integer] | None = None,
     ) -> None:
         if seen.shape != truth.shape:
             raise InputError(f"seen items are of shape {seen.shape}, held-out ones of {truth.shape}: give equal shapes")
         n_users, self._n_items = truth.shape
-        held_out = np.diff(truth.indptr)
+        ranked = np.diff(truth.indptr)
+        held_out = ranked if held_out is None else held_out
         chosen = np.arange(n_users) if users is None else np.asarray(users)
         if not ((chosen >= 0) & (chosen < n_users)).all():
             raise InputError(f"users to measure are not all rows 0 to {n_users - 1:,}: name those only")
         chosen = chosen[held_out[chosen] > 0]
-        if not len(chosen):
+        if not len(chosen) or not truth.nnz:
             raise InputError("no user has held-out items: nothing can be measured")
         self._k = min(k, self._n_items)
         self.users = torch.as_tensor(chosen).long()
         self._seen = _Seen.of(seen, self.users, self._n_items)
         self._held_out = torch.as_tensor(held_out[chosen]).float()
-        keys = np.repeat(np.arange(n_users, dtype=np.int64), held_out) * self._n_items + truth.indices
+        keys = np.repeat(np.arange(n_users, dtype=np.int64), ranked) * self._n_items + truth.indices
         self._keys = torch.as_tensor(np.sort(keys))
         self.truth = truth
 

@@ -11,7 +11,7 @@ from ciess.data import Interactions, Split, interactions_of, split_random
 from ciess.data.columns import Ids
 from ciess.errors import InputError
 from ciess.experiment.clock import Clock
-from ciess.experiment.given import LEARNED, Given, below_popularity, matched
+from ciess.experiment.given import LEARNED, Given, below_popularity, matched, without_rows
 from ciess.experiment.outcome import Outcome
 from ciess.experiment.pipeline import search
 from ciess.models.factors import Factors
@@ -69,7 +69,10 @@ def compress(
     if held_out is None:
         split = split_random(found, _RATIOS, seed)
     else:
-        split = _halved(found, config.matched(interactions_of(held_out)), seed)
+        wanted = interactions_of(held_out)
+        known = config.matched(wanted)
+        cautions += without_rows(wanted, known, "held_out")
+        split = _halved(found, known, seed)
     cautions += [*below_popularity(config, split), *([LEARNED] if held_out is None else [])]
     return search(
         Given(split, tuple(cautions), clock),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from ciess.data import Interactions, Split, interactions_of, split_given, split_random
+from ciess.data import Interactions, Split, interactions_of, split_random
 from ciess.evaluation.metrics import Evaluator, evaluate
 from ciess.experiment.clock import Clock
 from ciess.models import BackboneConfig
@@ -44,14 +44,37 @@ def matched(data: "InteractionsLike | Split", config: BackboneConfig) -> tuple[I
     found = data if isinstance(data, Split) else interactions_of(data)
     if not isinstance(config, Factors):
         return found, []
-    caution = config.caution(found.train if isinstance(found, Split) else found)
+    train = _with_rows(found.train, config) if isinstance(found, Split) else found
+    caution = config.caution(train)
     if caution:
         _log.warning(caution)
-    if isinstance(found, Split):
-        found = split_given(config.matched(found.train), found.valid, found.test)
-    else:
-        found = config.matched(found)
-    return found, [caution] if caution else []
+    cautions = [caution] if caution else []
+    if not isinstance(found, Split):
+        return config.matched(found), cautions
+    train = config.matched(train)
+    parts = {"validation": found.valid, **({} if found.test is None else {"test": found.test})}
+    known = {name: part.over(train.user_ids, train.item_ids) for name, part in parts.items()}
+    cautions += [each for name, part in parts.items() for each in without_rows(part, known[name], name)]
+    return Split(train, *known.values()), cautions
+
+
+def _with_rows(train: Interactions, config: Factors) -> Interactions:
+    """Train without the users and items that only other parts of a split have, where tables have no rows for them."""
+    sides = zip(
+        (train.user_ids, train.item_ids), (train.user_counts, train.item_counts), config.tables, config.ids, strict=True
+    )
+    kept = [ids if len(ids) <= len(table) or given is not None else ids.filter(n > 0) for ids, n, table, given in sides]
+    return train.over(*kept)
+
+
+def without_rows(held_out: Interactions, known: Interactions, name: str) -> list[str]:
+    """A caution if a part of what is held out cannot be measured, since given tables have no rows for it."""
+    if len(known) == len(held_out):
+        return []
+    return [
+        f"{len(held_out) - len(known):,} of {len(held_out):,} interactions of {name} do not count, since the tables "
+        "have no rows for their users or items: metrics that count them as missed would be lower"
+    ]
 
 
 def given(

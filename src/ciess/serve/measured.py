@@ -27,6 +27,8 @@ def measured(
 ) -> Evaluation:
     """Rank the items that users do not have and those held out.
 
+    Users that the model does not know are left out with a warning; items that it does not know are missed.
+
     Args:
         score: from rows of users to scores of all items.
         held_out: over ids of its own; the rows and columns of the result are its.
@@ -43,16 +45,21 @@ def measured(
     pairs = np.stack([rows[held_out.users], columns[held_out.items]])
     pairs = pairs[:, (pairs >= 0).all(0)]
     truth = csr_array((np.ones(pairs.shape[1], dtype=np.float32), tuple(pairs)), shape=seen.shape)
-    if known := int(learned.multiply(truth).nnz):
+    if again := int(learned.multiply(truth).nnz):
         _log.warning(
             "the model has learned %d of the %d held-out interactions: measure it on others, "
             "or take one of search(..., refit=False)",
-            known,
+            again,
             truth.nnz,
         )
     left_out = seen - seen.multiply(truth)
     left_out.eliminate_zeros()
-    found = Evaluator(left_out, truth, k, rows[rows >= 0])(score)
+    known, counts = rows >= 0, np.zeros(seen.shape[0], dtype=np.int64)
+    if unknown := int((held_out.user_counts[~known] > 0).sum()):
+        _log.warning("%d users are not measured: the model does not know them", unknown)
+    # Items that the model does not know count, too: it misses them.
+    counts[rows[known]] = held_out.user_counts[known]
+    found = Evaluator(left_out, truth, k, rows[known], counts)(score)
     of_row, of_column = (
         torch.from_numpy(_inverse(places, n)) for places, n in zip((rows, columns), seen.shape, strict=True)
     )

@@ -302,6 +302,9 @@ class CompressedModel:
         Rows and columns of the result are those of the set, whatever the order of the packed tables: so models can be
         compared user by user and item by item. Items that the set does not know are −1.
 
+        Held-out items that the model does not know count as missed, as by the usual protocol; users that it does not
+        know have no scores, and are left out with a warning.
+
         Users of whom nothing was learned are ranked by their rows here, as the full model ranks them.
 
         Raises:

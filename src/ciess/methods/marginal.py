@@ -7,13 +7,14 @@ those that gain most until the two meet.
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from ciess.checks import Checked, Count, Positive, Share
+from ciess.methods.popularity import EQUAL, Rule, desired_sizes
 from ciess.methods.problem import Candidate, Problem, SearchResult, seed_for
 from ciess.methods.shared.worth import Worth, draws, slopes, worth
 from ciess.models.base import Backbone
@@ -29,6 +30,11 @@ _FRESH = 4
 RATIOS = (4.0, 1.0, 1 / 4, 1 / 16)
 """Of users' sizes to items', where the search may begin: with a graph, users can do with next to nothing if items keep
 more, but moving numbers does not lead there from equal sizes."""
+_EXPONENTS = (("item_exponent", 0.5), ("user_exponent", 0.25))
+"""Of popularity, tried one after the other with the best ratio: rows move by a quarter a round, and the largest are
+many times as long as the smallest."""
+STARTS = len(RATIOS) + len(_EXPONENTS)
+"""How many plans are tried to begin from."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +83,15 @@ class Marginal(Checked):
         return result
 
 
+class _Begun(NamedTuple):
+    """Where a search may begin."""
+
+    loss: float
+    rule: Rule
+    plan: SizePlan
+    small: Backbone
+
+
 class _Descent:
     """The search for one budget."""
 
@@ -91,15 +106,19 @@ class _Descent:
         self._start()
 
     def _start(self) -> None:
-        """Begin from the shares of users and items that lead to the lowest loss."""
-        users, items = (np.ones(count) for count in self.problem.shape[:2])
-        lowest = math.inf
-        for ratio in RATIOS:
-            plan = self.problem.project(np.concatenate([ratio * users, items]), self.budget)
-            small, _ = finish(self.full, plan, self.recipe.shortened(-(-self.settings.steps // 2)), seed=self.seed)
-            if (loss := self._loss(small)) < lowest:
-                lowest, self.plan, self.small = loss, plan, small
+        """Begin from the simple rule that leads to the lowest loss."""
+        tried = [self._begun(EQUAL._replace(share=math.log(ratio))) for ratio in RATIOS]
+        best = min(tried, key=lambda each: each.loss)
+        for exponent, value in _EXPONENTS:
+            best = min(best, self._begun(best.rule._replace(**{exponent: value})), key=lambda each: each.loss)
+        self.plan, self.small = best.plan, best.small
         self.loss = Distillation(self.small, self.full, self.recipe.training, self.seed)
+
+    def _begun(self, rule: Rule) -> "_Begun":
+        """A rule's plan, learned for half as long as a round."""
+        plan = self.problem.project(desired_sizes(self.problem, rule), self.budget)
+        small, _ = finish(self.full, plan, self.recipe.shortened(-(-self.settings.steps // 2)), seed=self.seed)
+        return _Begun(self._loss(small), rule, plan, small)
 
     def _loss(self, small: Backbone) -> float:
         """Of a small model on draws that it has not learned from, the same for all."""

@@ -182,3 +182,14 @@ def test_little_regularisation_is_solved_as_far_as_rounding_lets(alpha: float, s
     # Nothing but rounding keeps the scores from what they should be: 1 for interactions, 0 for all other pairs.
     wanted = torch.from_numpy(split.train.matrix.toarray())
     assert float((users @ items.T - wanted).abs().mean()) < 0.02
+
+
+def test_more_interactions_are_learned_with_the_same_weight(split: Split) -> None:
+    """λ stands for a prior: it does not grow with what is known of a row."""
+    config, more = ALS(regularisation=2.0), split.train_valid()
+
+    def weight(data: Interactions, settings: ALS) -> float:
+        return settings.regularisation * len(data) / (data.n_users * data.n_items) ** 0.5
+
+    assert weight(more, config.on_more(more, split.train)) == pytest.approx(weight(split.train, config))
+    assert config.on_more(split.train, split.train) == config

@@ -20,7 +20,7 @@ from ciess.experiment.recipe import Recipe
 from ciess.methods import method_name
 from ciess.methods.fidelity import Fidelity, suiting
 from ciess.methods.problem import Method, Problem
-from ciess.models import Backbone, InnerProduct, Training
+from ciess.models import Backbone, BackboneConfig, InnerProduct, Training
 from ciess.models.factors import Factors, FactorsModel
 from ciess.models.row_order import check_row_order
 from ciess.models.seeded import seeded
@@ -255,7 +255,7 @@ class Bench:
         data, training = before.data.union(added), self.recipe.config.training
         if not self.learns:
             return before._replace(data=data)
-        model = self._untrained(data)
+        model = self._untrained(data, self.recipe.config.on_more(data, self.split.train))
         model.load_state_dict(before.trained.state_dict())
         last = len(self._fulls) == 2
         phase, name = ("full model, test too", "given") if last else ("full model, all data", "all")
@@ -314,14 +314,14 @@ class Bench:
         config = Factors(dim=chosen.plan.dim) if outputs else self.recipe.config
         return CompressedModel.pack(config, small, chosen.plan, full.data, about, self.given)
 
-    def _untrained(self, data: Interactions) -> Backbone:
+    def _untrained(self, data: Interactions, config: BackboneConfig | None = None) -> Backbone:
         """A new backbone.
 
         Raises:
             InputError: its tables are not on the CPU.
         """
         with seeded(self.seed):
-            model = self.recipe.config.build(data, self.seed)
+            model = (config or self.recipe.config).build(data, self.seed)
         if (where := model.user_table.device.type) != "cpu":
             raise InputError(f"the tables of {type(model).__name__} are on '{where}': build them on the CPU")
         return model
@@ -390,7 +390,7 @@ class Bench:
         self, data: Interactions, plan: SizePlan, phase: str, training: Training, valid: Evaluator | None = None
     ) -> tuple[Backbone, Fitted]:
         return train_from_scratch(
-            self.recipe.config,
+            self.recipe.config.on_more(data, self.split.train),
             data,
             plan,
             training,

@@ -50,9 +50,18 @@ class ALS(BackboneConfig):
         training = dataclasses.replace(self.training, steps=min(5, self.training.steps), eval_every=5)
         return dataclasses.replace(self, dim=min(self.dim, dim), training=training)
 
+    def on_more(self, data: Interactions, before: Interactions) -> "ALS":
+        """The weight λ itself stays: the more a row has, the less its prior counts."""
+        return dataclasses.replace(self, regularisation=self.regularisation * _a_row(before) / _a_row(data))
+
     def build(self, train: Interactions, seed: int = 0) -> "ALSModel":
         """Rows drawn from N(0, 0.1²)."""
         return ALSModel(train.n_users, train.n_items, self, seed)
+
+
+def _a_row(data: Interactions) -> float:
+    """Interactions a row: the geometric mean of how many a user has and an item has."""
+    return float(len(data) / (data.n_users * data.n_items) ** 0.5)
 
 
 class ALSModel(TwoTables):
@@ -75,7 +84,7 @@ class _Sweep(Solver):
 
     def __init__(self, config: ALS, train: Interactions, plan: SizePlan | None) -> None:
         self._alpha = config.alpha
-        self._regularisation = config.regularisation * len(train) / (train.n_users * train.n_items) ** 0.5
+        self._regularisation = config.regularisation * _a_row(train)
         self._sides = (train.matrix, csr_array(train.matrix.T))
         self._sizes = (None, None) if plan is None else (plan.user_sizes, plan.item_sizes)
 

@@ -293,6 +293,10 @@ class BackboneConfig(Checked, ABC):
         training = self.training.shortened(_TRIED_STEPS).paced(self.dim / narrow)
         return dataclasses.replace(self, dim=narrow, training=training)
 
+    def on_more(self, data: Interactions, before: Interactions) -> Self:
+        """The settings with which a model learns more interactions as it did those before. Default: the same."""
+        return self
+
     @property
     def learns(self) -> bool:
         """Whether its rows are trained on interactions; if not, they may know users without any."""

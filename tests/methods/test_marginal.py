@@ -29,7 +29,7 @@ def test_numbers_move_from_the_least_worth_to_the_most_until_the_two_meet() -> N
     assert moved(plan, worth, 1).tolist() == [4, 4, 8, 8]
     assert moved(plan, worth, 2).tolist() == [4, 5, 7, 8]
     assert moved(plan, worth, 9).tolist() == [4, 5, 7, 8], "there is room for no more"
-    dear = worth._replace(last=np.array([9.0, 9, 9, 9]))
+    dear = worth._replace(last=np.array([99.0, 99, 9, 9]))
     assert moved(plan, dear, 9).tolist() == [4, 4, 8, 8], "all cost more than any gains"
 
 

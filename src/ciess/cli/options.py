@@ -101,11 +101,11 @@ class Filters:
 
     def rated(self, path: Path) -> "Interactions":
         """Read interactions, and filter them by rating alone."""
+        check("--k-core", self.k_core, Positive)
         return self.columns.read(path, self.min_rating)
 
     def core(self, interactions: _D) -> _D:
         """Those of users and items that have enough, in all parts of a split together."""
-        check("--k-core", self.k_core, Positive)
         return interactions if self.k_core == 1 else interactions.k_core(self.k_core)
 
 

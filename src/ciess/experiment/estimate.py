@@ -12,7 +12,7 @@ import polars as pl
 from ciess.data import Interactions
 from ciess.evaluation.metrics import Evaluator, evaluate
 from ciess.experiment.bench import SCORES_IN_A_MEASUREMENT
-from ciess.methods.marginal import RATIOS, Marginal
+from ciess.methods.marginal import STARTS, Marginal
 from ciess.models import Backbone, BackboneConfig
 from ciess.tables.budget import Budget
 from ciess.tables.packed import equal_bytes
@@ -211,7 +211,7 @@ def _seconds(shape: TableShape, interactions: int, config: BackboneConfig, budge
     share = min(1.0, ((recipe.training.batch_size or 2_000_000) / (shape.n_users * shape.n_items)) ** 0.5)
     steps = recipe.training.steps * (max(1.0, recipe.share / share) if model.rows_stand_alone else 1.0)
     method = Marginal()
-    learned = (method.rounds + len(RATIOS) / 2) * method.steps * steps / recipe.training.steps
+    learned = (method.rounds + STARTS / 2) * method.steps * steps / recipe.training.steps
     # Each look at all rows is as many draws as it takes, each about two steps.
     looked = method.rounds * 2 * method.looks / min(share, 0.5) * 2
     return Seconds(

@@ -25,15 +25,13 @@ from ciess.train.losses import Distillation
 
 _FRESH = 4
 """Draws that the loss of a round is measured on, the same for all rounds and other than any that it learns from."""
-
-
-RATIOS = (4.0, 1.0, 1 / 4, 1 / 16)
+_RATIOS = (4.0, 1.0, 1 / 4, 1 / 16)
 """Of users' sizes to items', where the search may begin: with a graph, users can do with next to nothing if items keep
 more, but moving numbers does not lead there from equal sizes."""
 _EXPONENTS = (("item_exponent", 0.5), ("user_exponent", 0.25))
 """Of popularity, tried one after the other with the best ratio: rows move by a quarter a round, and the largest are
 many times as long as the smallest."""
-STARTS = len(RATIOS) + len(_EXPONENTS)
+STARTS = len(_RATIOS) + len(_EXPONENTS)
 """How many plans are tried to begin from."""
 
 
@@ -41,10 +39,10 @@ STARTS = len(RATIOS) + len(_EXPONENTS)
 class Marginal(Checked):
     """Sizes by what numbers are worth: numbers move to where they lower the teacher's loss most.
 
-    It begins from the best of a few plans that have one size for users and one for items. In each round the worth of
-    every row's last and following numbers is estimated, numbers move, and the small model learns on for some steps,
-    numbers that are new starting as the full model's. The plan of the round with the lowest loss is kept. Each budget
-    has a search of its own.
+    It begins from the best of a few plans: one size for users and one for items, or sizes by popularity. In each round
+    the worth of every row's last and following numbers is estimated, numbers move, and the small model learns on for
+    some steps, numbers that are new starting as the full model's. The plan of the round with the lowest loss is kept.
+    Each budget has a search of its own.
 
     Attributes:
         rounds: of moving numbers.
@@ -100,19 +98,23 @@ class _Descent:
         self.full, self.seed = problem.full_model, seed_for(budget, settings.seed)
         self.recipe = Finish.suiting(problem.config)
         self.generator = torch.Generator().manual_seed(self.seed)
-        self.plan, self.small = problem.equal(budget), self.full
-        self.loss = Distillation(self.small, self.full, self.recipe.training, self.seed)
-        self.fresh = draws(self.loss, problem.shape[:2], -(-_FRESH // self.loss.parts), self.generator)[:_FRESH]
-        self._start()
+        loss = self._distillation(self.full)
+        self.fresh = draws(loss, problem.shape[:2], -(-_FRESH // loss.parts), self.generator)[:_FRESH]
+        begun = self._start()
+        self.plan, self.small = begun.plan, begun.small
+        self.loss = self._distillation(self.small)
 
-    def _start(self) -> None:
-        """Begin from the simple rule that leads to the lowest loss."""
-        tried = [self._begun(EQUAL._replace(share=math.log(ratio))) for ratio in RATIOS]
+    def _distillation(self, small: Backbone) -> Distillation:
+        return Distillation(small, self.full, self.recipe.training, self.seed)
+
+    def _start(self) -> "_Begun":
+        """The simple rule that leads to the lowest loss."""
+        # One by one: each holds tables of its own.
+        tried = (self._begun(EQUAL._replace(share=math.log(ratio))) for ratio in _RATIOS)
         best = min(tried, key=lambda each: each.loss)
         for exponent, value in _EXPONENTS:
             best = min(best, self._begun(best.rule._replace(**{exponent: value})), key=lambda each: each.loss)
-        self.plan, self.small = best.plan, best.small
-        self.loss = Distillation(self.small, self.full, self.recipe.training, self.seed)
+        return best
 
     def _begun(self, rule: Rule) -> "_Begun":
         """A rule's plan, learned for half as long as a round."""
@@ -122,7 +124,7 @@ class _Descent:
 
     def _loss(self, small: Backbone) -> float:
         """Of a small model on draws that it has not learned from, the same for all."""
-        loss, vectors = Distillation(small, self.full, self.recipe.training, self.seed), small.vectors()
+        loss, vectors = self._distillation(small), small.vectors()
         return float(np.mean([loss.on(vectors, draw.users, draw.items).item() for draw in self.fresh]))
 
     def round(self, turn: int) -> float:

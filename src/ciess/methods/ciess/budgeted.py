@@ -20,7 +20,6 @@ from ciess.methods.ciess.td3 import TD3, TD3Settings
 from ciess.methods.ciess.walk import RandomWalk
 from ciess.methods.equal import EqualSizes
 from ciess.methods.fidelity import FineTune, Scratch, Truncate
-from ciess.methods.marginal import Marginal
 from ciess.methods.popularity import Popularity
 from ciess.methods.problem import Candidate, Measurement, Problem, SearchResult, seed_for
 from ciess.tables.budget import Budget
@@ -58,7 +57,7 @@ class Ciess(Checked):
         updates: TD3 updates of each side at every step.
         seed: of everything random.
         fidelity: how plans are measured; None for what suits the backbone, see `suiting`.
-        start: what finds the plan to start from; None starts from nothing, and the budget is shared as sizes wish.
+        start: the rule to start from; None starts from nothing, and the budget is shared as sizes wish.
         log_sizes: sizes are actions on a logarithmic scale; else on the paper's linear one.
         reward: `credit` as above; `ratio`, the paper's share of the full model's quality; `raw`, the quality.
         price: what an entity of full size costs (λ); None tunes it.
@@ -81,7 +80,7 @@ class Ciess(Checked):
     updates: Count = 4
     seed: Count = 0
     fidelity: Truncate | FineTune | Scratch | None = None
-    start: Popularity | Marginal | None = field(default_factory=Popularity)
+    start: Popularity | None = field(default_factory=Popularity)
     log_sizes: bool = True
     reward: Literal["credit", "ratio", "raw"] = "credit"
     price: NotNegative | None = None
@@ -108,13 +107,11 @@ class Ciess(Checked):
     def search(self, problem: Problem) -> SearchResult:
         """Find plans for every budget. Equal sizes and the rule's plans are among the candidates."""
         equal, rule = EqualSizes().search(problem), SearchResult({budget: [] for budget in problem.budgets})
-        started_by = ""
         if self.start is not None:
-            started_by = method_name(self.start)
             rule = dataclasses.replace(self.start, seed=self.seed).search(problem)
         result = SearchResult(best={}, trace=rule.trace)
         for budget in problem.budgets:
-            by_rule = [dataclasses.replace(each, found_by=started_by) for each in rule.best[budget]]
+            by_rule = [dataclasses.replace(each, found_by=method_name(Popularity)) for each in rule.best[budget]]
             search = _BudgetSearch(self, problem, budget, by_rule, result.trace)
             for episode in range(self.episodes):
                 search.episode(episode)

@@ -19,7 +19,6 @@ import tyro
 from equal_bytes import EqualBytes, compared
 from matplotlib import rc_context
 from matplotlib.figure import Figure
-from recipes import recipe_of
 from reproduce import RESULTS, SHOWN, marked, spread
 from rich.console import Console
 
@@ -73,9 +72,8 @@ def main() -> None:
 
 def of_seed(settings: Frontier, seed: int, progress: Progress) -> EqualBytes:
     """What is done for one seed."""
-    config, finishing = recipe_of(settings.name, settings.backbone)
     split = split_random(ciess.read(settings.data), seed=seed)
-    return EqualBytes(split, config, finishing, settings.budgets, seed, settings.cells, progress)
+    return EqualBytes(split, settings.backbone, None, settings.budgets, seed, settings.cells, progress)
 
 
 def report(settings: Frontier, found: dict[str, Any]) -> str:

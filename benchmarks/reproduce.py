@@ -17,7 +17,6 @@ from typing import Any
 
 import torch
 import tyro
-from recipes import recipe_of
 from rich.console import Console
 
 import ciess
@@ -80,15 +79,13 @@ def main() -> None:
         path = folder / f"reproduce-{backbone}.json"
         if not path.exists():
             console.rule(backbone)
-            config, finishing = recipe_of(settings.name, backbone)
             with ConsoleProgress(console, seconds_between_lines=60) as progress:
                 found = ciess.compare(
                     ciess.read(settings.data),
                     methods=methods_beside(settings.ablation and backbone == settings.backbones[0]),
-                    backbone=config,
+                    backbone=backbone,
                     budgets=settings.budgets,
                     seeds=settings.seeds,
-                    finishing=finishing,
                     cells=settings.cells,
                     progress=progress,
                 )

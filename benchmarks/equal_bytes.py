@@ -105,7 +105,7 @@ def compared(cells: Sequence[Cell], better: str = SEARCH) -> dict[str, Any]:
     gains = []
     for (method, budget), found in tested.items():
         theirs = mean(float(np.nanmean(each)) for (_, *key), each in users.items() if key == [method, budget])
-        gain = {"method": method, "budget": budget, "gain": found.mean / (theirs or 1.0), "p_value": found.p_value}
+        gain = {"method": method, "budget": budget, "gain": found.gain / (theirs or 1.0), "p_value": found.p_value}
         gains.append({**gain, "better": found.better, "same": found.same, "worse": found.worse})
     told = [{**cell.about, "rows": [point.row for point in cell.points]} for cell in cells]
     return {"cells": told, "gains": gains}

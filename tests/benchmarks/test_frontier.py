@@ -55,7 +55,9 @@ def test_a_cell_holds_every_method_within_its_bytes_and_goes_on_where_it_stopped
     for name, few in {"BITS": (4, 5), "PRUNED_BITS": (8,)}.items():
         monkeypatch.setattr(peers, name, few)
     monkeypatch.delitem(equal_bytes.OURS, "equal sizes, float32")
-    settings = frontier.Frontier(data, "mine", "als", budgets=("20%", "3%"), seeds=(0,), cells=tmp_path / "cells")
+    settings = frontier.Frontier(
+        data, "mine", backbone="als", budgets=("20%", "3%"), seeds=(0,), cells=tmp_path / "cells"
+    )
 
     def result(settings: frontier.Frontier) -> dict[str, Any]:
         split = split_random(ciess.read(data), seed=0)

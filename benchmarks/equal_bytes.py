@@ -105,7 +105,7 @@ def compared(cells: Sequence[Cell], better: str = SEARCH) -> dict[str, Any]:
     gains = []
     for (method, budget), found in tested.items():
         theirs = mean(float(np.nanmean(each)) for (_, *key), each in users.items() if key == [method, budget])
-        gain = {"method": method, "budget": budget, "gain": found.mean / (theirs or 1.0), "p_value": found.p_value}
+        gain = {"method": method, "budget": budget, "gain": found.gain / (theirs or 1.0), "p_value": found.p_value}
         gains.append({**gain, "better": found.better, "same": found.same, "worse": found.worse})
     told = [{**cell.about, "rows": [point.row for point in cell.points]} for cell in cells]
     return {"cells": told, "gains": gains}
@@ -116,7 +116,7 @@ class EqualBytes:
 
     Args:
         split: what everything is measured on.
-        config: settings of the backbone.
+        backbone: a name, to be tuned, or a backbone's settings, as they are.
         finishing: of our size plans; None for what suits the backbone.
         budgets: each is searched by itself.
         seed: of everything.
@@ -128,7 +128,7 @@ class EqualBytes:
     def __init__(
         self,
         split: Split,
-        config: BackboneConfig,
+        backbone: str | BackboneConfig,
         finishing: Finish | None,
         budgets: Sequence[str],
         seed: int,
@@ -136,7 +136,7 @@ class EqualBytes:
         progress: Progress,
         ours: Mapping[str, tuple[str, str]] = OURS,
     ) -> None:
-        self._split, self._config, self._finishing, self._seed = split, config, finishing, seed
+        self._split, self._backbone, self._finishing, self._seed = split, backbone, finishing, seed
         self._budgets, self._cells = [Budget.parse(budget) for budget in budgets], cells
         self._progress, self._lines = progress, ours
 
@@ -166,7 +166,7 @@ class EqualBytes:
             found = ciess.compare(
                 self._split,
                 methods=list(wanted),
-                backbone=self._config,
+                backbone=self._backbone,
                 budgets=budget,
                 seeds=self._seed,
                 finishing=self._finishing,
@@ -230,11 +230,13 @@ class EqualBytes:
     @cached_property
     def _bench(self) -> Bench:
         """For the full models, which comparisons keep and read too."""
-        return Bench(self._split, self._recipe, self._seed, self._progress, self._kept)
+        bench = Bench(self._split, self._recipe, self._seed, self._progress, self._kept)
+        bench.tune()
+        return bench
 
     @cached_property
     def _recipe(self) -> Recipe:
-        return Recipe.of(self._config, self._finishing, "float32", "input", False)
+        return Recipe.of(self._backbone, self._finishing, "float32", "input", None)
 
     @cached_property
     def _kept(self) -> Path:

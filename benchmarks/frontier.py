@@ -9,7 +9,6 @@ stopped. The result is kept as JSON, and made anew when it is deleted; table and
 
 import json
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import mean
 from typing import Any
 
@@ -19,8 +18,7 @@ import tyro
 from equal_bytes import EqualBytes, compared
 from matplotlib import rc_context
 from matplotlib.figure import Figure
-from recipes import recipe_of
-from reproduce import RESULTS, SHOWN, marked, spread
+from reproduce import SHOWN, Measured, marked, spread
 from rich.console import Console
 
 import ciess
@@ -31,25 +29,13 @@ from ciess.progress import ConsoleProgress, Progress
 
 
 @dataclass(frozen=True)
-class Frontier:
+class Frontier(Measured):
     """Quality at equal bytes."""
 
-    data: tyro.conf.Positional[Path]
-    """File or folder of interactions."""
-    name: str
-    """Name of the folder of results."""
     backbone: str = "lightgcn"
     """The recommender."""
     budgets: tuple[str, ...] = ("20%", "10%", "5%", "2.5%", "1.25%", "1%", "0.5%")
     """Of the bytes of the full tables in float32."""
-    seeds: tuple[int, ...] = (0, 1, 2)
-    """Of split, training and search."""
-    out: Path = RESULTS
-    """Folder of results."""
-    cells: Path = Path("runs/cells")
-    """Keeps the parts that are done."""
-    threads: int = 2
-    """Of PyTorch and faiss."""
 
 
 def main() -> None:
@@ -73,9 +59,8 @@ def main() -> None:
 
 def of_seed(settings: Frontier, seed: int, progress: Progress) -> EqualBytes:
     """What is done for one seed."""
-    config, finishing = recipe_of(settings.name, settings.backbone)
     split = split_random(ciess.read(settings.data), seed=seed)
-    return EqualBytes(split, config, finishing, settings.budgets, seed, settings.cells, progress)
+    return EqualBytes(split, settings.backbone, None, settings.budgets, seed, settings.cells, progress)
 
 
 def report(settings: Frontier, found: dict[str, Any]) -> str:

@@ -17,7 +17,6 @@ from typing import Any
 
 import torch
 import tyro
-from recipes import recipe_of
 from rich.console import Console
 
 import ciess
@@ -46,27 +45,33 @@ SHOWN = ("recall@20", "ndcg@20")
 
 
 @dataclass(frozen=True)
-class Reproduce:
-    """Reproduce the published tables."""
+class Measured:
+    """What is measured on, and where it is kept."""
 
     data: tyro.conf.Positional[Path]
     """File or folder of interactions."""
     name: str
-    """Name of the data set in published.csv, and of the folder of results."""
-    backbones: tuple[str, ...] = ("lightgcn", "ngcf", "ncf", "mf", "als")
-    """Recommenders."""
-    budgets: tuple[str, ...] = ("20%", "10%", "5%")
-    """Of the bytes of the full tables: 80, 90 and 95 % sparsity."""
+    """Name of the data set, as in published.csv, and of the folder of results."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """Of split, training and search."""
-    ablation: bool = False
-    """CIESS from nothing, so with uniform and OU noise, and without the random walk, too (the first backbone only)."""
     out: Path = RESULTS
     """Folder of results."""
     cells: Path = Path("runs/cells")
     """Keeps what is done."""
     threads: int = 2
-    """Of PyTorch."""
+    """Of PyTorch and faiss."""
+
+
+@dataclass(frozen=True)
+class Reproduce(Measured):
+    """Reproduce the published tables."""
+
+    backbones: tuple[str, ...] = ("lightgcn", "ngcf", "ncf", "mf", "als")
+    """Recommenders."""
+    budgets: tuple[str, ...] = ("20%", "10%", "5%")
+    """Of the bytes of the full tables: 80, 90 and 95 % sparsity."""
+    ablation: bool = False
+    """CIESS from nothing, so with uniform and OU noise, and without the random walk, too (the first backbone only)."""
 
 
 def main() -> None:
@@ -80,15 +85,13 @@ def main() -> None:
         path = folder / f"reproduce-{backbone}.json"
         if not path.exists():
             console.rule(backbone)
-            config, finishing = recipe_of(settings.name, backbone)
             with ConsoleProgress(console, seconds_between_lines=60) as progress:
                 found = ciess.compare(
                     ciess.read(settings.data),
                     methods=methods_beside(settings.ablation and backbone == settings.backbones[0]),
-                    backbone=config,
+                    backbone=backbone,
                     budgets=settings.budgets,
                     seeds=settings.seeds,
-                    finishing=finishing,
                     cells=settings.cells,
                     progress=progress,
                 )

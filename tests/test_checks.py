@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import numpy as np
 import pytest
 
-from ciess.checks import AboveZero, Checked, Count, Positive, Share, Within, choice
+from ciess.checks import AboveZero, Checked, Count, Positive, Share, Within, check, choice
 from ciess.errors import InputError
 
 
@@ -62,6 +62,13 @@ def test_numbers_of_numpy_are_numbers() -> None:
     assert [type(each) for each in (made.steps, made.rate, made.flag)] == [int, float, bool]
     with pytest.raises(InputError, match=r"steps is 2\.5: give a whole number"):
         Settings(steps=np.float64(2.5))  # type: ignore[arg-type]
+
+
+def test_an_argument_of_numpy_becomes_plain() -> None:
+    plain = check("seed", np.int32(3), Count)
+    assert (plain, type(plain)) == (3, int)
+    with pytest.raises(InputError, match="seed is -1: give a number of 0 or more"):
+        check("seed", np.int64(-1), Count)
 
 
 def test_a_choice_suggests_the_nearest_word() -> None:

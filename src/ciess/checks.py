@@ -47,14 +47,13 @@ class Checked:
         hints = _hints(type(self))
         for field in dataclasses.fields(self):  # type: ignore[arg-type]
             given = getattr(self, field.name)
-            # NumPy's scalars are numbers and words like any other; settings keep them as Python's own.
-            if hasattr(given, "dtype") and getattr(given, "ndim", None) == 0 and hasattr(given, "item"):
-                object.__setattr__(self, field.name, given.item())
-            check(field.name, getattr(self, field.name), hints.get(field.name, object))
+            plain = check(field.name, given, hints.get(field.name, object))
+            if plain is not given:
+                object.__setattr__(self, field.name, plain)
 
 
-def check(name: str, value: Any, kind: Any) -> None:
-    """Check a value against a type annotation.
+def check(name: str, value: Any, kind: Any) -> Any:
+    """A value, if it fits a type annotation; NumPy's scalars as Python's own.
 
     Args:
         name: of the setting, for the message.
@@ -66,12 +65,15 @@ def check(name: str, value: Any, kind: Any) -> None:
         InputError: the value does not fit.
     """
     kinds = get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,)
+    if hasattr(value, "dtype") and getattr(value, "ndim", None) == 0 and hasattr(value, "item"):
+        value = value.item()
     if value is None and type(None) in kinds:
-        return
+        return value
     kinds = tuple(each for each in kinds if each is not type(None))
     problems = [_problem(name, value, each) for each in kinds]
     if problems and all(problems):
         raise InputError(problems[0])
+    return value
 
 
 def choice(name: str, value: str, allowed: Iterable[str]) -> str:

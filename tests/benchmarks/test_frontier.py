@@ -11,7 +11,7 @@ import pytest
 from peers import Peer
 
 import ciess
-from ciess.data import synthetic
+from ciess.data import split_random, synthetic
 from ciess.progress import silent
 from ciess.train.finish import Finish
 
@@ -55,11 +55,14 @@ def test_a_cell_holds_every_method_within_its_bytes_and_goes_on_where_it_stopped
     for name, few in {"BITS": (4, 5), "PRUNED_BITS": (8,)}.items():
         monkeypatch.setattr(peers, name, few)
     monkeypatch.delitem(equal_bytes.OURS, "equal sizes, float32")
-    monkeypatch.setattr(frontier, "recipe_of", lambda *_: recipe)
-    settings = frontier.Frontier(data, "mine", "als", budgets=("20%", "3%"), seeds=(0,), cells=tmp_path / "cells")
+    settings = frontier.Frontier(
+        data, "mine", backbone="als", budgets=("20%", "3%"), seeds=(0,), cells=tmp_path / "cells"
+    )
 
     def result(settings: frontier.Frontier) -> dict[str, Any]:
-        return frontier.compared([frontier.of_seed(settings, 0, silent).cell()])
+        split = split_random(ciess.read(data), seed=0)
+        cell = equal_bytes.EqualBytes(split, *recipe, settings.budgets, 0, settings.cells, silent).cell()
+        return frontier.compared([cell])
 
     result_of_both = result(settings)
     [cell] = result_of_both["cells"]

@@ -202,6 +202,7 @@ def test_bad_frames_are_refused(frame: dict[str, list[object]], message: str) ->
     [
         ({"rating": [float("nan"), 1.0]}, {"min_rating": 1}, "column 'rating' holds no rating in row 1"),
         ({"rating": ["4", "good"]}, {"min_rating": 1}, "column 'rating' holds no rating in row 2"),
+        ({"rating": [True, False]}, {"min_rating": 1}, "column 'rating' holds true and false, no ratings"),
         ({"time": ["2024-01-31", "noon"]}, {"time": "time"}, "column 'time' holds no number, date .* in row 2"),
         ({"date": ["1/31/2024", "2/1/2024"]}, {"time": "date"}, "column 'date' holds no number, date .* in row 1"),
     ],

@@ -18,7 +18,7 @@ def test_it_is_scipys_paired_t_test_with_its_interval(differences: np.ndarray) -
     assert found.p_value == pytest.approx(expected.pvalue, rel=1e-9, abs=0)
     low, high = expected.confidence_interval(0.95)
     assert (found.low, found.high) == pytest.approx((low, high))
-    assert found.mean == pytest.approx(differences.mean(dtype=np.float64))
+    assert found.gain == pytest.approx(differences.mean(dtype=np.float64))
 
 
 def test_tails_are_exact_however_small() -> None:
@@ -35,7 +35,7 @@ def test_by_hand() -> None:
     """Of 1, 2, 3: mean 2, error 1 / √3, t = 2 √3 on 2 degrees: p = 1 − t / √(t² + 2) = 1 − √(12 / 14)."""
     found = paired_test(np.array([1.0, 2.0, NAN, 3.0]))
     assert found.p_value == pytest.approx(1 - (12 / 14) ** 0.5)
-    assert found.high - found.mean == pytest.approx(4.302653 / 3**0.5, rel=1e-6)
+    assert found.high - found.gain == pytest.approx(4.302653 / 3**0.5, rel=1e-6)
     assert (found.better, found.same, found.worse) == (3, 0, 0), "those who were not measured do not count"
     assert found.verdict == 0
 

@@ -63,6 +63,28 @@ def test_the_command_reads_a_matrix_file(trained: tuple[Tables, csr_array], tmp_
     assert (len(model.users), len(model.items)) == (81, 51)
 
 
+def test_a_budget_that_is_too_small_is_refused_before_interactions_are_read(
+    trained: tuple[Tables, csr_array], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tables, _ = trained
+    with pytest.raises(InputError, match=r"0\.1%"):
+        compress(tables, "no file", budgets=["0.1%"])
+    for name, table in zip("UV", tables, strict=True):
+        np.save(tmp_path / f"{name}.npy", table)
+    command = [
+        "compress",
+        "--users",
+        str(tmp_path / "U.npy"),
+        "--items",
+        str(tmp_path / "V.npy"),
+        "--interactions",
+        "none",
+    ]
+    with pytest.raises(SystemExit):
+        main([*command, "--budgets", "0.1%", "--out", str(tmp_path / "out")])
+    assert "0.1%" in capsys.readouterr().err
+
+
 def test_ids_that_are_not_the_rows_numbers_are_refused(trained: tuple[Tables, csr_array]) -> None:
     tables, _ = trained
     for ids in (["a", "b", "c"], [1, 2, 81], [-1, 0, 1]):

@@ -194,6 +194,17 @@ def test_popular_items_are_the_first_that_are_left() -> None:
     assert popular_items(order, rows, 1).tolist() == [[3], [3], [3]]
 
 
+def test_items_that_the_model_does_not_know_are_told(model: CompressedModel, caplog: pytest.LogCaptureFixture) -> None:
+    model.recommend("c", k=3, candidates=["v", "nothing"], exclude=["w"])
+    model.recommend("c", k=3, exclude=["W", "V"])
+    assert [record.getMessage() for record in caplog.records] == [
+        "candidates: the model does not know 1 of 2 items",
+        "exclude: the model does not know 2 of 2 items",
+    ]
+    with pytest.raises(InputError, match="the model knows none of the candidates: give ids of items"):
+        model.recommend("c", k=3, candidates=["V", "W"])
+
+
 def test_a_list_for_each_user_is_refused_and_not_taken_for_items(model: CompressedModel) -> None:
     with pytest.raises(InputError, match="exclude are a mapping: give one id, or one list of ids"):
         model.recommend("b", k=1, exclude={"b": ["a"]})

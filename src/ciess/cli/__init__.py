@@ -1,5 +1,7 @@
 """The command `ciess`: the same verbs as in Python, one file for each."""
 
+import contextlib
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -20,7 +22,7 @@ from ciess.cli.options import Printing
 from ciess.cli.recommend import Recommend
 from ciess.cli.search import Search
 from ciess.cli.values import dashed_values, values
-from ciess.cli.words import check_words, options_of
+from ciess.cli.words import boxed, check_words, options_of
 from ciess.errors import InputError
 
 COMMANDS: dict[str, type[Any]] = {
@@ -37,6 +39,8 @@ COMMANDS: dict[str, type[Any]] = {
 _ABOUT = """Small recommenders: embedding sizes for users and items, under a memory budget.
 
 Begin with `ciess demo`, then `ciess search YOUR_FILE`; see `ciess --version`."""
+_REFUSED = 2
+"""Exit code of bad input."""
 _STOPPED = 130
 """What shells expect of a program that was stopped by Ctrl-C: 128 and the signal's number."""
 
@@ -55,7 +59,7 @@ def main(args: Sequence[str] | None = None) -> None:
         sys.stdout.flush()
     except InputError as error:
         print(f"ciess: {error}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(_REFUSED)
     except KeyboardInterrupt:
         note = ": the same command goes on from here" if given[0] == "compare" else ""
         print(f"ciess: stopped{note}", file=sys.stderr)
@@ -69,14 +73,21 @@ def _parsed(args: list[str]) -> Any:
     check_words(args, COMMANDS)
     if args[0] == "recommend":
         args = dashed_values(args, "--users", set(options_of(Recommend)))
-    return tyro.extras.subcommand_cli_from_dict(
-        dict[str, Callable[..., Any]](COMMANDS),
-        prog="ciess",
-        description=_ABOUT,
-        args=args,
-        config=(tyro.conf.DisallowNone, tyro.conf.FlagCreatePairsOff, tyro.conf.PositionalMetavarFromFieldName),
-        registry=values(),
-    )
+    box = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(box):
+            return tyro.extras.subcommand_cli_from_dict(
+                dict[str, Callable[..., Any]](COMMANDS),
+                prog="ciess",
+                description=_ABOUT,
+                args=args,
+                config=(tyro.conf.DisallowNone, tyro.conf.FlagCreatePairsOff, tyro.conf.PositionalMetavarFromFieldName),
+                registry=values(),
+            )
+    except SystemExit as end:
+        if end.code != _REFUSED:
+            raise
+        raise InputError(f"{boxed(box.getvalue())}: see ciess {args[0]} --help") from None
 
 
 def _run(command: Any) -> None:

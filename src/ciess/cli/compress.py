@@ -38,7 +38,7 @@ class Compress:
 
     def run(self, console: Console) -> None:
         """Compress, save, print the table."""
-        from ciess.experiment.compress import compress
+        from ciess.experiment.compress import check_fit, compress
         from ciess.experiment.pipeline import parsed_budgets
         from ciess.experiment.runs import RESULT, check_run_folder
         from ciess.models.factors import Factors
@@ -49,6 +49,7 @@ class Compress:
         factors = Factors(
             users=self.users, items=self.items, user_ids=self.user_ids or "", item_ids=self.item_ids or ""
         )
+        check_fit(factors, budgets, self.precision)
         data = self.columns.read(self.interactions)
         held_out = self.columns.read(self.held_out) if self.held_out else None
         with ConsoleProgress(console) as progress:

@@ -1,6 +1,8 @@
 """Commands and options that do not exist: refused in a sentence, with the nearest one that does."""
 
 import dataclasses
+import itertools
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
@@ -27,6 +29,19 @@ def check_words(args: Iterable[str], commands: Mapping[str, type], program: str 
         check_words(rest[:-1], below, program)
     else:
         _check_options(rest, set(options_of(commands[name])), program)
+
+
+def boxed(text: str) -> str:
+    """What the argument parser says in a box is wrong, as one sentence without its help."""
+    # In colour on a terminal, and drawn with dashes where its encoding has no lines. The first line is a title.
+    _, *lines = re.sub(r"\x1b\[[\d;]*m", "", text).splitlines()
+    body = itertools.dropwhile(_is_rule, (line.strip("│ ") for line in lines))
+    said = " ".join(itertools.takewhile(lambda line: not _is_rule(line), body))
+    return " ".join(said.split()).removeprefix("Error parsing ").rstrip(".")
+
+
+def _is_rule(line: str) -> bool:
+    return not line.strip("─-╰╯ ")
 
 
 def subcommands(command: type) -> dict[str, type]:

@@ -134,6 +134,10 @@ def _ids(column: pl.Series, untyped: bool) -> pl.Series:
 def _rated_enough(found: dict[str, pl.Series], name: dict[str, str], least: float | None) -> pl.Series:
     if least is None:
         return pl.Series([True], dtype=pl.Boolean).new_from_index(0, len(found["user"]))
+    if found["rating"].dtype == pl.Boolean:
+        raise InputError(
+            f"{name['rating']} holds true and false, no ratings: keep the rows you mean, without a threshold"
+        )
     ratings = columns.numbers(found["rating"])
     columns.refuse_rows(ratings.is_null(), f"{name['rating']} holds no rating")
     return ratings >= least

@@ -243,7 +243,7 @@ class Interactions:
         Raises:
             InputError: nothing is left, or k is below 1.
         """
-        check("k", k.item() if isinstance(k, np.integer) else k, Positive)
+        check("k", k, Positive)
         users, items = self.users, self.items
         kept = np.ones(len(users), dtype=bool)
         while True:

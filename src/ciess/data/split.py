@@ -88,7 +88,7 @@ def check_seed(seed: int) -> None:
     Raises:
         InputError: it is not a whole number of 0 or more.
     """
-    check("seed", seed.item() if isinstance(seed, np.integer) else seed, Count)
+    check("seed", seed, Count)
 
 
 def split_random(interactions: Interactions, ratios: Sequence[float] = (0.5, 0.25, 0.25), seed: int = 0) -> Split:
@@ -130,7 +130,7 @@ def split_last(interactions: Interactions, n: int = 1) -> Split:
     Raises:
         InputError: no times, nobody has enough interactions, or n is below 1.
     """
-    check("n", n.item() if isinstance(n, np.integer) else n, Positive)
+    check("n", n, Positive)
     order = np.lexsort((_times(interactions), interactions.users))
     counts = interactions.user_counts
     from_end = np.empty(len(order), dtype=np.int64)

@@ -1,5 +1,6 @@
 """Whether a difference is more than chance: one paired t-test over users, and Holm's correction, for everything."""
 
+import dataclasses
 import math
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
@@ -18,19 +19,19 @@ K = TypeVar("K", bound=Hashable)
 
 @dataclass(frozen=True)
 class Difference:
-    """The mean difference in quality between two models over the same users, and what it says of other users.
+    """The mean gain in quality of one model over another one, over the same users, and what it says of other users.
 
     Attributes:
-        mean: over the measured users.
+        gain: over the measured users.
         low: lower end of its 95 % interval, not corrected.
         high: upper end.
-        p_value: two-sided, of the hypothesis that the mean is 0; corrected where it comes from `differences_tested`.
+        p_value: two-sided, of the hypothesis that the gain is 0; corrected where it comes from `differences_tested`.
         better: users whose difference is above 0.
         same: users whose difference is 0.
         worse: users whose difference is below 0.
     """
 
-    mean: float
+    gain: float
     low: float
     high: float
     p_value: float
@@ -41,7 +42,7 @@ class Difference:
     @property
     def verdict(self) -> int:
         """1 where the first model is significantly better, −1 where it is significantly worse, else 0."""
-        return int(np.sign(self.mean)) if self.p_value < SIGNIFICANT else 0
+        return int(np.sign(self.gain)) if self.p_value < SIGNIFICANT else 0
 
 
 def paired_test(differences: Floats) -> Difference:
@@ -97,7 +98,7 @@ def differences_tested(pairs: Iterable[tuple[K, Floats]]) -> dict[K, Difference]
     found = {key: paired_test(differences) for key, differences in pairs}
     corrected = holm(np.array([each.p_value for each in found.values()]))
     return {
-        key: Difference(each.mean, each.low, each.high, float(p_value), each.better, each.same, each.worse)
+        key: dataclasses.replace(each, p_value=float(p_value))
         for (key, each), p_value in zip(found.items(), corrected, strict=True)
     }
 

@@ -80,8 +80,8 @@ class Bench:
         kept: Path | None = None,
         clock: Clock | None = None,
     ) -> None:
-        check("seed", seed, Count)
-        self.split, self.recipe, self.seed, self.progress, self._kept = split, recipe, seed, progress, kept
+        self.split, self.recipe, self.progress, self._kept = split, recipe, progress, kept
+        self.seed = seed = check("seed", seed, Count)
         self.clock = clock or Clock()
         self.valid = Evaluator(split.train.matrix, split.valid.matrix, users=_sample(split.valid, seed))
         # Made before training: what cannot be done is refused at once, not after minutes.
@@ -117,13 +117,8 @@ class Bench:
             self.tuning = {"chosen": chosen, "trials": found.trials}
 
     def check(self, budgets: Sequence[Budget]) -> None:
-        """Before anything is trained.
-
-        Raises:
-            InputError: a budget that cannot be met, or is above the full tables.
-        """
-        for budget in budgets:
-            budget.numbers(self._shape, self.recipe.precision or Precision.INT4_SHARED)
+        """Before anything is trained, see `check_budgets`."""
+        check_budgets(budgets, self._shape, self.recipe.precision)
 
     def prepared(self, method: Method) -> Method:
         """A method with the bench's seed, and its fidelity unless it has one of its own.
@@ -419,6 +414,16 @@ class Bench:
             )
             self._finished[key] = Finished(plan, fitted, evaluate(small, self.valid), fitted.seconds)
         return self._finished[key]
+
+
+def check_budgets(budgets: Sequence[Budget], shape: TableShape, precision: Precision | None) -> None:
+    """Refuse budgets that tables of a shape cannot meet; a precision of None may be any.
+
+    Raises:
+        InputError: a budget that cannot be met, or is above the full tables.
+    """
+    for budget in budgets:
+        budget.numbers(shape, precision or Precision.INT4_SHARED)
 
 
 def _sample(valid: Interactions, seed: int) -> NDArray[np.int64] | None:

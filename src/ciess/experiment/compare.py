@@ -119,9 +119,7 @@ def compare(
 
 
 def _seeds(given: int | Sequence[int]) -> tuple[int, ...]:
-    seeds = tuple(given) if isinstance(given, Iterable) else (given,)
-    for seed in seeds:
-        check("seed", seed, Count)
+    seeds = tuple(check("seed", seed, Count) for seed in (given if isinstance(given, Iterable) else (given,)))
     if not seeds or len({*seeds}) < len(seeds):
         raise InputError("seeds must be given, each once: for example 0 1 2")
     return seeds

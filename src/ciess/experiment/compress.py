@@ -10,13 +10,15 @@ from ciess.checks import choice
 from ciess.data import Interactions, Split, interactions_of, split_random
 from ciess.data.columns import Ids
 from ciess.errors import InputError
+from ciess.experiment.bench import check_budgets
 from ciess.experiment.clock import Clock
 from ciess.experiment.given import LEARNED, Given, below_popularity, matched, without_rows
 from ciess.experiment.outcome import Outcome
-from ciess.experiment.pipeline import search
+from ciess.experiment.pipeline import parsed_budgets, search
 from ciess.models.factors import Factors
 from ciess.progress import Progress, silent
 from ciess.tables.budget import Budget
+from ciess.tables.plan import TableShape
 from ciess.tables.precision import Precision
 
 if TYPE_CHECKING:
@@ -64,6 +66,7 @@ def compress(
     choice("precision", precision, ("auto", *Precision))
     config = factors if isinstance(factors, Factors) else Factors.from_arrays(*_pair(factors))
     config = config.with_ids(user_ids, item_ids)
+    check_fit(config, budgets, precision)
     found, cautions = matched(interactions, config)
     assert isinstance(found, Interactions)
     if held_out is None:
@@ -82,6 +85,17 @@ def compress(
         seed=seed,
         progress=progress,
     )
+
+
+def check_fit(config: Factors, budgets: str | Budget | Sequence[str | Budget], precision: str | Precision) -> None:
+    """Refuse budgets that given tables cannot meet, before interactions are read.
+
+    Raises:
+        InputError: a budget that cannot be met, or is above the full tables.
+    """
+    users, items = config.tables
+    stored = None if precision == "auto" else Precision.parse(precision)
+    check_budgets(parsed_budgets(budgets), TableShape(len(users), len(items), users.shape[1]), stored)
 
 
 def _pair(factors: object) -> tuple[ArrayLike, ArrayLike]:

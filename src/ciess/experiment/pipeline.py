@@ -90,7 +90,7 @@ def search(
     recipe = Recipe.of(backbone, finishing, precision, target, tune)
     name, methods = _searching(Marginal() if method is None else method)
     others = _named_apart(dict(beside or {}), methods)
-    check("seed", seed, Count)
+    seed = check("seed", seed, Count)
     check("refit", refit, bool)
     call = spelled_call(
         search,

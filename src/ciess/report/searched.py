@@ -320,7 +320,7 @@ class _Searched:
     def _gain(self, method: str, budget: str) -> Share:
         """What a method keeps more than equal sizes, as a share of the full model's quality."""
         gain, full = self.outcome.gains[method, budget], float(self.outcome.evaluations[FULL, ""].quality.mean())
-        return Share(gain.mean / full, gain.low / full, gain.high / full)
+        return Share(gain.gain / full, gain.low / full, gain.high / full)
 
     def _gained(self, row: Row) -> tuple[float | None, float | None]:
         if row.method in (FULL, EQUAL):

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ciess.checks import choice
 from ciess.evaluation.metrics import QUALITY_METRICS
-from ciess.evaluation.significance import SIGNIFICANT, differences_tested, over_seeds
+from ciess.evaluation.significance import Difference, differences_tested, over_seeds
 from ciess.results.outcome import EQUAL, FULL, Row, line_of, still_gaining
 from ciess.tables.budget import Budget
 
@@ -73,40 +73,22 @@ class Spread(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Gain:
+class Gain(Difference):
     """By how much one method's users fare better than another's at one budget, paired by user.
 
-    A user's gain is the mean over the seeds in which both methods were measured.
+    A user's gain is the mean over the seeds in which both methods were measured. The mean over users and its interval
+    are shares of the other method's quality, or as they are where that is 0; p is corrected after Holm for all
+    comparisons of its kind: all with equal sizes, or all pairs of methods.
 
     Attributes:
         budget: as written.
         method: the one that gains.
         over: the other one.
-        gain: mean over users, as a share of the other one's quality; as it is where that is 0.
-        low: lower end of its 95 % interval.
-        high: upper end.
-        p_value: that there is no difference, corrected after Holm for all comparisons of its kind: all with equal
-            sizes, or all pairs of methods.
-        better: users whose quality is higher.
-        same: users whose quality is the same.
-        worse: users whose quality is lower.
     """
 
     budget: str
     method: str
     over: str
-    gain: float
-    low: float
-    high: float
-    p_value: float
-    better: int
-    same: int
-    worse: int
-
-    @property
-    def verdict(self) -> int:
-        """1 where the gain is significant, −1 where a loss is, else 0."""
-        return int(np.sign(self.gain)) if self.p_value < SIGNIFICANT else 0
 
 
 @dataclass(frozen=True)
@@ -272,8 +254,8 @@ class ComparisonData:
         gains = []
         for (budget, method, over), found in tested.items():
             theirs = float(np.nanmean(over_seeds(users(budget, over, both[budget, method, over])))) or 1.0
-            shares = found.mean / theirs, found.low / theirs, found.high / theirs
-            gains.append(Gain(budget, method, over, *shares, found.p_value, found.better, found.same, found.worse))
+            shares = {name: getattr(found, name) / theirs for name in ("gain", "low", "high")}
+            gains.append(Gain(**asdict(found) | shares, budget=budget, method=method, over=over))
         return gains
 
 

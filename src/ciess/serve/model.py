@@ -1,5 +1,6 @@
 """`CompressedModel`: packed tables and what scoring needs. Rows that are scored as they are need NumPy alone."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from ciess.evaluation.metrics import Evaluation
     from ciess.models.base import Backbone, BackboneConfig, Represented
 
+_log = logging.getLogger(__name__)
 _SCORES_AT_ONCE = 4_000_000
 
 
@@ -194,15 +196,16 @@ class CompressedModel:
             user_ids: one id, or (b,) ids.
             k: how many items, 1 to all.
             exclude_seen: leave out the items that a user has already.
-            exclude: ids of items to recommend to none of the users; the model need not know them.
-            candidates: ids of the only items to recommend, those that the model knows; None: all.
+            exclude: ids of items to recommend to none of the users. Those that the model does not know are never
+                recommended; a warning tells how many they are, in case they are mistyped.
+            candidates: ids of the only items to recommend; None: all. A warning tells how many the model does not know.
 
         Returns:
             item ids and scores, (b, k) each; (k,) for a single id.
 
         Raises:
-            InputError: k is no whole number from 1 to the number of items, ids are nested lists, or a file of the model
-                is damaged.
+            InputError: k is no whole number from 1 to the number of items, ids are nested lists, the model knows none
+                of the candidates, or a file of the model is damaged.
         """
         self.verify()
         ids, single = asked("user_ids", user_ids)
@@ -275,6 +278,11 @@ class CompressedModel:
         for name, ids, may in (("candidates", candidates, True), ("exclude", exclude, False)):
             if ids is not None:
                 rows = self.item_index.rows(asked(name, ids)[0])
+                unknown = int((rows < 0).sum())
+                if unknown and unknown == len(rows) and may:
+                    raise InputError("the model knows none of the candidates: give ids of items as the data have them")
+                if unknown:
+                    _log.warning("%s: the model does not know %d of %d items", name, unknown, len(rows))
                 allowed[rows[rows >= 0]] = may
         return allowed
 

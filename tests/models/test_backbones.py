@@ -284,3 +284,12 @@ def test_settings_find_their_place() -> None:
     assert (config.dim, config.alpha, config.training.steps, config.training.patience) == (8, 3.0, 2, 3)  # type: ignore[attr-defined]
     with pytest.raises(InputError, match="no such setting"):
         backbone_with("als", layers=2)
+
+
+def test_more_interactions_are_learned_with_the_same_prior(split: Split) -> None:
+    """A loss over all interactions, not its mean, adds the same weight of squares whatever is known of a row."""
+    config, more = NCF().changed(l2=0.3, network_l2=0.2), split.train_valid()
+    grown = config.on_more(more, split.train)
+    for name in ("l2", "network_l2"):
+        assert grown.setting(name) * len(more) == pytest.approx(config.setting(name) * len(split.train))
+    assert grown.changed(l2=0.3, network_l2=0.2) == config

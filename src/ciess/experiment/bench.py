@@ -247,14 +247,15 @@ class Bench:
 
     def _grown(self, before: _Full, added: Interactions) -> _Full:
         """A full model trained on with more interactions."""
-        data, training = before.data.union(added), self.recipe.config.training
+        data = before.data.union(added)
         if not self.learns:
             return before._replace(data=data)
-        model = self._untrained(data, self.recipe.config.on_more(data, self.split.train))
+        config = self.recipe.config.on_more(data, self.split.train)
+        model = self._untrained(data, config)
         model.load_state_dict(before.trained.state_dict())
         last = len(self._fulls) == 2
         phase, name = ("full model, test too", "given") if last else ("full model, all data", "all")
-        self._fit(model, data, training.resumed(self.full_finished.fitted.steps), phase, name)
+        self._fit(model, data, config.training.resumed(self.full_finished.fitted.steps), phase, name)
         return _Full(model, self._packed(model), data)
 
     def full_shown(self) -> Evaluation:
@@ -290,8 +291,8 @@ class Bench:
 
     def _built(self, chosen: Finished, about: Mapping[str, Any] | None, parts: int) -> CompressedModel:
         if chosen.from_scratch:
-            learned, training = reduce(Interactions.union, self.parts[:parts]), self.recipe.config.training
-            steps = training.lasting(chosen.fitted.steps)
+            learned = reduce(Interactions.union, self.parts[:parts])
+            steps = self.recipe.config.on_more(learned, self.split.train).training.lasting(chosen.fitted.steps)
             small, _ = self._trained_anew(learned, chosen.plan, "from scratch, all data", steps)
             return CompressedModel.pack(self.recipe.config, small, chosen.plan, learned, about, self.given)
         full = self.full_on(parts)

@@ -225,8 +225,8 @@ class Training(Checked):
         return dataclasses.replace(self, lr=by * self.lr, lr_floor=by * self.lr_floor)
 
     def resumed(self, steps: int) -> "Training":
-        """What a model that was trained for `steps` takes to learn what is added: a third of the steps and the rate."""
-        return dataclasses.replace(self, steps=-(-steps // 3), lr=self.lr / 3)
+        """What a model that was trained for `steps` takes to learn what is added: half the steps and the rate."""
+        return dataclasses.replace(self, steps=-(-steps // 2), lr=self.lr / 2)
 
 
 LEARNING_ALONE = Training(steps=240, batch_size=2_000_000, lr=0.3, lr_every=10, eval_every=60, patience=2)
@@ -294,8 +294,14 @@ class BackboneConfig(Checked, ABC):
         return dataclasses.replace(self, dim=narrow, training=training)
 
     def on_more(self, data: Interactions, before: Interactions) -> Self:
-        """The settings with which a model learns more interactions as it did those before. Default: the same."""
-        return self
+        """The settings with which a model learns more interactions than those that its settings were found for.
+
+        A prior counts once, however much is seen. Since l2 and network_l2 weigh a mean over triplets, they fall as
+        interactions grow. A solver has its own way.
+        """
+        share, training = len(before) / max(1, len(data)), self.training
+        training = dataclasses.replace(training, l2=share * training.l2, network_l2=share * training.network_l2)
+        return dataclasses.replace(self, training=training)
 
     @property
     def learns(self) -> bool:

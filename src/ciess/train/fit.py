@@ -17,7 +17,7 @@ from ciess.tables.mask import prefix_mask, random_prefix_mask
 from ciess.tables.packed import rounded, row_scales
 from ciess.tables.plan import SizePlan
 from ciess.tables.precision import Precision
-from ciess.train.losses import Loss
+from ciess.train.losses import Loss, coarse_products
 
 _SMALLEST_SCALE = 1e-3
 """What a parameter of zeros, such as a bias, counts as."""
@@ -133,11 +133,11 @@ def _descent(
 
     def advance(step: int) -> None:
         users, items = tables.seen(step)
+        seen = (users, items)
         if training.nested and step % 2:
-            vectors = backbone.represent(*(table * random_prefix_mask(table, generator) for table in (users, items)))
-        else:
-            vectors = backbone.represent(users, items)
-        descent(step, loss(vectors, users, items))
+            seen = (users * random_prefix_mask(users, generator), items * random_prefix_mask(items, generator))
+        with coarse_products(loss.coarse):
+            descent(step, loss(backbone.represent(*seen), users, items))
 
     return advance
 

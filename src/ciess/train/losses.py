@@ -1,10 +1,13 @@
 """What training lowers: BPR on interactions, and distillation from a full model."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
+from torch.autograd import Function
 from torch.nn.functional import log_softmax, softmax, softplus
 
 from ciess.data import Interactions
@@ -25,9 +28,12 @@ class Loss(Protocol):
 
     Attributes:
         dropout: whether a backbone that has dropout should drop while it learns this.
+        coarse: whether factors of matrix products may be rounded to bfloat16 while this is learned, see
+            `coarse_products`.
     """
 
     dropout: ClassVar[bool]
+    coarse: ClassVar[bool]
 
     def __call__(self, vectors: Represented, user_table: Tensor, item_table: Tensor) -> Tensor:
         """The loss of a model as it stands, a scalar."""
@@ -45,6 +51,7 @@ class BPR:
     """
 
     dropout: ClassVar[bool] = True
+    coarse: ClassVar[bool] = False
 
     def __init__(self, backbone: Backbone, train: Interactions, training: Training, seed: int) -> None:
         self._backbone, self._training = backbone, training
@@ -97,6 +104,8 @@ class Distillation:
 
     dropout: ClassVar[bool] = False
     """The full model's scores, of which there are as many as one likes, leave nothing to overfit."""
+    coarse: ClassVar[bool] = True
+    """Products of draws are most of a step; rounded they take a half to a quarter of the time, and no quality."""
 
     def __init__(self, backbone: Backbone, teacher: Backbone, training: Training, seed: int) -> None:
         self._backbone, self._teacher = backbone, teacher
@@ -127,8 +136,8 @@ class Distillation:
 
     def on(self, vectors: Represented, users: Tensor, items: Tensor) -> Tensor:
         """The mean loss of some users over some items, a scalar."""
-        wanted, learned = self.compared(vectors, users, items)
-        return -(wanted * log_softmax(learned, dim=1)).sum(1).mean()
+        loss: Tensor = _CrossEntropy.apply(*self.compared(vectors, users, items))  # type: ignore[no-untyped-call]
+        return loss
 
     def compared(self, vectors: Represented, users: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
         """The teacher's probabilities and the model's scores, scaled for a softmax: (users, items) each."""
@@ -142,6 +151,43 @@ class Distillation:
     @torch.no_grad()
     def _taught(self, users: Tensor, items: Tensor) -> Tensor:
         return self._teacher.score_all(_among(self._wanted, items), users)
+
+
+class _CrossEntropy(Function):
+    """Mean cross-entropy of rows of scores against rows of probabilities, its gradient found on the way.
+
+    Autograd would pass over matrices of a whole step a few times more.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, wanted: Tensor, scores: Tensor) -> Tensor:
+        """From probabilities and scores, (n, m) each, to a scalar."""
+        logs = log_softmax(scores, dim=1)
+        loss = -torch.linalg.vecdot(wanted, logs).mean()
+        ctx.save_for_backward(logs.exp_().sub_(wanted))
+        return loss
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, Tensor]:
+        """(softmax − wanted) / n, times the gradient of the loss."""
+        slope: Tensor = ctx.saved_tensors[0]
+        return None, slope * (gradients[0] / len(slope))
+
+
+@contextmanager
+def coarse_products(coarse: bool) -> Iterator[None]:
+    """Let float32 matrix products round their factors to bfloat16 meanwhile; sums stay float32.
+
+    Args:
+        coarse: False changes nothing.
+    """
+    before = torch.get_float32_matmul_precision()
+    if coarse:
+        torch.set_float32_matmul_precision("medium")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def _among(vectors: Represented, items: Tensor) -> Represented:

@@ -171,7 +171,7 @@ class _CrossEntropy(Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[None, Tensor]:
         """(softmax − wanted) / n, times the gradient of the loss."""
         slope: Tensor = ctx.saved_tensors[0]
-        return None, slope * (gradients[0] / len(slope))
+        return None, torch.mul(slope, gradients[0] / len(slope))
 
 
 @contextmanager

@@ -163,7 +163,7 @@ class _CrossEntropy(Function):
     def forward(ctx: Any, wanted: Tensor, scores: Tensor) -> Tensor:
         """From probabilities and scores, (n, m) each, to a scalar."""
         logs = log_softmax(scores, dim=1)
-        loss = -torch.linalg.vecdot(wanted, logs).mean()
+        loss: Tensor = -torch.linalg.vecdot(wanted, logs).mean()
         ctx.save_for_backward(logs.exp_().sub_(wanted))
         return loss
 
@@ -171,7 +171,7 @@ class _CrossEntropy(Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[None, Tensor]:
         """(softmax − wanted) / n, times the gradient of the loss."""
         slope: Tensor = ctx.saved_tensors[0]
-        return None, torch.mul(slope, gradients[0] / len(slope))
+        return None, slope * (gradients[0] / len(slope))
 
 
 @contextmanager

@@ -71,15 +71,19 @@ def plain_training(name: str, train: Interactions, recipe: Training, plan: SizeP
     return [(table * mask).detach(), *(parameter.detach() for parameter in others)]
 
 
-def test_learning_rates_relative_to_a_model_are_in_its_root_mean_squares(split: Split) -> None:
+def test_learning_rates_relative_to_a_model_are_in_root_mean_squares_of_what_is_kept(split: Split) -> None:
     model = backbone_named("mf", dim=4).build(split.train)
     like = copy.deepcopy(model)
+    # Users keep two dimensions and three in turn; what is cut would count as 100.
+    kept = torch.arange(split.train.n_users) % 2 + 2
+    plan = SizePlan(kept.numpy(), torch.full((split.train.n_items,), 4).numpy(), dim=4)
     with torch.no_grad():
-        like.user_table.fill_(3.0)
+        like.user_table.copy_(torch.where(torch.arange(4) < kept[:, None], 3.0, 100.0))
         like.item_table.zero_()
+        model.user_table.mul_(prefix_mask(kept, 4))
     before = model.user_table.detach().clone(), model.item_table.detach().clone()
     recipe = Training(steps=1, batch_size=10**4, lr=0.05)
-    fit(model, BPR(model, split.train, recipe, 0), recipe, relative_to=like)
+    fit(model, BPR(model, split.train, recipe, 0), recipe, plan=plan, relative_to=like)
     # Adam's first step is the learning rate itself; a table of zeros counts as 0.001.
     moved = [
         float((now.detach() - then).abs().max())

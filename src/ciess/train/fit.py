@@ -67,9 +67,9 @@ def fit(
         plan: sizes to hold throughout: numbers beyond a row's size are zero and stay zero. Rounded tables are what is
             measured and what comes out; where rows share scales, losses see them rounded too, and gradients pass as if
             they were not (Bengio et al., 2013, arXiv 1308.3432).
-        relative_to: learning rates count in root mean squares of this model's parameters, each its own, so that
-            tables of any scale learn alike (as in Shazeer and Stern, Adafactor, ICML 2018, Sec. 8), times its
-            `distillation_rate`.
+        relative_to: given with `plan`: learning rates count in root mean squares of this model's parameters, each its
+            own, so that tables of any scale learn alike (as in Shazeer and Stern, Adafactor, ICML 2018, Sec. 8), times
+            its `distillation_rate`. Of a table, what the plan keeps counts: leading columns are larger than others.
         seed: of the sizes that rows are cut to where `training.nested`.
         phase: what progress is told.
         progress: told every step.
@@ -79,7 +79,7 @@ def fit(
     if isinstance(lesson, Solver):
         advance = _sweeps(lesson, tables)
     else:
-        rates = _scales(relative_to) if relative_to is not None else [1.0] * (2 + len(backbone.network))
+        rates = tables.rates(relative_to) if relative_to is not None else [1.0] * (2 + len(backbone.network))
         advance = _descent(lesson, backbone, tables, rates, training, seed)
     best = _Best(backbone, tables, valid)
     if plan is not None:
@@ -142,14 +142,6 @@ def _descent(
     return advance
 
 
-def _scales(backbone: Backbone) -> list[float]:
-    """Root mean squares of the user table, the item table and the network's parameters, at least _SMALLEST_SCALE, times
-    the backbone's rate."""
-    parameters = [backbone.user_table, backbone.item_table, *backbone.network.values()]
-    scales = [max(_SMALLEST_SCALE, float(p.detach().square().mean().sqrt())) for p in parameters]
-    return [backbone.distillation_rate * scale for scale in scales]
-
-
 def _sweeps(solver: Solver, tables: "_Tables") -> Callable[[int], None]:
     """Steps of a solver, which knows the plan itself."""
 
@@ -176,6 +168,18 @@ class _Tables:
             device = self.users.device
             self._masks = [prefix_mask(sizes, width, device) for sizes in (plan.user_sizes, plan.item_sizes)]
         self.cut()
+
+    @torch.no_grad()
+    def rates(self, of: Backbone) -> list[float]:
+        """Root mean squares of a model's user and item table, where the plan keeps them, and of its network's
+        parameters, at least _SMALLEST_SCALE, times its rate."""
+        width = self.users.shape[1]
+        kept = [
+            (table[:, :width].square() * mask).sum() / mask.sum()
+            for table, mask in zip((of.user_table, of.item_table), self._masks, strict=True)
+        ]
+        squares = [*kept, *(parameter.square().mean() for parameter in of.network.values())]
+        return [of.distillation_rate * max(_SMALLEST_SCALE, float(square.sqrt())) for square in squares]
 
     def seen(self, step: int) -> tuple[Tensor, Tensor]:
         """Both tables as losses see them: rounded where rows share scales, with the gradient of tables that are not.

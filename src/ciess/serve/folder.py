@@ -17,6 +17,7 @@ from ciess.files import Content, open_regular, parsed_json
 from ciess.serve.seen import SeenItems
 from ciess.tables.files import MappedFile, checksum, damaged, write_arrays
 from ciess.tables.packed import SIDES, PackedTable, save_tables
+from ciess.tables.plan import MOST_DIM
 
 FORMAT = 3
 TABLES, NETWORK, IDS, SEEN, SETTINGS = (
@@ -180,6 +181,8 @@ def _is_model(settings: Mapping[str, Any]) -> bool:
         isinstance(backbone, dict)
         and isinstance(backbone["name"], str)
         and _NAME.fullmatch(backbone["name"]) is not None
+        and type(backbone["dim"]) is int
+        and 1 <= backbone["dim"] <= MOST_DIM
         and isinstance(settings["rows_stand_alone"], bool)
         and isinstance(settings.get("learns", True), bool)
         and isinstance(settings["about"], dict)

@@ -179,7 +179,7 @@ class CompressedModel:
             seen = seen.copy()
             seen.data[~self.seen.learned] = 0
             seen.eliminate_zeros()
-        return Interactions(seen, pl.Series(self.user_ids), pl.Series(self.item_ids), None)
+        return Interactions.unchecked(seen, pl.Series(self.user_ids), pl.Series(self.item_ids))
 
     @cached_property
     def _seen_matrix(self) -> "csr_array":

@@ -10,7 +10,7 @@ from ciess.errors import InputError
 from ciess.tables.precision import Precision
 
 FLOAT32_BYTES = 4
-MOST_DIM = 2**14
+MOST_DIM = 2**16
 """Dimensions that a table may have: so nobody's file makes the rows that are decoded at once too large for memory."""
 
 

@@ -109,12 +109,18 @@ def campaign(first: int, count: int) -> list[tuple[int, str, str, str]]:
         while len(outcomes) < count:
             child = os.fork()
             if child == 0:
-                run(first + len(outcomes), first + count, models, root, told)
-                os._exit(0)
+                try:
+                    run(first + len(outcomes), first + count, models, root, told)
+                except BaseException:
+                    traceback.print_exc()
+                finally:
+                    os._exit(0)
             _, status = os.waitpid(child, 0)
             lines = [json.loads(line) for line in told.read_text().splitlines()]
             if len(lines) % 2:
                 lines.append(f"ended by signal {-os.waitstatus_to_exitcode(status)}")
+            if not lines:
+                sys.exit(f"folder {first + len(outcomes)} cannot be made")
             outcomes += [(*what, outcome) for what, outcome in zip(lines[::2], lines[1::2], strict=True)]
     return outcomes
 

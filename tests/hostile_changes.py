@@ -384,11 +384,11 @@ def made(number: int, models: list[Path], root: Path) -> tuple[Path, str, str]:
     if folder.raw is None and not folder.done and rng.random() < 0.25:
         try:
             told.append(pick(rng, CHANGES[:10])(folder))
-        except (KeyError, ValueError, TypeError, AttributeError, IndexError, struct.error):
+        except (KeyError, ValueError, TypeError, AttributeError, IndexError, RecursionError, struct.error):
             told.append("no second change")
     try:
         folder.seal()
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RecursionError):
         told.append("not sealed")
         folder.raw = json.dumps(folder.settings).encode()
         folder.seal()

@@ -1,5 +1,6 @@
 """`CompressedModel`: packed tables and what scoring needs. Rows that are scored as they are need NumPy alone."""
 
+import dataclasses
 import logging
 import os
 import threading
@@ -127,9 +128,9 @@ class CompressedModel:
         return f"CompressedModel({self.settings['name']}, {rows}, {self.table_bytes:,} bytes of {self.users.precision})"
 
     def __getstate__(self) -> dict[str, Any]:
-        """What copies consist of: they hold all that they need in memory, and no files."""
+        """What copies consist of: they hold all that they need in memory, and no files; what follows is made anew."""
         self.verify()
-        return {**vars(self), "source": None}
+        return {each.name: getattr(self, each.name) for each in dataclasses.fields(self)} | {"source": None}
 
     @property
     def plan(self) -> SizePlan:

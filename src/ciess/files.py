@@ -59,8 +59,10 @@ def write_together(folder: Path, files: Mapping[str, Content], stale: Iterable[s
         InputError: a file cannot be written; what was there before is still whole.
     """
     aside = folder / _ASIDE.format(secrets.token_hex(8))
-    made, path = missing_folders(folder), folder
+    made: list[Path] = []
+    path = folder
     try:
+        made = missing_folders(folder)
         with ExitStack() as alive:
             folder.mkdir(parents=True, exist_ok=True)
             # Who clears what writers have left takes the other lock: it does not see this folder before it is held.
@@ -89,7 +91,7 @@ def _put_in_place(folder: Path, aside: Path, names: list[str], stale: list[str])
             each.mkdir(exist_ok=True)
             if each.stat().st_dev != aside.stat().st_dev:
                 raise OSError(errno.EXDEV, f"{each.name} is on another disk")
-        for each in (folder.parent, *folders):
+        for each in (Path(os.path.realpath(folder)).parent, *folders):
             _settle(each)
         with ExitStack() as locks:
             for each in folders:

@@ -181,8 +181,8 @@ def _is_model(settings: Mapping[str, Any]) -> bool:
         isinstance(backbone, dict)
         and isinstance(backbone["name"], str)
         and _NAME.fullmatch(backbone["name"]) is not None
-        and type(backbone["dim"]) is int
-        and 1 <= backbone["dim"] <= MOST_DIM
+        and type(backbone.get("dim", 1)) is int
+        and 1 <= backbone.get("dim", 1) <= MOST_DIM
         and isinstance(settings["rows_stand_alone"], bool)
         and isinstance(settings.get("learns", True), bool)
         and isinstance(settings["about"], dict)

@@ -166,7 +166,8 @@ class CompressedModel:
         """Settings of the backbone."""
         from ciess.models import backbone_from_settings
 
-        return self.given or backbone_from_settings(self.settings)
+        # Of factors without a width, files would be read.
+        return self.given or backbone_from_settings({"dim": self.users.dim, **self.settings})
 
     @cached_property
     def interactions(self) -> "Interactions":

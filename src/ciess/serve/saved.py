@@ -130,7 +130,7 @@ def _refuse_unfit(folder: Path, settings: dict[str, Any], parts: Parts, network:
     from ciess.models import backbone_from_settings
 
     try:
-        config = backbone_from_settings(settings)
+        config = backbone_from_settings({"dim": parts.tables[0].dim, **settings})
     except (InputError, TypeError, ValueError) as error:
         raise damaged(folder / SETTINGS) from error
     if config.dim != parts.tables[0].dim or config.network_parameters > sum(map(np.size, network.values())):

@@ -59,7 +59,7 @@ class SeenItems:
         return cls(offsets, items, n_items, learned)
 
     def check(self) -> None:
-        """Read all entries: offsets must rise from 0, and items be rows that rise for each user.
+        """Read all entries: offsets must rise from 0, and items be rows that do not fall for any user.
 
         Raises:
             ValueError: it is not so.
@@ -70,10 +70,10 @@ class SeenItems:
             items = self.items[start : start + _ENTRIES_AT_ONCE + 1]
             if items.max() >= self.n_items:
                 raise ValueError("items are seen that do not exist")
-            falls = start + 1 + np.flatnonzero(items[1:] <= items[:-1])
+            falls = start + 1 + np.flatnonzero(items[1:] < items[:-1])
             # Only from one user to the next.
             if not np.array_equal(self.offsets[np.searchsorted(self.offsets, falls)], falls):
-                raise ValueError("the items of a user do not rise")
+                raise ValueError("the items of a user fall")
 
     @property
     def arrays(self) -> dict[str, NDArray[Any]]:

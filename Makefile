@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install demo test mutants lint
+.PHONY: install demo test mutants campaign lint
 
 install: .venv/installed
 
@@ -19,6 +19,9 @@ test: install
 
 mutants: install
 	$(BIN)/python tests/mutants.py
+
+campaign: install
+	$(BIN)/python tests/hostile.py
 
 lint: install
 	$(BIN)/ruff check src tests benchmarks

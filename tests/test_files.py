@@ -69,7 +69,7 @@ SAVE = """
 import sys
 from pathlib import Path
 from ciess.files import write_together
-for _ in range(40):
+for _ in range(15):
     write_together(Path(sys.argv[1]), {name: sys.argv[2] for name in "abcdefgh"})
 """
 
@@ -79,3 +79,23 @@ def test_files_of_two_writers_are_never_mixed(tmp_path: Path) -> None:
     assert [writer.wait(30) for writer in writers] == [0, 0]
     assert len({path.read_text() for path in tmp_path.iterdir()}) == 1
     assert len(list(tmp_path.iterdir())) == 8
+
+
+def test_what_is_renamed_is_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or a loss of power could leave a name and no content, though all was renamed in time."""
+    synced, renamed = list[int](), os.replace
+
+    def sync(descriptor: int) -> None:
+        synced.append(os.fstat(descriptor).st_ino)
+
+    def rename(old: Path, new: Path) -> None:
+        below = [old, *Path(old).rglob("*")] if Path(old).is_dir() else [old]
+        assert {path.stat().st_ino for path in map(Path, below)} <= {*synced}
+        renamed(old, new)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    monkeypatch.setattr(os, "replace", rename)
+    write_together(tmp_path, {"a": "1", "inner/b": "2"})
+    write_whole(tmp_path / "c", "3")
+    assert synced[-1] == tmp_path.stat().st_ino
+    assert {path.name for path in tmp_path.rglob("*")} == {"a", "inner", "b", "c"}

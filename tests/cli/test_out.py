@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ciess.cli import main
-from ciess.experiment.runs import RESULT, check_run_folder, clear_run
+from ciess.experiment.runs import RESULT, former_files
 
 FAST = ["--backbone", "als", "--dim", "8"]
 SEARCH = ["search", "DATA", *FAST, "--method", "equal", "--quiet", "--budgets"]
@@ -112,21 +112,20 @@ def test_a_second_comparison_keeps_its_cells(data: Path, capsys: pytest.CaptureF
     assert "another kind of run (comparison.json)" in refused([*SEARCH, "60%", "--out", "out"], capsys)
 
 
-def test_a_run_that_was_stopped_while_it_saved_is_replaced(data: Path) -> None:
+def test_a_run_of_which_files_are_missing_is_replaced(data: Path) -> None:
     run(*SEARCH, "60%", "--out", "out")
     (Path("out") / "report.html").unlink()
     (Path("out") / "budget-60" / "model.json").unlink()
-    check_run_folder("out", RESULT)
-    clear_run(Path("out"))
-    assert not [*Path("out").iterdir()]
+    run(*SEARCH, "40%", "--out", "out")
+    assert {path.parent.name for path in Path("out").glob("budget-*/*")} == {"budget-40"}
+    assert not (Path("out") / "budget-60").exists()
 
 
-def test_nothing_of_a_folder_that_is_no_run_is_cleared(tmp_path: Path) -> None:
+def test_nothing_of_a_folder_that_is_no_run_makes_room(tmp_path: Path) -> None:
     (tmp_path / "figures").mkdir()
+    (tmp_path / "figures" / "mine.svg").write_text("")
     (tmp_path / RESULT).write_text('{"rows": [{"budget": "5%"}]}')
-    (tmp_path / "budget-5").mkdir()
-    clear_run(tmp_path)
-    assert len([*tmp_path.iterdir()]) == 3
+    assert former_files(tmp_path) == set()
 
 
 def test_converting_keeps_the_source_and_leaves_no_ids_of_other_lines(

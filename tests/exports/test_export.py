@@ -68,3 +68,23 @@ def test_a_folder_that_cannot_be_written_is_refused(target: str, model: Compress
     (tmp_path / "taken").write_text("a file")
     with pytest.raises(InputError, match=r"cannot be written .*: choose another folder"):
         export(model, target, tmp_path / "taken" / "out")
+
+
+@pytest.mark.parametrize("target", target_names())
+def test_a_disk_that_becomes_full_is_told_in_one_sentence(
+    target: str, packed: Callable[..., CompressedModel], tmp_path: Path
+) -> None:
+    """Every library that writes a file tells of it in its own way."""
+    resource = pytest.importorskip("resource")
+    model = packed("mf", "float32", ids="text", dim=40)
+    export(model, target, tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+        with pytest.raises(InputError, match=r"cannot be written \(.+\): choose another folder$") as error:
+            export(model, target, tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "\n" not in str(error.value)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before

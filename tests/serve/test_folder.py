@@ -4,6 +4,8 @@ import copy
 import os
 import pickle
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -63,19 +65,99 @@ def test_files_that_are_overwritten_in_place_are_told_from_damaged_ones(tmp_path
     assert ranked(ciess.load(folder)) == ranked(new)
 
 
-def test_a_file_that_is_cut_while_it_is_open_is_damaged(tmp_path: Path) -> None:
+@pytest.mark.parametrize("used", [False, True])
+@pytest.mark.parametrize("size", [2, 4])
+def test_what_is_overwritten_in_place_is_not_served(used: bool, size: int, tmp_path: Path) -> None:
+    """As `cp` does, which keeps the file: with a shorter model, too, which would end the process where it is read."""
+    folder, other = packed(1).save(tmp_path / "model"), packed(2, size=size).save(tmp_path / "other")
+    model = ciess.load(folder, verify=True)
+    if used:
+        ranked(model)
+    shutil.copytree(other, folder, dirs_exist_ok=True)
+    for _ in range(2):
+        with pytest.raises(InputError, match=r"model was written anew while this model was open: load it again$"):
+            model.recommend(DATA.user_ids[0])
+
+
+@pytest.mark.parametrize("used", [False, True])
+def test_a_file_that_is_cut_while_it_is_open_is_damaged(used: bool, tmp_path: Path) -> None:
     model = ciess.load(packed(1).save(tmp_path))
+    if used:
+        ranked(model)
     os.truncate(tmp_path / "tables.safetensors", 100)
     with pytest.raises(InputError, match=r"tables\.safetensors is damaged"):
         model.recommend(DATA.user_ids[0])
 
 
-@pytest.mark.parametrize("used", [False, True])
-def test_an_open_model_may_be_copied_and_sent_to_other_processes(used: bool, tmp_path: Path) -> None:
+def test_files_that_are_only_touched_are_served(tmp_path: Path) -> None:
     model = ciess.load(packed(1).save(tmp_path))
+    before = ranked(model)
+    os.utime(tmp_path / "tables.safetensors", (7, 7))
+    assert ranked(model) == before
+
+
+def test_a_model_does_not_depend_on_where_the_process_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, other = packed(1).save(tmp_path / "model"), packed(2).save(tmp_path / "elsewhere" / "model")
+    monkeypatch.chdir(tmp_path)
+    model = ciess.load("model")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert ranked(model) == ranked(ciess.load(folder)) != ranked(ciess.load(other))
+
+
+def test_files_can_be_checked_when_a_model_is_opened(tmp_path: Path) -> None:
+    path = packed(1).save(tmp_path) / "tables.safetensors"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    model = ciess.load(tmp_path)
+    with pytest.raises(InputError, match=r"tables\.safetensors is damaged"):
+        model.recommend(DATA.user_ids[0])
+    with pytest.raises(InputError, match=r"tables\.safetensors is damaged"):
+        ciess.load(tmp_path, verify=True)
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="the system does not tell which files are open")
+def test_files_are_closed_with_their_model(tmp_path: Path) -> None:
+    folder, before = packed(1).save(tmp_path), len(os.listdir("/proc/self/fd"))
+    models = [ciess.load(folder) for _ in range(20)]
+    assert len(os.listdir("/proc/self/fd")) > before
+    del models
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+SAVE = """
+import sys
+import ciess
+
+model = ciess.load(sys.argv[1])
+for _ in range(25):
+    model.save(sys.argv[2])
+"""
+
+
+def test_readers_get_one_whole_model_while_two_processes_save(tmp_path: Path) -> None:
+    kept = [packed(seed).save(tmp_path / str(seed)) for seed in (1, 2)]
+    whole = [ranked(ciess.load(folder)) for folder in kept]
+    target = packed(1).save(tmp_path / "target")
+    writers = [subprocess.Popen([sys.executable, "-c", SAVE, str(folder), str(target)]) for folder in kept]
+    found = [ranked(ciess.load(target))]
+    while any(writer.poll() is None for writer in writers):
+        found.append(ranked(ciess.load(target)))
+    assert [writer.wait() for writer in writers] == [0, 0]
+    assert all(each in whole for each in found)
+    assert not list(target.glob(".*"))
+
+
+@pytest.mark.parametrize("name", ["mf", "ncf"])
+@pytest.mark.parametrize("used", [False, True])
+def test_an_open_model_may_be_copied_and_sent_to_other_processes(used: bool, name: str, tmp_path: Path) -> None:
+    model = ciess.load(packed(1, name=name).save(tmp_path))
     if used:
         ranked(model)
     copies = [copy.deepcopy(model), pickle.loads(pickle.dumps(model))]
+    # They hold all in memory, whatever becomes of the files.
+    os.truncate(tmp_path / "tables.safetensors", 100)
+    model = packed(1, name=name)
     assert [ranked(each) for each in copies] == [ranked(model)] * 2
 
 

@@ -1,8 +1,9 @@
-"""Workers that are forked after their parent has scored, as `gunicorn --preload` does."""
+"""Threads and processes that share a model: all give the answers of one alone."""
 
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -12,34 +13,95 @@ import ciess
 from ciess.models import backbone_named
 from ciess.tables.plan import SizePlan
 
-SERVE = """
-import os, signal, sys
+K = 10
+WORKERS = """
+import multiprocessing, os, signal, sys
+import numpy as np
+import polars as pl
 import ciess
 
-model = ciess.load(sys.argv[1])
-users = model.user_ids
-expected = model.recommend(users, k=10)[0]
-if "torch" in sys.modules:
-    assert sys.modules["torch"].get_num_threads() == 2, "the parent has threads that a child lacks"
-child = os.fork()
-if child == 0:
-    signal.alarm(20)
-    os._exit(0 if (model.recommend(users, k=10)[0] == expected).all() else 3)
-print(os.waitpid(child, 0)[1])
+def same(model, path, result=None):
+    signal.alarm(200)
+    expected = np.load(path)
+    found = (model.recommend(expected[:, 0], k=expected.shape[1] - 1)[0].astype(str) == expected[:, 1:]).all()
+    return found if result is None else sys.exit(0 if found else 3)
+
+if __name__ == "__main__":
+    _, folder, answers, how, temper, count = sys.argv
+    model = ciess.load(folder)
+    # Threads of libraries that a forked process does not have.
+    pl.Series(range(100_000)).n_unique()
+    if temper == "warm":
+        assert same(model, answers)
+        if "torch" in sys.modules:
+            assert sys.modules["torch"].get_num_threads() == 2
+    start = multiprocessing.get_context(how).Process
+    workers = [start(target=same, args=(model, answers, True)) for _ in range(int(count))]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    print([worker.exitcode for worker in workers])
 """
 
 
-@pytest.mark.parametrize("name", ["lightgcn", "mf"])
-def test_a_forked_worker_answers_after_a_warm_parent(name: str, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Models of random numbers; those of LightGCN and NCF need PyTorch."""
     data = ciess.synthetic(users=600, items=400).interactions
-    config = backbone_named(name, dim=32)
-    plan = SizePlan(np.full(data.n_users, 32), np.full(data.n_items, 32), 32)
-    folder = ciess.CompressedModel.pack(config, config.build(data), plan, data).save(tmp_path)
+    found = {}
+    for name in ("mf", "lightgcn", "ncf"):
+        config = backbone_named(name, dim=32)
+        plan = SizePlan(np.full(data.n_users, 32), np.full(data.n_items, 32), 32)
+        model = ciess.CompressedModel.pack(config, config.build(data), plan, data)
+        found[name] = model.save(tmp_path_factory.mktemp("models") / name)
+    return found
+
+
+def answers(folder: Path) -> np.ndarray:
+    """Each user, and what is recommended."""
+    model = ciess.load(folder)
+    users = model.user_ids
+    return np.column_stack([users, model.recommend(users, k=K)[0]]).astype(str)
+
+
+def exits(folder: Path, tmp_path: Path, how: str, temper: str, count: int) -> str:
+    """How workers end that are given a model, and compare what it recommends."""
+    np.save(tmp_path / "answers.npy", answers(folder))
+    (tmp_path / "workers.py").write_text(WORKERS)
     told = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", SERVE, str(folder)],
+        [sys.executable, "-W", "ignore", "workers.py", str(folder), "answers.npy", how, temper, str(count)],
+        cwd=tmp_path,
         env={**os.environ, "OMP_NUM_THREADS": "2"},
         capture_output=True,
         text=True,
-        timeout=60,
+        check=False,
     )
-    assert told.stdout == "0\n", told.stderr
+    return told.stdout or told.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "temper"), [("mf", "warm"), ("mf", "cold"), ("lightgcn", "warm"), ("lightgcn", "cold"), ("ncf", "cold")]
+)
+def test_forked_workers_answer_as_one_process(name: str, temper: str, folders: dict[str, Path], tmp_path: Path) -> None:
+    """As `gunicorn --preload` forks them, after the parent has used the model or before."""
+    assert exits(folders[name], tmp_path, "fork", temper, 8) == f"{[0] * 8}\n"
+
+
+@pytest.mark.parametrize(("name", "temper", "count"), [("mf", "cold", 8), ("mf", "warm", 8), ("lightgcn", "warm", 2)])
+def test_spawned_workers_answer_as_one_process(
+    name: str, temper: str, count: int, folders: dict[str, Path], tmp_path: Path
+) -> None:
+    """They are sent a copy of the model; each imports all anew, PyTorch among it where it is needed."""
+    assert exits(folders[name], tmp_path, "spawn", temper, count) == f"{[0] * count}\n"
+
+
+@pytest.mark.parametrize("temper", ["warm", "cold"])
+@pytest.mark.parametrize("name", ["mf", "lightgcn", "ncf"])
+def test_threads_answer_as_one(name: str, temper: str, folders: dict[str, Path]) -> None:
+    expected, model = answers(folders[name]), ciess.load(folders[name])
+    if temper == "warm":
+        model.recommend(expected[0, 0])
+    with ThreadPoolExecutor(16) as threads:
+        found = list(threads.map(lambda _: model.recommend(expected[:, 0], k=K)[0], range(16)))
+    assert all(np.array_equal(each.astype(str), expected[:, 1:]) for each in found)

@@ -3,6 +3,7 @@
 An id is known by its text, see `id_text`: 3, 3.0, NumPy's 3 and "3" are one id; 7, "07" and "007" are three.
 """
 
+import dataclasses
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -19,6 +20,7 @@ from ciess.errors import InputError
 
 _CANONICAL = re.compile(r"0|-?[1-9][0-9]{0,18}")
 _INT64 = np.iinfo(np.int64)
+_IDS_AT_ONCE = 1 << 16
 
 
 def id_text(value: Any) -> str | None:
@@ -113,22 +115,35 @@ class RowIds(ABC):
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> "RowIds":
-        """The inverse of `arrays`.
+        """The inverse of `arrays`. Only types and lengths are looked at, see `check`.
 
         Raises:
             KeyError: an array is missing.
             ValueError: arrays that do not belong together.
         """
-        ids: RowIds
-        if "numbers" in arrays:
-            ids = WholeIds(arrays["order"], arrays["numbers"])
-        else:
-            ids = TextIds(arrays["order"], arrays["letters"], arrays["ends"])
-            if len(ids) and ids.ends[-1] != len(ids.letters):
-                raise ValueError("letters and their ends do not match")
-        if ids.order.shape != (len(ids),):
+        kind = WholeIds if "numbers" in arrays else TextIds
+        ids: RowIds = kind(**{field.name: arrays[field.name] for field in dataclasses.fields(kind)})
+        for name, array in arrays.items():
+            wanted = (np.uint8,) if name == "letters" else (np.int32, np.int64)
+            if name not in ids.arrays or array.ndim != 1 or array.dtype not in wanted:
+                raise ValueError(f"{name} are no part of ids")
+        if len(ids.order) != len(ids):
             raise ValueError("ids and their order do not match")
         return ids
+
+    def check(self) -> None:
+        """Read all ids: every row must have one of its own, and `order` must be their order.
+
+        Raises:
+            ValueError: it is not so.
+        """
+        if len(self) and not (self.order.min() >= 0 and self.order.max() < len(self)):
+            raise ValueError("the order of ids names rows that do not exist")
+        for start in range(0, len(self) - 1, _IDS_AT_ONCE):
+            # Where each is more than the one before, none is named twice, and so all are named.
+            ids = self.take(self.order[start : start + _IDS_AT_ONCE + 1])
+            if not np.all(ids[1:] > ids[:-1]):
+                raise ValueError("ids are not in the order that is told")
 
     @property
     @abstractmethod
@@ -213,13 +228,20 @@ class TextIds(RowIds):
         """See `RowIds`."""
         return {"order": self.order, "letters": self.letters, "ends": self.ends}
 
+    def check(self) -> None:
+        """See `RowIds`."""
+        starts = np.concatenate([[0], self.ends[:-1]])
+        if np.any(self.ends < starts) or (self.ends[-1] if len(self) else 0) != len(self.letters):
+            raise ValueError("letters and their ends do not match")
+        super().check()
+
     def take(self, rows: NDArray[np.integer]) -> NDArray[Any]:
         """See `RowIds`."""
         ends = self.ends[rows]
         starts = np.where(rows > 0, self.ends[np.maximum(rows, 1) - 1], 0)
-        texts = np.empty(rows.size, dtype=object)
+        texts, letters = np.empty(rows.size, dtype=object), self.letters.data
         for place, (start, end) in enumerate(zip(starts.reshape(-1).tolist(), ends.reshape(-1).tolist(), strict=True)):
-            texts[place] = self.letters[start:end].tobytes().decode()
+            texts[place] = str(letters[start:end], "utf-8")
         return texts.reshape(rows.shape)
 
     def _comparable(self, ids: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.bool_]]:

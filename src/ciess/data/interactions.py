@@ -68,6 +68,17 @@ class Interactions:
             object.__setattr__(self, f"{side}_ids", ids)
 
     @classmethod
+    def unchecked(cls, matrix: csr_array, user_ids: pl.Series, item_ids: pl.Series) -> "Interactions":
+        """Of a matrix and ids that are known to be as the attributes say.
+
+        The check starts threads of polars, for which a process that was forked from one that had them waits for ever.
+        """
+        made = object.__new__(cls)
+        for name, value in (("matrix", matrix), ("user_ids", user_ids), ("item_ids", item_ids)):
+            object.__setattr__(made, name, value)
+        return made
+
+    @classmethod
     def of(cls, data: "InteractionsLike") -> "Interactions":
         """From what holds interactions in memory: a frame, see `from_frame`, or a sparse matrix, see `from_matrix`.
 

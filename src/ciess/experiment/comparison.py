@@ -4,9 +4,10 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from ciess.experiment.runs import COMPARISON, clear_run
+from ciess.experiment.runs import COMPARISON, LATEX, former_files
 from ciess.experiment.text import latex, markdown
-from ciess.files import write_whole
+from ciess.files import write_together
+from ciess.report.rendering import PAGE
 from ciess.results.comparison import ComparisonData
 
 
@@ -39,20 +40,21 @@ class Comparison(ComparisonData):
     def save(self, folder: str | Path) -> list[Path]:
         """Write `comparison.json`, `comparison.tex` and the report; the paths of these and of the page.
 
-        What a former run saved in the same folder is replaced as a whole.
+        All appears at once, in the place of what a former run saved in the same folder.
 
         Raises:
             InputError: the folder cannot be written.
         """
+        from ciess.report import compared, report_files
+
         folder = Path(folder)
-        clear_run(folder)
         written = {
-            folder / COMPARISON: json.dumps(self.to_dict(), indent=1, default=str) + "\n",
-            folder / "comparison.tex": self.to_latex(),
+            COMPARISON: json.dumps(self.to_dict(), indent=1, default=str) + "\n",
+            LATEX: self.to_latex(),
+            **report_files(compared(self)),
         }
-        for path, content in written.items():
-            write_whole(path, content)
-        return [*written, self.report(folder)]
+        write_together(folder, written, former_files(folder))
+        return [folder / name for name in (COMPARISON, LATEX, PAGE)]
 
     def _repr_html_(self) -> str:
         """What notebooks show: the answers and the table of quality."""

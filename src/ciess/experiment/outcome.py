@@ -5,8 +5,8 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from ciess.experiment.runs import RESULT, clear_run
-from ciess.files import write_whole
+from ciess.experiment.runs import RESULT, former_files
+from ciess.files import Content, write_together
 from ciess.results.outcome import KEPT, OutcomeData
 from ciess.tables.budget import Budget
 
@@ -39,11 +39,14 @@ class Outcome(OutcomeData):
     def save(self, folder: str | Path) -> dict[Budget, Path]:
         """Save each model into a folder of its own, `result.json` and the report beside them.
 
-        What a former run saved in the same folder is replaced as a whole.
+        All appears at once: whoever reads, and whenever this is stopped, there is what a former run saved in the same
+        folder, or what this one does.
 
         Raises:
             InputError: the folder cannot be written.
         """
+        from ciess.report import report_files, searched
+
         folder = Path(folder)
         result = {
             "shown": self.shown,
@@ -52,9 +55,8 @@ class Outcome(OutcomeData):
             "seconds": self.seconds,
             "trace": self.trace,
         }
-        clear_run(folder)
-        # First, so that what follows belongs to a known run even if it is stopped half-way.
-        write_whole(folder / RESULT, json.dumps(result, indent=1) + "\n")
-        saved = {budget: model.save(folder / budget.folder) for budget, model in self.models.items()}
-        self.report(folder)
-        return saved
+        files: dict[str, Content] = {RESULT: json.dumps(result, indent=1) + "\n"}
+        for budget, model in self.models.items():
+            files |= {f"{budget.folder}/{name}": content for name, content in model.files.items()}
+        write_together(folder, files | report_files(searched(self)), former_files(folder))
+        return {budget: folder / budget.folder for budget in self.models}

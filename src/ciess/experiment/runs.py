@@ -1,19 +1,17 @@
-"""The folder of a run: checked before the work, cleared of what a former run left there before files are written."""
+"""The folder of a run: checked before the work; what a former run left there makes room for the new files."""
 
 import json
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from ciess.errors import InputError
 from ciess.files import check_folder
-from ciess.report.rendering import FIGURES
+from ciess.report.rendering import FIGURES, MARKDOWN, PAGE
 from ciess.serve.folder import MODEL_FILES
 from ciess.tables.budget import Budget
 
-RESULT, COMPARISON, CELLS = "result.json", "comparison.json", "cells"
+RESULT, COMPARISON, LATEX, CELLS = "result.json", "comparison.json", "comparison.tex", "cells"
 _KEYS = {RESULT: {"shown", "rows", "settings"}, COMPARISON: {"shown", "lines", "settings"}}
-_REPORT = ("report.html", "report.md")
 
 
 def check_run_folder(folder: str | Path, record: str) -> None:
@@ -38,32 +36,15 @@ def check_run_folder(folder: str | Path, record: str) -> None:
     raise InputError(f"{folder} holds files of {whose}: choose a new folder, or empty this one")
 
 
-def clear_run(folder: Path) -> None:
-    """Remove the files of models and reports that former runs wrote; others, and a comparison's cells, stay.
-
-    Raises:
-        InputError: something cannot be removed.
-    """
+def former_files(folder: Path) -> set[str]:
+    """The names of the files of models and reports that former runs wrote; others, and a comparison's cells, stay."""
     result, comparison = (_read(folder / record) for record in (RESULT, COMPARISON))
     if result is None and comparison is None:
-        return
+        return set()
     models = {_folder(row) for row in (result or {}).get("rows", [])} - {""}
-    try:
-        for name in models:
-            _remove(folder / name, MODEL_FILES)
-        _remove(folder / FIGURES, [path.name for path in (folder / FIGURES).glob("*.svg")])
-        for name in (*_REPORT, "comparison.tex", COMPARISON, RESULT):
-            (folder / name).unlink(missing_ok=True)
-    except OSError as error:
-        raise InputError(f"{folder} cannot be cleared ({error.strerror}): choose another folder") from error
-
-
-def _remove(folder: Path, names: Iterable[str]) -> None:
-    """Remove files of a folder, and the folder itself if nothing of anybody else's is left in it."""
-    for name in names:
-        (folder / name).unlink(missing_ok=True)
-    if folder.is_dir() and not folder.is_symlink() and not any(folder.iterdir()):
-        folder.rmdir()
+    names = {f"{model}/{name}" for model in models for name in MODEL_FILES}
+    figures = {f"{FIGURES}/{path.name}" for path in (folder / FIGURES).glob("*.svg")}
+    return {PAGE, MARKDOWN, LATEX, COMPARISON, RESULT, *names, *figures}
 
 
 def _folder(row: Any) -> str:

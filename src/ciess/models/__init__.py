@@ -103,5 +103,10 @@ def backbone_from_settings(settings: dict[str, Any]) -> BackboneConfig:
     """
     settings = dict(settings)
     if isinstance(settings.get("training"), dict):
-        settings["training"] = Training(**settings["training"])
+        try:
+            settings["training"] = Training(**settings["training"])
+        except TypeError as error:
+            raise InputError(
+                f"training has no such setting ({error}): it has {', '.join(sorted(_TRAINING))}"
+            ) from error
     return backbone_named(settings.pop("name"), **settings)

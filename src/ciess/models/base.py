@@ -6,12 +6,12 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Annotated, Any, ClassVar, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
 
-from ciess.checks import Checked, Count, NotNegative, Positive, Share
+from ciess.checks import Checked, Count, NotNegative, Positive, Share, Within
 from ciess.data import Interactions
 from ciess.errors import InputError
 from ciess.models.seeded import seeded
@@ -31,6 +31,10 @@ _TABLES = ("user_table", "item_table")
 _TRIPLETS, _TRIPLETS_A_ROW = 50_000, 5
 _TRIED_STEPS = 240
 """Of training, at most, where settings are tried."""
+
+
+Layers = Annotated[int, Within(0, 100)]
+"""Hops over a graph: after a few, all vectors are much the same."""
 
 
 class Represented(NamedTuple):
@@ -307,6 +311,11 @@ class BackboneConfig(Checked, ABC):
     def learns(self) -> bool:
         """Whether its rows are trained on interactions; if not, they may know users without any."""
         return True
+
+    @property
+    def network_parameters(self) -> int:
+        """How many parameters its network has at least, so that nothing larger is built than a saved model holds."""
+        return 0
 
     @abstractmethod
     def build(self, train: Interactions, seed: int = 0) -> Backbone:

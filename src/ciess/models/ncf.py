@@ -33,6 +33,11 @@ class NCF(BackboneConfig):
     dim: int = 256
     training: Training = field(default_factory=lambda: Training(steps=600, lr=0.01, l2=5e-3, network_l2=2e-3))
 
+    @property
+    def network_parameters(self) -> int:
+        """The two halves of the hidden layer, its bias and output, and the output of the inner product."""
+        return 2 * (self.dim // 2) ** 2 + 2 * (self.dim // 2) + (self.dim + 1) // 2
+
     def build(self, train: Interactions, seed: int = 0) -> "NCFModel":
         """Rows drawn from N(0, 0.1²), Xavier weights; h starts as ones, so that GMF starts as matrix factorisation.
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn.functional import leaky_relu, normalize
 
 from ciess.data import Interactions
-from ciess.models.base import BackboneConfig, InnerProduct, Represented, Training, normal_table, xavier
+from ciess.models.base import BackboneConfig, InnerProduct, Layers, Represented, Training, normal_table, xavier
 from ciess.models.graph import averaging_adjacency, hop, with_values
 from ciess.tables.order import importance_rotation
 
@@ -25,9 +25,14 @@ class NGCF(BackboneConfig):
     distillation = Training(steps=150, batch_size=2_000_000, lr=0.3, lr_every=12, eval_every=50, patience=2)
 
     training: Training = field(default_factory=lambda: Training(steps=400, lr=0.02, l2=2e-2))
-    layers: int = 3
+    layers: Layers = 3
     message_dropout: float = 0.1
     edge_dropout: float = 0.1
+
+    @property
+    def network_parameters(self) -> int:
+        """Two matrices and a bias in each layer, and the matrix that turns rows."""
+        return self.layers * self.dim * (2 * self.dim + 1) + self.dim**2
 
     def build(self, train: Interactions, seed: int = 0) -> "NGCFModel":
         """Rows drawn from N(0, 0.1²), Xavier weights; the graph is `train`."""

@@ -2,7 +2,7 @@
 
 from ciess.report.compared import compared, overview
 from ciess.report.parts import Bar, Card, Column, Figure, Report, Section, Table
-from ciess.report.rendering import as_fragment, as_html, as_markdown, write
+from ciess.report.rendering import as_fragment, as_html, as_markdown, report_files, write
 from ciess.report.searched import searched, summary
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "as_markdown",
     "compared",
     "overview",
+    "report_files",
     "searched",
     "summary",
     "write",

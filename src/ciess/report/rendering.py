@@ -6,12 +6,12 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from ciess.errors import InputError
+from ciess.files import write_together
 from ciess.report.palette import DARK, LIGHT
 from ciess.report.parts import Report
 from ciess.report.svg import inlined
 
-FIGURES = "figures"
+PAGE, MARKDOWN, FIGURES = "report.html", "report.md", "figures"
 
 
 def write(report: Report, folder: Path) -> Path:
@@ -20,17 +20,14 @@ def write(report: Report, folder: Path) -> Path:
     Raises:
         InputError: the folder cannot be written.
     """
-    figures = {f"{figure.name}.svg": figure.svg for section in report.sections for figure in section.figures}
-    page = folder / "report.html"
-    try:
-        (folder / FIGURES).mkdir(parents=True, exist_ok=True)
-        for name, svg in figures.items():
-            (folder / FIGURES / name).write_text(svg, encoding="utf-8")
-        (folder / "report.md").write_text(as_markdown(report), encoding="utf-8")
-        page.write_text(as_html(report), encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{folder} cannot be written ({error.strerror}): choose another folder") from error
-    return page
+    write_together(folder, report_files(report))
+    return folder / PAGE
+
+
+def report_files(report: Report) -> dict[str, str]:
+    """What `write` writes, by name."""
+    figures = {f"{FIGURES}/{figure.name}.svg": figure.svg for section in report.sections for figure in section.figures}
+    return {PAGE: as_html(report), MARKDOWN: as_markdown(report), **figures}
 
 
 def as_html(report: Report) -> str:

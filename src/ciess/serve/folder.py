@@ -1,21 +1,23 @@
-"""The folder of a saved model: which files it holds, how they are written together, and how they are checked."""
+"""The folder of a saved model: which files it holds, what is written into them, and how they are checked."""
 
 import json
+import re
 import zlib
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save as serialised
 
 from ciess.data.ids import RowIds
 from ciess.errors import InputError
-from ciess.files import write_together
+from ciess.files import Content, open_regular, parsed_json
 from ciess.serve.seen import SeenItems
-from ciess.tables.files import checksum, checksum_of, damaged, write_arrays
+from ciess.tables.files import MappedFile, checksum, damaged, write_arrays
 from ciess.tables.packed import SIDES, PackedTable, save_tables
+from ciess.tables.plan import MOST_DIM
 
 FORMAT = 3
 TABLES, NETWORK, IDS, SEEN, SETTINGS = (
@@ -27,65 +29,100 @@ TABLES, NETWORK, IDS, SEEN, SETTINGS = (
 )
 MODEL_FILES = (TABLES, NETWORK, IDS, SEEN, SETTINGS)
 """What a saved model may consist of."""
+_CHECKSUM = re.compile("[0-9a-f]{8}")
+_NAME = re.compile(r"\w{1,100}")
 
 
-class Opened(NamedTuple):
+class Parts(NamedTuple):
+    """What is read from the files of a model when it is used: tables and ids of both sides, and what users have."""
+
+    tables: tuple[PackedTable, PackedTable]
+    ids: tuple[RowIds, RowIds]
+    seen: SeenItems
+
+    def check(self) -> None:
+        """Read all of them: whether they are what a model consists of, whatever their checksums.
+
+        Raises:
+            ValueError: they are not.
+        """
+        for part in (*self.tables, *self.ids, self.seen):
+            part.check()
+
+
+@dataclass
+class Opened:
     """A folder that a model was read from.
 
     Attributes:
         folder: its path.
         checksums: of its files as they were written, by name.
-        files: those that are read only when they are used, as bytes by name.
+        files: those that are read when they are used, by name.
+        parts: what they hold.
+        checked: their stamps when they were last compared with the checksums; empty if they never were.
     """
 
     folder: Path
     checksums: Mapping[str, str]
-    files: Mapping[str, NDArray[np.uint8]]
+    files: Mapping[str, MappedFile]
+    parts: Parts
+    checked: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+    @property
+    def fresh(self) -> bool:
+        """Whether nobody has written into the files since they were checked."""
+        return self.checked == self._stamps()
 
     def check(self) -> None:
-        """Compare what is read later with the checksums. Another model in the folder's place does not matter.
+        """Compare the files with their checksums, and see what they hold, unless that was done and nothing changed.
+
+        Another model in the folder's place does not matter: the files that are open stay.
 
         Raises:
-            InputError: a file is not as it was written.
+            InputError: a file is not as it was written, or holds what no model consists of.
         """
+        # Taken before the files are read, so that what changes meanwhile is seen the next time.
+        stamps = self._stamps()
+        if stamps == self.checked:
+            return
         for name, file in self.files.items():
-            if checksum_of(file) == self.checksums[name]:
-                continue
-            if read_settings(self.folder)["checksums"] != self.checksums:
-                raise InputError(f"{self.folder} was written anew while this model was open: load it again")
-            raise damaged(self.folder / name)
+            if file.checksum() != self.checksums[name]:
+                if self._replaced():
+                    raise InputError(f"{self.folder} was written anew while this model was open: load it again")
+                raise damaged(file.path)
+        try:
+            self.parts.check()
+        except ValueError as error:
+            raise damaged(self.folder) from error
+        self.checked = stamps
+
+    def _stamps(self) -> dict[str, tuple[int, int]]:
+        return {name: file.stamp for name, file in self.files.items()}
+
+    def _replaced(self) -> bool:
+        try:
+            return bool(read_settings(self.folder / SETTINGS)["checksums"] != self.checksums)
+        except InputError:
+            return False
 
 
-def write_folder(
-    folder: Path,
-    tables: tuple[PackedTable, PackedTable],
-    indices: tuple[RowIds, RowIds],
-    seen: SeenItems,
-    network: Mapping[str, NDArray[Any]],
-    settings: Mapping[str, Any],
-) -> None:
-    """Write the files of a model; a model may be written into the folder that it was read from.
+def model_files(parts: Parts, network: Mapping[str, NDArray[Any]], settings: Mapping[str, Any]) -> dict[str, Content]:
+    """What `write_together` writes for a model, by name, in the order in which it must be written.
 
     Args:
-        folder: made if need be.
-        tables: of users and items.
-        indices: ids of users and items.
-        seen: what users have already.
+        parts: of the model.
         network: weights by name.
         settings: what else is kept, as JSON.
-
-    Raises:
-        InputError: a file cannot be written.
     """
     ids = {
         f"{side}.{part}": array
-        for side, index in zip(SIDES, indices, strict=True)
+        for side, index in zip(SIDES, parts.ids, strict=True)
         for part, array in index.arrays.items()
     }
     files: dict[str, Callable[[Path], object]] = {
-        TABLES: lambda path: save_tables(path, *tables),
+        TABLES: lambda path: save_tables(path, *parts.tables),
         IDS: lambda path: write_arrays(path, ids, "ids"),
-        SEEN: lambda path: write_arrays(path, seen.arrays, "seen"),
+        SEEN: lambda path: write_arrays(path, parts.seen.arrays, "seen"),
     }
     if network:
         files[NETWORK] = lambda path: path.write_bytes(serialised(dict(network)))
@@ -100,40 +137,61 @@ def write_folder(
 
     def write_settings(path: Path) -> None:
         kept = {"format": FORMAT, **settings, "checksums": sums}
-        path.write_text(json.dumps({**kept, "checksum": _sum_of(kept)}, indent=2) + "\n")
+        path.write_text(json.dumps({**kept, "checksum": settings_sum(kept)}, indent=2) + "\n")
 
     # The settings come last: they hold the checksums of the others.
-    together = {name: summed(name, write) for name, write in files.items()} | {SETTINGS: write_settings}
-    write_together(folder, together, stale=() if network else (NETWORK,))
+    return {**{name: summed(name, write) for name, write in files.items()}, SETTINGS: write_settings}
 
 
-def read_settings(folder: Path) -> dict[str, Any]:
-    """What `write_folder` kept as JSON.
+def read_settings(path: Path) -> dict[str, Any]:
+    """What `model_files` keeps as JSON: format, backbone, checksums of the known files, and what else is known.
 
     Raises:
-        InputError: the folder holds no model, or one of another format, or it is damaged.
+        InputError: there is no such file, or it is of another format, or damaged.
     """
-    path = folder / SETTINGS
-    if not path.is_file():
-        raise InputError(f"{folder} holds no {SETTINGS}: name a folder that ciess saved, such as runs/…/budget-5")
     try:
-        settings = json.loads(path.read_text())
+        with open_regular(path) as file:
+            settings = parsed_json(file.read())
         written, expected = settings["format"], settings.pop("checksum", None)
+        if type(written) is not int:
+            raise ValueError("the format is no number")
         if written != FORMAT:
             raise InputError(
-                f"{folder} is of format {written}, this ciess reads format {FORMAT}: install a matching one"
+                f"{path.parent} is of format {written}, this ciess reads format {FORMAT}: install a matching one"
             )
-        if expected != _sum_of(settings):
-            raise damaged(path)
+        if expected != settings_sum(settings) or not _is_model(settings):
+            raise ValueError("settings are not those of a model")
+    except FileNotFoundError as error:
+        raise InputError(
+            f"{path.parent} holds no {SETTINGS}: name a folder that ciess saved, such as runs/…/budget-5"
+        ) from error
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}): save the model again") from error
     except InputError:
         raise
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise damaged(path) from error
-    return dict(settings)
+    return settings
 
 
-def _sum_of(settings: dict[str, Any]) -> str:
+def _is_model(settings: Mapping[str, Any]) -> bool:
+    """Whether settings have the types of a model's."""
+    backbone, sums = settings["backbone"], settings["checksums"]
+    return (
+        isinstance(backbone, dict)
+        and isinstance(backbone["name"], str)
+        and _NAME.fullmatch(backbone["name"]) is not None
+        and type(backbone.get("dim", 1)) is int
+        and 1 <= backbone.get("dim", 1) <= MOST_DIM
+        and isinstance(settings["rows_stand_alone"], bool)
+        and isinstance(settings.get("learns", True), bool)
+        and isinstance(settings["about"], dict)
+        and isinstance(sums, dict)
+        and sums.keys() - {NETWORK} == {TABLES, IDS, SEEN}
+        and all(isinstance(each, str) and _CHECKSUM.fullmatch(each) for each in sums.values())
+    )
+
+
+def settings_sum(settings: Mapping[str, Any]) -> str:
     """CRC-32 of settings, whatever their layout."""
     return f"{zlib.crc32(json.dumps(settings, sort_keys=True).encode()):08x}"

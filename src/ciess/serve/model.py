@@ -1,6 +1,9 @@
 """`CompressedModel`: packed tables and what scoring needs. Rows that are scored as they are need NumPy alone."""
 
+import dataclasses
 import logging
+import os
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -12,8 +15,9 @@ from numpy.typing import NDArray
 
 from ciess.data.ids import RowIds
 from ciess.errors import InputError
+from ciess.files import Content, write_together
 from ciess.serve.arguments import asked, whole
-from ciess.serve.folder import Opened, write_folder
+from ciess.serve.folder import NETWORK, Opened, Parts, model_files
 from ciess.serve.packing import packed_seen, packed_table
 from ciess.serve.ranking import packed_scores, popular_items, top_items
 from ciess.serve.seen import SeenItems
@@ -30,6 +34,18 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _SCORES_AT_ONCE = 4_000_000
+_preparing = threading.RLock()
+"""Held while a model is checked or made ready to score, so that threads do that once."""
+
+
+def _renew_lock() -> None:
+    """A thread of the parent may have held the lock when this process was forked."""
+    global _preparing
+    _preparing = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
 
 
 @dataclass(eq=False, repr=False)
@@ -49,7 +65,7 @@ class CompressedModel:
         network: what the backbone keeps beside its tables, by the names of its parameters and buffers.
         given: settings of a backbone of your own, which `settings` does not suffice to build.
         learns: whether rows were trained on `seen`; tables trained elsewhere may know users without interactions.
-        source: the folder that the model was read from, until its files were compared with their checksums.
+        source: the folder that the model was read from; None if it was not.
     """
 
     users: PackedTable
@@ -111,6 +127,11 @@ class CompressedModel:
         rows = f"{len(self.users):,} users, {len(self.items):,} items"
         return f"CompressedModel({self.settings['name']}, {rows}, {self.table_bytes:,} bytes of {self.users.precision})"
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What copies consist of: they hold all that they need in memory, and no files; what follows is made anew."""
+        self.verify()
+        return {each.name: getattr(self, each.name) for each in dataclasses.fields(self)} | {"source": None}
+
     @property
     def plan(self) -> SizePlan:
         """The sizes of users and items, in the order of the packed tables."""
@@ -145,7 +166,8 @@ class CompressedModel:
         """Settings of the backbone."""
         from ciess.models import backbone_from_settings
 
-        return self.given or backbone_from_settings(self.settings)
+        # Of factors without a width, files would be read.
+        return self.given or backbone_from_settings({"dim": self.users.dim, **self.settings})
 
     @cached_property
     def interactions(self) -> "Interactions":
@@ -159,13 +181,15 @@ class CompressedModel:
             seen = seen.copy()
             seen.data[~self.seen.learned] = 0
             seen.eliminate_zeros()
-        return Interactions(seen, pl.Series(self.user_ids), pl.Series(self.item_ids), None)
+        return Interactions.unchecked(seen, pl.Series(self.user_ids), pl.Series(self.item_ids))
 
     @cached_property
     def _seen_matrix(self) -> "csr_array":
         """(n_users, n_items) what users have, in the order of the packed tables."""
         from scipy.sparse import csr_array
 
+        # SciPy trusts offsets and rows.
+        self.verify()
         ones = np.ones(len(self.seen.items), dtype=np.float32)
         index = np.int32 if len(ones) < 2**31 else np.int64
         parts = (ones, self.seen.items.astype(index), self.seen.offsets.astype(index))
@@ -333,8 +357,10 @@ class CompressedModel:
         """(b, n_items) scores of users, (b,) rows in the order of the packed tables."""
         import torch
 
+        with _preparing:
+            backbone, vectors = self.backbone, self.represented
         with torch.no_grad():
-            return self.backbone.score_all(self.represented, users)
+            return backbone.score_all(vectors, users)
 
     def vectors(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Vectors whose inner products are the scores: (n_users, width) and (n_items, width).
@@ -387,22 +413,24 @@ class CompressedModel:
         return np.argsort(-self.seen.popularity(), kind="stable")
 
     def verify(self) -> None:
-        """Compare the files that the model was read from with their checksums, once.
+        """Compare the files that the model was read from with their checksums, and see what they hold.
 
-        Opening a model reads next to nothing, so this waits until it is first used.
+        Opening a model reads next to nothing, so this waits until it is first used. Later it takes microseconds, unless
+        somebody has written into the files: then they are compared again.
 
         Raises:
-            InputError: a file is not as it was written.
+            InputError: a file is not as it was written, or holds what no model consists of.
         """
-        if (source := self.source) is not None:
-            source.check()
-            self.source = None
+        if self.source is not None and not self.source.fresh:
+            with _preparing:
+                self.source.check()
 
-    def save(self, folder: str | Path) -> Path:
-        """Write the model into a folder, made if need be: every file is written aside and then renamed.
+    @property
+    def files(self) -> dict[str, Content]:
+        """What `write_together` writes for the model, by name.
 
         Raises:
-            InputError: the folder cannot be written, or the model was read from files that are damaged.
+            InputError: the model was read from files that are damaged.
         """
         self.verify()
         settings = {
@@ -411,8 +439,16 @@ class CompressedModel:
             "learns": self.learns,
             "about": self.about,
         }
-        indices = (self.user_index, self.item_index)
-        write_folder(Path(folder), (self.users, self.items), indices, self.seen, self.network, settings)
+        parts = Parts((self.users, self.items), (self.user_index, self.item_index), self.seen)
+        return model_files(parts, self.network, settings)
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the model into a folder, made if need be, all its files at once; it may be the one it was read from.
+
+        Raises:
+            InputError: the folder cannot be written, or the model was read from files that are damaged.
+        """
+        write_together(Path(folder), self.files, stale=() if self.network else (NETWORK,))
         return Path(folder)
 
 

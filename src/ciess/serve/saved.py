@@ -6,61 +6,65 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import load as deserialised
 
 from ciess.data.ids import RowIds
 from ciess.errors import InputError
-from ciess.files import locked
-from ciess.serve.folder import IDS, NETWORK, SEEN, TABLES, Opened, read_settings
+from ciess.files import reading
+from ciess.serve.folder import IDS, NETWORK, SEEN, SETTINGS, TABLES, Opened, Parts, read_settings
 from ciess.serve.model import CompressedModel
 from ciess.serve.seen import SeenItems
-from ciess.tables.files import arrays_in, checksum_of, damaged, map_file
+from ciess.tables.files import MappedFile, arrays_in, checksum_of, damaged
 from ciess.tables.packed import SIDES, load_tables
+from ciess.tables.plan import FLOAT32_BYTES
 
 if TYPE_CHECKING:
     from ciess.models.base import BackboneConfig
 
+_DENSE_BYTES, _DENSE_FOLD = 2**30, 1000
+"""Of both tables with all their dimensions: never refused, and how many times the files' bytes they may be beyond that.
+Packed rows can be as short as a byte or two: a small file could ask for more memory than there is."""
 
-def load(folder: str | Path, backbone: "BackboneConfig | None" = None) -> CompressedModel:
+
+def load(folder: str | Path, backbone: "BackboneConfig | None" = None, *, verify: bool = False) -> CompressedModel:
     """Open a model that `CompressedModel.save` wrote.
 
     Next to nothing is read: tables are mapped into memory, and compared with their checksums at the first use. The
-    model stays what it is if another one is saved into the folder.
+    model stays what it is if another one is saved into the folder, or if the folder is removed. A folder may be a
+    stranger's: what it holds is checked, nothing outside of it is read, and nothing in it is run.
 
     Args:
         folder: what it was saved into.
         backbone: settings of the backbone that scores, where it is your own and not one of ciess.
+        verify: whether the files are read and checked now, and not at the first use.
 
     Raises:
         InputError: a file is missing, cut or foreign, or the backbone is not the one that was saved.
     """
-    folder = Path(folder)
-    with locked(folder, shared=True):
-        settings = read_settings(folder)
+    folder = Path(folder).absolute()
+    with reading(folder) as place:
+        settings = read_settings(place(SETTINGS))
         _refuse_other(folder, settings["backbone"]["name"], settings["rows_stand_alone"], backbone)
-        files = {name: map_file(folder / name) for name in (TABLES, IDS, SEEN)}
-        network = _read_network(folder / NETWORK, settings["checksums"])
-    users, items = load_tables(folder / TABLES, files[TABLES])
-    user_index, item_index = _ids_in(folder / IDS, files[IDS], len(users), len(items))
-    arrays, _ = arrays_in(folder / SEEN, files[SEEN])
-    try:
-        seen = SeenItems.from_arrays(arrays, len(users), len(items))
-    except (KeyError, ValueError) as error:
-        raise damaged(folder / SEEN) from error
-    return CompressedModel(
-        users,
-        items,
-        user_index,
-        item_index,
-        seen,
+        files = {name: MappedFile(place(name)) for name in (TABLES, IDS, SEEN)}
+        network = _read_network(place(NETWORK), settings["checksums"])
+    parts = _parts(files)
+    if not settings["rows_stand_alone"] and backbone is None:
+        _refuse_unfit(folder, settings["backbone"], parts, network)
+    opened = Opened(folder, settings["checksums"], files, parts)
+    model = CompressedModel(
+        *parts.tables,
+        *parts.ids,
+        parts.seen,
         settings["backbone"],
         settings["rows_stand_alone"],
         settings["about"],
         network,
         backbone,
         settings.get("learns", True),
-        Opened(folder, settings["checksums"], files),
+        opened,
     )
+    if verify:
+        model.verify()
+    return model
 
 
 def _refuse_other(folder: Path, saved: str, stands_alone: bool, given: "BackboneConfig | None") -> None:
@@ -79,27 +83,55 @@ def _refuse_other(folder: Path, saved: str, stands_alone: bool, given: "Backbone
         raise InputError(f"{folder} was saved with the backbone '{saved}', not '{name}': give that one")
 
 
-def _ids_in(path: Path, file: NDArray[np.uint8], n_users: int, n_items: int) -> tuple[RowIds, RowIds]:
-    arrays, _ = arrays_in(path, file)
+def _parts(files: Mapping[str, MappedFile]) -> Parts:
+    """What the files hold, the number of rows the same in all of them."""
+    tables = load_tables(files[TABLES].path, files[TABLES].content)
+    n_users, n_items = map(len, tables)
+    dense = (n_users + n_items) * tables[0].dim * FLOAT32_BYTES
+    held = sum(len(file.content) for file in files.values())
+    if not n_users or not n_items or dense > max(_DENSE_BYTES, _DENSE_FOLD * held):
+        raise damaged(files[TABLES].path)
+    users, items = _ids_in(files[IDS])
+    if (len(users), len(items)) != (n_users, n_items):
+        raise InputError(f"{files[IDS].path} does not match {TABLES}: save the model again")
+    arrays, _ = arrays_in(files[SEEN].path, files[SEEN].content)
     try:
-        sides = [
-            RowIds.from_arrays({name.removeprefix(f"{side}."): array for name, array in arrays.items() if side in name})
-            for side in SIDES
-        ]
+        seen = SeenItems.from_arrays(arrays, n_users, n_items)
     except (KeyError, ValueError) as error:
-        raise damaged(path) from error
-    if [len(side) for side in sides] != [n_users, n_items]:
-        raise InputError(f"{path} does not match {TABLES}: save the model again")
-    return sides[0], sides[1]
+        raise damaged(files[SEEN].path) from error
+    return Parts(tables, (users, items), seen)
+
+
+def _ids_in(file: MappedFile) -> tuple[RowIds, RowIds]:
+    arrays, _ = arrays_in(file.path, file.content)
+    sides: dict[str, dict[str, NDArray[Any]]] = {side: {} for side in SIDES}
+    try:
+        for name, array in arrays.items():
+            side, _, part = name.partition(".")
+            sides[side][part] = array
+        users, items = (RowIds.from_arrays(sides[side]) for side in SIDES)
+    except (KeyError, ValueError) as error:
+        raise damaged(file.path) from error
+    return users, items
 
 
 def _read_network(path: Path, checksums: Mapping[str, str]) -> dict[str, NDArray[Any]]:
+    """Weights by name, copied and checked at once: they are few."""
     if NETWORK not in checksums:
         return {}
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}): save the model again") from error
-    if checksum_of(content) != checksums[NETWORK]:
+    content = MappedFile(path).content.copy()
+    if checksum_of(content.data) != checksums[NETWORK]:
         raise damaged(path)
-    return deserialised(content)
+    return arrays_in(path, content)[0]
+
+
+def _refuse_unfit(folder: Path, settings: dict[str, Any], parts: Parts, network: Mapping[str, NDArray[Any]]) -> None:
+    """Settings of a backbone of ciess that are none, or that are not those of the tables and the network."""
+    from ciess.models import backbone_from_settings
+
+    try:
+        config = backbone_from_settings({"dim": parts.tables[0].dim, **settings})
+    except (InputError, TypeError, ValueError) as error:
+        raise damaged(folder / SETTINGS) from error
+    if config.dim != parts.tables[0].dim or config.network_parameters > sum(map(np.size, network.values())):
+        raise InputError(f"{folder / SETTINGS} does not match the tables and the network: save the model again")

@@ -41,21 +41,39 @@ class SeenItems:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], n_users: int, n_items: int) -> "SeenItems":
-        """The inverse of `arrays`.
+        """The inverse of `arrays`. Only types and lengths are looked at, see `check`.
 
         Raises:
             KeyError: an array is missing.
             ValueError: arrays that do not belong together, or to so many users and items.
         """
-        items, bits = arrays["items"], arrays.get("learned")
-        if bits is not None and len(bits) != -(-len(items) // 8):
+        offsets, items, bits = arrays["offsets"], arrays["items"], arrays.get("learned")
+        if bits is not None and (bits.dtype != np.uint8 or bits.shape != (-(-len(items) // 8),)):
             raise ValueError("learned interactions do not match those that were seen")
-        learned = None if bits is None else np.unpackbits(bits, count=len(items)).astype(bool)
-        seen = cls(arrays["offsets"], items, n_items, learned)
-        fits = seen.offsets.shape == (n_users + 1,) and seen.items.dtype == _type_of_items(n_items)
-        if not fits or seen.offsets[0] != 0 or seen.offsets[-1] != len(seen.items):
+        if arrays.keys() - {"offsets", "items", "learned"}:
+            raise ValueError("there are other arrays beside the seen items")
+        of_offsets = offsets.shape == (n_users + 1,) and offsets.dtype in (np.int32, np.int64)
+        if not of_offsets or items.ndim != 1 or items.dtype != _type_of_items(n_items) or offsets[-1] != len(items):
             raise ValueError("seen items do not match the tables")
-        return seen
+        learned = None if bits is None else np.unpackbits(bits, count=len(items)).astype(bool)
+        return cls(offsets, items, n_items, learned)
+
+    def check(self) -> None:
+        """Read all entries: offsets must rise from 0, and items be rows that do not fall for any user.
+
+        Raises:
+            ValueError: it is not so.
+        """
+        if self.offsets[0] != 0 or np.any(self.offsets[1:] < self.offsets[:-1]):
+            raise ValueError("the items of users do not follow each other")
+        for start in range(0, len(self.items), _ENTRIES_AT_ONCE):
+            items = self.items[start : start + _ENTRIES_AT_ONCE + 1]
+            if items.max() >= self.n_items:
+                raise ValueError("items are seen that do not exist")
+            falls = start + 1 + np.flatnonzero(items[1:] < items[:-1])
+            # Only from one user to the next.
+            if not np.array_equal(self.offsets[np.searchsorted(self.offsets, falls)], falls):
+                raise ValueError("the items of a user fall")
 
     @property
     def arrays(self) -> dict[str, NDArray[Any]]:

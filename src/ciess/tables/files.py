@@ -3,6 +3,8 @@
 import json
 import math
 import mmap
+import os
+import weakref
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,20 +15,25 @@ from numpy.typing import NDArray
 from safetensors.numpy import save
 
 from ciess.errors import InputError
+from ciess.files import open_regular, parsed_json
 
 Arrays = Mapping[str, NDArray[Any]]
 Layout = Mapping[str, tuple[np.dtype[Any], list[int]]]
 """Type and shape of each array, by name."""
 
 _DTYPES: dict[str, type[np.generic]] = {
+    "U64": np.uint64,
     "I64": np.int64,
+    "F64": np.float64,
     "F32": np.float32,
     "U32": np.uint32,
     "I32": np.int32,
     "F16": np.float16,
     "U16": np.uint16,
+    "I16": np.int16,
     "I8": np.int8,
     "U8": np.uint8,
+    "BOOL": np.bool_,
 }
 """Of a file's arrays, in the order in which they lie."""
 _BYTES_READ_AT_ONCE = 1 << 20
@@ -48,44 +55,82 @@ def file_bytes(layout: Layout, about: str) -> int:
     return 8 + -(-len(json.dumps(header, separators=(",", ":"))) // 8) * 8 + end
 
 
-def map_file(path: Path) -> NDArray[np.uint8]:
+class MappedFile:
     """The bytes of a file, read when they are used. They stay what they are if another file takes its name.
 
+    Args:
+        path: of a plain file; links, devices and pipes are refused.
+
+    Attributes:
+        path: the same.
+        content: (n,) uint8.
+
     Raises:
-        InputError: the file is missing or empty.
+        InputError: the file is missing, empty or no plain file.
     """
-    try:
-        with path.open("rb") as file:
-            return np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), dtype=np.uint8)
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}): save the model again") from error
-    except ValueError as error:
-        raise damaged(path) from error
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self._file = open_regular(path)
+            weakref.finalize(self, self._file.close)
+            mapping = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)
+        except OSError as error:
+            raise InputError(f"{path} cannot be read ({error.strerror}): save the model again") from error
+        except ValueError as error:
+            raise damaged(path) from error
+        self.content: NDArray[np.uint8] = np.frombuffer(mapping, dtype=np.uint8)
+
+    @property
+    def stamp(self) -> tuple[int, int]:
+        """Its length, and when it was last changed: both as they were where nobody has written into it."""
+        told = os.fstat(self._file.fileno())
+        return told.st_size, told.st_mtime_ns
+
+    def checksum(self) -> str:
+        """CRC-32 of the content; empty if it was cut since, so that reading it would end the process."""
+        return checksum_of(self.content.data) if self.stamp[0] >= len(self.content) else ""
 
 
 def arrays_in(path: Path, file: NDArray[np.uint8]) -> tuple[dict[str, NDArray[Any]], str]:
-    """The arrays in the bytes of a file that `write_arrays` wrote, and the line about them.
+    """The arrays in the bytes of a safetensors file, and the line that `write_arrays` wrote about them, if any.
 
     Args:
         path: of the file, for messages.
-        file: as `map_file` gives it.
+        file: its bytes. The arrays must fill them without gaps and without sharing any.
 
     Raises:
         InputError: the file is damaged or holds something else.
     """
     try:
         start = 8 + int(file[:8].view(np.uint64)[0])
-        header = json.loads(file[8:start].tobytes())
-        about = str(header.pop("__metadata__")["ciess"])
+        header = parsed_json(file[8:start].tobytes())
+        about = header.pop("__metadata__", {}).get("ciess", "")
         arrays, end = {}, 0
-        for name, entry in header.items():
-            begin, end = entry["data_offsets"]
-            arrays[name] = file[start + begin : start + end].view(_DTYPES[entry["dtype"]]).reshape(entry["shape"])
+        for name, entry in sorted(header.items(), key=lambda item: _range(item[1])):
+            begin, stop = _range(entry)
+            dtype, shape = np.dtype(_DTYPES[entry["dtype"]]), [_count(length) for length in entry["shape"]]
+            if begin != end or stop - begin != math.prod(shape) * dtype.itemsize:
+                raise ValueError(f"{name} does not follow what comes before, or is not of its length")
+            arrays[name] = np.ndarray(shape, dtype, file[start + begin : start + stop].data)
+            end = stop
         if start + end != len(file):
             raise ValueError("the file is not as long as its header says")
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError) as error:
         raise damaged(path) from error
-    return arrays, about
+    return arrays, str(about)
+
+
+def _range(entry: Any) -> tuple[int, int]:
+    """Where an array begins and ends."""
+    begin, end = entry["data_offsets"]
+    return _count(begin), _count(end)
+
+
+def _count(number: Any) -> int:
+    if type(number) is not int or not 0 <= number < 2**48:
+        raise ValueError(f"{number!r} is no number of bytes or entries")
+    return number
 
 
 def damaged(path: Path) -> InputError:
@@ -102,13 +147,9 @@ def checksum(path: Path) -> str:
     return f"{code:08x}"
 
 
-def checksum_of(content: bytes | NDArray[np.uint8]) -> str:
-    """The same of bytes, of a mapped file for example; empty if it was cut since, so that reading it would crash."""
-    if isinstance(content, np.ndarray) and isinstance(content.base, memoryview):
-        mapping = content.base.obj
-        if isinstance(mapping, mmap.mmap) and mapping.size() < len(content):
-            return ""
-    return f"{zlib.crc32(content if isinstance(content, bytes) else content.data):08x}"
+def checksum_of(content: bytes | memoryview) -> str:
+    """The same of bytes."""
+    return f"{zlib.crc32(content):08x}"
 
 
 def _metadata(about: str) -> dict[str, str]:

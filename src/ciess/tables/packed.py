@@ -20,18 +20,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ciess.tables.bits import bytes_of_bits, gathered_bits, numbers_together, packed_bits, unpacked_bits
-from ciess.tables.files import Layout, arrays_in, damaged, file_bytes, map_file, write_arrays
-from ciess.tables.plan import SizePlan, TableShape
+from ciess.tables.files import Layout, MappedFile, arrays_in, damaged, file_bytes, write_arrays
+from ciess.tables.plan import MOST_DIM, SizePlan, TableShape
 from ciess.tables.precision import (
     Precision,
     best_scales,
     decoded_scales,
     scale_codes,
+    scale_range,
     whole_numbers,
 )
 
 SIDES = ("users", "items")
 ROWS_IN_A_BLOCK = 1024
+NUMBERS_AT_ONCE = 1 << 22
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,6 +85,21 @@ class PackedTable:
     def sizes(self) -> NDArray[np.int32]:
         """(n,) the size of every row, falling."""
         return np.repeat(self.groups[:, 0], self.groups[:, 1])
+
+    def check(self) -> None:
+        """Read the numbers once, and see that they are such as `pack` stores.
+
+        Raises:
+            ValueError: a number is not finite, or a scale is none.
+        """
+        if not self.precision.whole:
+            for start in range(0, len(self.values), NUMBERS_AT_ONCE):
+                if not np.isfinite(self.values[start : start + NUMBERS_AT_ONCE]).all():
+                    raise ValueError("numbers are not finite")
+        elif not self.precision.scale_a_row:
+            least, most = scale_range(self.precision)
+            if not np.all((self.scales >= least) & (self.scales <= most)):
+                raise ValueError("scales are none")
 
     def blocks(self) -> Iterator[tuple[slice, NDArray[np.float32]]]:
         """Some thousands of rows that follow each other: their positions, and their numbers as `run` gives them."""
@@ -285,10 +302,12 @@ def load_tables(path: Path, file: NDArray[np.uint8] | None = None) -> tuple[Pack
     Raises:
         InputError: the file is missing, damaged, or holds something else.
     """
-    arrays, about = arrays_in(path, map_file(path) if file is None else file)
+    arrays, about = arrays_in(path, MappedFile(path).content if file is None else file)
     try:
         precision, dim = about.split()
         users, items = (_checked_table(side, arrays, Precision(precision), int(dim)) for side in SIDES)
+        if len(arrays) != sum(len(_lengths(0, 0, 0, table.precision)) for table in (users, items)):
+            raise ValueError("there are other arrays beside the tables")
     except (ValueError, KeyError) as error:
         raise damaged(path) from error
     return users, items
@@ -300,6 +319,8 @@ def _about(precision: Precision, dim: int) -> str:
 
 def _checked_table(side: str, arrays: Mapping[str, NDArray[Any]], precision: Precision, dim: int) -> PackedTable:
     groups, values = arrays[f"{side}.groups"], arrays[f"{side}.values"]
+    if not 1 <= dim <= MOST_DIM or groups.dtype != np.int32 or groups.ndim != 2 or groups.shape[1] != 2:
+        raise ValueError("there are no groups, or more dimensions than tables may have")
     sizes, rows = groups.T.astype(np.int64)
     if np.any(sizes < 1) or np.any(sizes > dim) or np.any(np.diff(sizes) >= 0) or np.any(rows < 1):
         raise ValueError("groups are not sizes and their rows")

@@ -10,6 +10,8 @@ from ciess.errors import InputError
 from ciess.tables.precision import Precision
 
 FLOAT32_BYTES = 4
+MOST_DIM = 2**16
+"""Dimensions that a table may have: so nobody's file makes the rows that are decoded at once too large for memory."""
 
 
 class TableShape(NamedTuple):
@@ -41,7 +43,7 @@ class SizePlan:
         precision: how numbers are stored.
 
     Raises:
-        InputError: a size is not a whole number in 1..dim.
+        InputError: a size is not a whole number in 1..dim, or the tables are too wide.
     """
 
     user_sizes: NDArray[np.int32]
@@ -50,6 +52,8 @@ class SizePlan:
     precision: Precision = Precision.FLOAT32
 
     def __post_init__(self) -> None:
+        if self.dim > MOST_DIM:
+            raise InputError(f"dim is {self.dim}: tables have at most {MOST_DIM:,} dimensions")
         object.__setattr__(self, "user_sizes", _checked_sizes(self.user_sizes, self.dim, "user"))
         object.__setattr__(self, "item_sizes", _checked_sizes(self.item_sizes, self.dim, "item"))
 

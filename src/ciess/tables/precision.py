@@ -120,6 +120,12 @@ def _on_grid(steps: NDArray[Any], precision: Precision) -> NDArray[np.float32]:
     return scales
 
 
+def scale_range(precision: Precision) -> tuple[float, float]:
+    """The least and the greatest scale that can be kept."""
+    least, most = _on_grid(np.array([-128, 127]), precision).tolist()
+    return least, most
+
+
 def scale_codes(scales: NDArray[np.float32]) -> NDArray[np.uint8]:
     """(n,) row scales to a byte each."""
     codes: NDArray[np.uint8] = (np.rint(np.log2(scales) * _STEPS_A_ROW) + 128).astype(np.uint8)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ciess.errors import InputError
-from ciess.evaluation.metrics import Evaluation
+from ciess.evaluation.metrics import QUALITY_METRICS, TAIL_METRICS, Evaluation
 from ciess.results.outcome import Row
 from ciess.tables.budget import Budget
 from ciess.tables.packed import stored_bytes
@@ -65,7 +65,7 @@ class Finished:
         return Row(
             method=method,
             budget=budget,
-            metrics=shown.means(),
+            metrics=shown.means(QUALITY_METRICS + TAIL_METRICS),
             kept=float(shown.quality.mean()) / full_quality,
             valid_quality=self.quality,
             table_bytes=stored_bytes(self.plan) if budget else self.plan.shape.full_bytes,

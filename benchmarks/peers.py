@@ -62,7 +62,11 @@ class Peer:
 def peers_for(limit: int, rows: Table) -> list[Peer]:
     """The peers that may store these rows within the limit, and use most of it."""
     quantised = [peer for stored, peer in _quantised(*rows.shape) if 0.8 * limit <= stored <= limit]
-    return [*quantised, *(_pruned(limit, bits, least) for bits, least in product(PRUNED_BITS, PRUNED_LEAST))]
+    return [
+        *quantised,
+        *_directions(limit, *rows.shape),
+        *(_pruned(limit, bits, least) for bits, least in product(PRUNED_BITS, PRUNED_LEAST)),
+    ]
 
 
 def _quantised(count: int, dim: int) -> Iterator[tuple[int, Peer]]:
@@ -78,12 +82,17 @@ def _quantised(count: int, dim: int) -> Iterator[tuple[int, Peer]]:
             # A lowest value and a range for each column, in float16.
             stored = count * -(-size * bits // 8) + 2 * size * 2
             yield stored, _scalar(stored, size, name)
-        for bits in DIRECTION_BITS:
+
+
+def _directions(limit: int, count: int, dim: int) -> Iterator[Peer]:
+    """With as many dimensions as fit, for each number of bits."""
+    for bits, (method, coded, mean_bytes) in product(DIRECTION_BITS, DIRECTIONS):
+        for size in range(dim, 1, -1):
             # A byte for each row's length, and the lowest and the highest length in float32.
-            stored = count * (-(-size * bits // 8) + 1) + 8
-            yield stored, _turned(stored, size, bits, "TurboQuant", _turboquant)
-            # The mean in float16.
-            yield stored + 2 * size, _turned(stored + 2 * size, size, bits, "RaBitQ", _rabitq)
+            stored = count * (-(-size * bits // 8) + 1) + 8 + mean_bytes * size
+            if stored <= limit:
+                yield _turned(stored, size, bits, method, coded)
+                break
 
 
 def _product(stored: int, size: int, pieces: int, bits: int) -> Peer:
@@ -160,6 +169,10 @@ def _rabitq(rows: Table, bits: int) -> Table:
     back[order, np.arange(size)[:, None]] = found
     lengths = _lengths(back)
     return mean + np.divide(back, lengths, out=np.zeros_like(back), where=lengths > 0) * in_a_byte(lengths)
+
+
+DIRECTIONS = (("TurboQuant", _turboquant, 0), ("RaBitQ", _rabitq, 2))
+"""What codes directions, and the bytes for each dimension of a mean that it keeps."""
 
 
 def _lengths(rows: Table) -> Table:

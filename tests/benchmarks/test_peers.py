@@ -64,7 +64,8 @@ def test_all_quantised_peers_fit_and_come_back_whole(rows: Table) -> None:
     for peer in found[::2]:
         for each in filter(None, (peer, peer.dearer)):
             back, stored = each.coded(rows)
-            assert 0.8 * limit <= stored <= limit
+            assert stored <= limit
+            assert stored >= 0.8 * limit or each.name.endswith("of 16"), "all dimensions take less"
             assert back.shape == rows.shape
 
 

@@ -15,11 +15,12 @@ import torch
 from numpy.typing import NDArray
 from peers import Coded, Peer, Table, peers_for
 from reproduce import SHOWN
+from smaller import smaller_for
 
 import ciess
 from ciess.data import Split
 from ciess.errors import InputError
-from ciess.evaluation.metrics import Evaluation, Evaluator, evaluate
+from ciess.evaluation.metrics import TAIL_METRICS, Evaluation, Evaluator, evaluate
 from ciess.evaluation.significance import differences_tested, over_seeds
 from ciess.experiment.bench import Bench
 from ciess.experiment.cells import Cells
@@ -30,6 +31,7 @@ from ciess.methods.shared.pruning import relative, root_mean_square
 from ciess.models import Backbone, BackboneConfig
 from ciess.progress import Progress
 from ciess.tables.budget import Budget
+from ciess.tables.packed import stored_bytes
 from ciess.tables.plan import TableShape
 from ciess.tables.precision import Precision
 from ciess.train.finish import Finish
@@ -44,7 +46,9 @@ OURS = {
 EITHER = tuple(name for name, (precision, _) in OURS.items() if precision == "auto")
 SEARCH = "search, best precision"
 """What `ciess search --precision auto` gives: the better one of these on validation; if they tie, the first."""
-PEERS = sources([Path(__file__), Path(__file__).with_name("peers.py")])
+TOLD = (*SHOWN, *TAIL_METRICS)
+"""Metrics that are kept of each line."""
+PEERS = sources([Path(__file__).with_name(name) for name in ("equal_bytes.py", "peers.py", "smaller.py")])
 """What identifies the code of the peers and of their choice."""
 DEARER = 3
 """Settings whose dearer form is tried."""
@@ -145,7 +149,7 @@ class EqualBytes:
         points = [*self._ours(), *(point for budget in self._budgets for point in self._theirs(budget))]
         about = {
             "seed": self._seed,
-            "full": self.full.means(SHOWN),
+            "full": self.full.means(TOLD),
             "full_bytes": self._shape.full_bytes,
         }
         return Cell(about, with_search(points))
@@ -181,15 +185,15 @@ class EqualBytes:
                     detail = f"{row.precision}, {row.user_size:.1f} and {row.item_size:.1f}, by {row.found_by}"
                     named = {"method": wanted[cell.method], "detail": detail, "budget": row.budget}
                     measured = {"bytes": row.table_bytes, "valid_quality": row.valid_quality}
-                    shown = {"metrics": {metric: row.metrics[metric] for metric in SHOWN}}
+                    shown = {"metrics": {metric: row.metrics[metric] for metric in TOLD}}
                     yield Point(named | measured | shown, cell.quality[row.budget].astype(np.float64))
 
     def _theirs(self, budget: Budget) -> list[Point]:
-        """The peers: settings chosen on validation, measured on test with the full model that learned validation."""
+        """The peers: settings chosen on validation, measured on test by models that learned validation."""
         # The full model's name says what it learned, and how; the peers' code is not of the package.
         kept = self._kept.with_name(f"peers-{self._kept.name}-{PEERS}-{budget.folder}.json")
         if not kept.exists():
-            made = [self._point(peer, budget) for peer in self._chosen(budget)]
+            made = [*(self._point(peer, budget) for peer in self._chosen(budget)), *self._smaller(budget)]
             write_whole(kept, json.dumps([{"row": each.row, "users": each.users.tolist()} for each in made]) + "\n")
         return [Point(each["row"], np.array(each["users"])) for each in json.loads(kept.read_text())]
 
@@ -218,8 +222,19 @@ class EqualBytes:
         coded = peer.coded(_rows(full))
         found = evaluate(_with_rows(full, coded), self._test)
         named = {"method": peer.method, "detail": peer.name, "budget": str(budget)}
-        row = named | {"bytes": coded.stored_bytes, "metrics": found.means(SHOWN)}
+        row = named | {"bytes": coded.stored_bytes, "metrics": found.means(TOLD)}
         return Point(row, self.by_user(found))
+
+    def _smaller(self, budget: Budget) -> Iterator[Point]:
+        """Models of fewer dimensions in as many bytes."""
+        for small in smaller_for(budget.limit(self._shape), *self._shape):
+            found, chosen = small.measured(self._split, self._seed, self._cells, self._progress)
+            settings = ", ".join(
+                [f"{small.plan.dim} dimensions", *(f"{name} {each:g}" for name, each in chosen.items())]
+            )
+            named = {"method": small.method, "detail": settings, "budget": str(budget)}
+            row = named | {"bytes": stored_bytes(small.plan), "metrics": found.means(TOLD)}
+            yield Point(row, self.by_user(found))
 
     def by_user(self, found: Evaluation) -> NDArray[np.float64]:
         """(n_users,) quality of every user, NaN for those who were not measured."""
@@ -272,6 +287,13 @@ def with_search(points: Sequence[Point]) -> list[Point]:
         best = max(either, key=lambda point: point.row["valid_quality"])
         found.insert(found.index(either[-1]) + 1, Point({**best.row, "method": SEARCH}, best.users))
     return found
+
+
+def tails(metrics: Sequence[Mapping[str, float]]) -> str:
+    """Coverage, tail recall and Gini, means over seeds; nothing of results that were kept without them."""
+    if not all(each.keys() >= {*TAIL_METRICS} for each in metrics):
+        return ""
+    return " / ".join(f"{mean(each[metric] for each in metrics):.3f}" for metric in TAIL_METRICS)
 
 
 def _rows(full: Backbone) -> Table:

@@ -1,10 +1,12 @@
 """Quality at equal bytes: `python benchmarks/frontier.py DATA --name ml-1m --backbone lightgcn`.
 
 Ours, equal sizes and marginal allocation with the best precision for each budget and equal sizes in float32 and int8,
-all finished alike, beside product quantisation, scalar quantisation and pruning of the same full model, whose settings
-are chosen on validation for each budget. Each budget is searched by itself. Each part, a method or the peers at one
-budget with one seed, is kept under `--cells`, known by all that makes it: the same command goes on where it was
-stopped. The result is kept as JSON, and made anew when it is deleted; table and figure are made of it.
+all finished alike, beside product quantisation, scalar quantisation, TurboQuant, RaBitQ and pruning of the same full
+model, whose settings are chosen on validation for each budget, and beside smaller models, ALS and MF with as few
+dimensions as fit, tuned on validation and stored in float32 or int8. Each budget is searched by itself. Each part, a
+method or the peers at one budget with one seed, is kept under `--cells`, known by all that makes it: the same command
+goes on where it was stopped. The result is kept as JSON, and made anew when it is deleted; table and figure are made
+of it.
 """
 
 import json
@@ -15,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 import tyro
-from equal_bytes import EqualBytes, compared
+from equal_bytes import EqualBytes, compared, tails
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 from reproduce import SHOWN, Measured, marked, spread
@@ -80,11 +82,15 @@ def report(settings: Frontier, found: dict[str, Any]) -> str:
         "the method. **Bold** is significantly better, *slanted* significantly worse: a paired t-test over users,",
         f"whose gains are means over seeds, corrected after Holm for the table, p < {SIGNIFICANT}. Settings are seed",
         f"{cells[0]['seed']}'s: of ours the precision, the mean sizes of users and items, and what found them.",
+        "Coverage is the share of items that anybody is shown among the first 20, tail recall Recall@20 of the rarest",
+        "items that have at most half of the interactions, and Gini that of how often each item is shown; of the full",
+        f"model they are {tails([cell['full'] for cell in cells])}.",
         "",
         f"![quality against bytes]({settings.backbone}.svg)",
         "",
-        "| budget | method | settings | bytes | Recall@20 | NDCG@20 | kept | search over it | p |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| budget | method | settings | bytes | Recall@20 | NDCG@20 | kept | search over it | p "
+        "| coverage / tail recall / Gini |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for budget in budgets:
         for method in dict.fromkeys(row["method"] for row in cells[0]["rows"]):
@@ -112,6 +118,7 @@ def _line(found: dict[str, Any], budget: str, method: str) -> list[str]:
         *(spread([row["metrics"][metric] for row in rows], 4) for metric in SHOWN),
         " / ".join(f"{share:.1%}" for share in kept),
         *([marked(gains[0]["gain"], gains[0]["p_value"]), spelled_p(gains[0]["p_value"])] if gains else ["", ""]),
+        tails([row["metrics"] for row in rows]),
     ]
     return [f"| {' | '.join(entries)} |"]
 

@@ -1,8 +1,11 @@
-"""What else makes tables small: product and scalar quantisation, and pruning of single numbers.
+"""What else makes tables small: product and scalar quantisation, TurboQuant, RaBitQ, and pruning of single numbers.
 
 Each takes trained tables, their dimensions in order, to tables that are stored in fewer bytes, without any training of
 the model afterwards. Codebooks are float16, counted as such, and rows come back by what is stored. No rotation is
 counted, since scores that are inner products do not need to know it. The places of what pruning keeps are counted.
+
+TurboQuant (arXiv 2504.19874) and RaBitQ (arXiv 2405.12497, with several bits 2409.09913) code the direction of a row
+that is turned at random. Its length is kept in a byte: less than faiss keeps, so that they lose nothing by it.
 """
 
 from bisect import bisect_right
@@ -24,6 +27,8 @@ BITS = (4, 5, 6, 7, 8)
 """Of a code."""
 ROWS_TURNED = 20_000
 """At most, that a rotation is learned from: with more it takes minutes and hardly changes."""
+DIRECTION_BITS = (1, 2, 3, 4, 8)
+"""Of a number of a row's direction."""
 PRUNED_BITS = (3, 4, 8, 16, 32)
 """Of a number that pruning keeps: up to 8 are a code, 16 and 32 a float."""
 PRUNED_LEAST = (0, 1, 4)
@@ -57,7 +62,11 @@ class Peer:
 def peers_for(limit: int, rows: Table) -> list[Peer]:
     """The peers that may store these rows within the limit, and use most of it."""
     quantised = [peer for stored, peer in _quantised(*rows.shape) if 0.8 * limit <= stored <= limit]
-    return [*quantised, *(_pruned(limit, bits, least) for bits, least in product(PRUNED_BITS, PRUNED_LEAST))]
+    return [
+        *quantised,
+        *_directions(limit, *rows.shape),
+        *(_pruned(limit, bits, least) for bits, least in product(PRUNED_BITS, PRUNED_LEAST)),
+    ]
 
 
 def _quantised(count: int, dim: int) -> Iterator[tuple[int, Peer]]:
@@ -73,6 +82,17 @@ def _quantised(count: int, dim: int) -> Iterator[tuple[int, Peer]]:
             # A lowest value and a range for each column, in float16.
             stored = count * -(-size * bits // 8) + 2 * size * 2
             yield stored, _scalar(stored, size, name)
+
+
+def _directions(limit: int, count: int, dim: int) -> Iterator[Peer]:
+    """With as many dimensions as fit, for each number of bits."""
+    for bits, (method, coded, mean_bytes) in product(DIRECTION_BITS, DIRECTIONS):
+        for size in range(dim, 1, -1):
+            # A byte for each row's length, and the lowest and the highest length in float32.
+            stored = count * (-(-size * bits // 8) + 1) + 8 + mean_bytes * size
+            if stored <= limit:
+                yield _turned(stored, size, bits, method, coded)
+                break
 
 
 def _product(stored: int, size: int, pieces: int, bits: int) -> Peer:
@@ -113,6 +133,62 @@ def _scalar(stored: int, size: int, name: str) -> Peer:
         return _coded(quantiser, quantiser.trained, head)
 
     return Peer("scalar", f"{name} of {size}", lambda rows: Coded(_by_head(rows, size, coded), stored))
+
+
+def _turned(stored: int, size: int, bits: int, method: str, coded: Callable[[Table, int], Table]) -> Peer:
+    rotation = faiss.RandomRotationMatrix(size, size)
+    rotation.init(0)
+
+    def back(head: Table) -> Table:
+        table: Table = rotation.reverse_transform(coded(rotation.apply(head), bits))
+        return table
+
+    return Peer(method, f"{bits} bits of {size}", lambda rows: Coded(_by_head(rows, size, back), stored))
+
+
+def _turboquant(rows: Table, bits: int) -> Table:
+    lengths = _lengths(rows)
+    quantiser = faiss.ScalarQuantizer(rows.shape[1], getattr(faiss.ScalarQuantizer, f"QT_{bits}bit_tqmse"))
+    units = np.divide(rows, lengths, out=np.zeros_like(rows), where=lengths > 0)
+    # Its levels follow from the number of dimensions alone.
+    quantiser.train(units)
+    return in_a_byte(lengths) * quantiser.decode(quantiser.compute_codes(units))
+
+
+def _rabitq(rows: Table, bits: int) -> Table:
+    count, size = rows.shape
+    mean = rows.mean(0).astype(np.float16).astype(np.float32)
+    index = faiss.IndexRaBitQ(size, faiss.METRIC_INNER_PRODUCT, bits)
+    index.qb = 0
+    index.train(rows - mean)
+    faiss.copy_array_to_vector(np.zeros(size, dtype=np.float32), index.center)
+    index.add(rows - mean)
+    # faiss decodes one bit alone, but estimates inner products from all; those with unit vectors are the numbers.
+    found, order = index.search(np.eye(size, dtype=np.float32), count)
+    back = np.empty((count, size), dtype=np.float32)
+    back[order, np.arange(size)[:, None]] = found
+    lengths = _lengths(back)
+    return mean + np.divide(back, lengths, out=np.zeros_like(back), where=lengths > 0) * in_a_byte(lengths)
+
+
+DIRECTIONS = (("TurboQuant", _turboquant, 0), ("RaBitQ", _rabitq, 2))
+"""What codes directions, and the bytes for each dimension of a mean that it keeps."""
+
+
+def _lengths(rows: Table) -> Table:
+    """(n, 1) of rows."""
+    lengths: Table = np.linalg.norm(rows, axis=1, keepdims=True)
+    return lengths
+
+
+def in_a_byte(lengths: Table) -> Table:
+    """Lengths as a byte each brings them back: 0, or one of 255 from the lowest to the highest, in equal ratios."""
+    back, above = np.zeros_like(lengths), lengths > 0
+    if above.any():
+        logarithms = np.log(lengths[above])
+        low, step = logarithms.min(), np.ptp(logarithms) / 254 or 1.0
+        back[above] = np.exp(low + step * np.round((logarithms - low) / step))
+    return back
 
 
 def _by_head(rows: Table, size: int, coded: Callable[[Table], Table]) -> Table:

@@ -3,9 +3,10 @@
 For every folder of interactions under DATA and the synthetic set, and every backbone: the full model beside a tuned
 peer, ALS and BPR of `implicit`, whose settings are chosen on validation from a grid; and at each budget equal sizes,
 the popularity rule and marginal allocation with the best precision for each budget, what `ciess search --precision
-auto` gives, and peers that code or prune the tables of the same full model. Nothing depends on a set's name. What is
-done is kept under `--cells`, known by all that makes it: the same command goes on where it was stopped. A set and
-backbone that is whole is kept as JSON under `--out`, and made anew when it is deleted; the table is made of these.
+auto` gives, peers that code or prune the tables of the same full model, and smaller models, see frontier.py. Nothing
+depends on a set's name. What is done is kept under `--cells`, known by all that makes it: the same command goes on
+where it was stopped. A set and backbone that is whole is kept as JSON under `--out`, and made anew when it is deleted;
+the table is made of these.
 """
 
 import json
@@ -19,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 import tyro
-from equal_bytes import EITHER, OURS, Cell, EqualBytes, Point, compared
+from equal_bytes import EITHER, OURS, TOLD, Cell, EqualBytes, Point, compared, tails
 from implicit.als import AlternatingLeastSquares
 from implicit.bpr import BayesianPersonalizedRanking
 from reproduce import RESULTS, SHOWN, marked, spread
@@ -175,7 +176,7 @@ def _measured(
 
 
 def _row(method: str, detail: str, found: Evaluation) -> dict[str, Any]:
-    return {"method": method, "detail": detail, "budget": "", "metrics": found.means(SHOWN)}
+    return {"method": method, "detail": detail, "budget": "", "metrics": found.means(TOLD)}
 
 
 def report(found: Sequence[dict[str, Any]]) -> str:
@@ -188,6 +189,8 @@ def report(found: Sequence[dict[str, Any]]) -> str:
         "and of what `ciess search --precision auto` gives over the method. **Bold** is significantly better,",
         f"*slanted* significantly worse (p < {SIGNIFICANT}): a paired t-test over users, whose gains are means over",
         "seeds, corrected after Holm for the full models, and for all methods and budgets, of a set and backbone.",
+        "Coverage: share of items that anybody is shown among the first 20; tail recall: Recall@20 of the rarest items",
+        "that have at most half of the interactions; Gini: how unevenly the first 20 are spread over items.",
         "",
     ]
     for each in found:
@@ -197,8 +200,8 @@ def report(found: Sequence[dict[str, Any]]) -> str:
             "",
             f"{count['users']:,} users, {count['items']:,} items, {count['interactions']:,} interactions.",
             "",
-            "| budget | method | settings | Recall@20 | NDCG@20 | kept | over it | p |",
-            "|---|---|---|---|---|---|---|---|",
+            "| budget | method | settings | Recall@20 | NDCG@20 | kept | over it | p | coverage / tail recall / Gini |",
+            "|---|---|---|---|---|---|---|---|---|",
             *_lines(each["full"], each["small"]["cells"]),
             *_lines(each["small"], each["small"]["cells"]),
             "",
@@ -223,6 +226,7 @@ def _lines(part: dict[str, Any], cells: list[dict[str, Any]]) -> Iterator[str]:
             *(spread([row["metrics"][metric] for row, _ in mine], 4) for metric in SHOWN),
             f"{mean(row['metrics']['ndcg@20'] / full['ndcg@20'] for row, full in mine):.1%}",
             *([marked(gain["gain"], gain["p_value"]), spelled_p(gain["p_value"])] if gain else ["", ""]),
+            tails([row["metrics"] for row, _ in mine]),
         ]
         yield f"| {' | '.join(entries)} |"
 

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from ciess.models.ncf import NCF
     from ciess.models.ngcf import NGCF
     from ciess.progress import LoggingProgress
+    from ciess.serve.embedding import PackedEmbedding
     from ciess.serve.model import CompressedModel, evaluate
     from ciess.serve.saved import load
     from ciess.tables.budget import Budget
@@ -82,6 +83,7 @@ __all__ = [
     "Noise",
     "OptEmbed",
     "Outcome",
+    "PackedEmbedding",
     "Popularity",
     "Precision",
     "Problem",
@@ -140,6 +142,7 @@ _ROOMS = {
     "Noise": "methods.ciess.noise",
     "OptEmbed": "methods.optembed",
     "Outcome": "experiment.outcome",
+    "PackedEmbedding": "serve.embedding",
     "Popularity": "methods.popularity",
     "Precision": "tables.precision",
     "Problem": "methods.problem",

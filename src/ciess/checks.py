@@ -76,6 +76,24 @@ def check(name: str, value: Any, kind: Any) -> Any:
     return value
 
 
+def parsed_share(name: str, value: float | str) -> float:
+    """A share from 0 to 1, as a number or as people write it: 0.05, or `5%`.
+
+    Raises:
+        InputError: it is none.
+    """
+    number: Any = value
+    if isinstance(value, str):
+        digits = value.strip()
+        try:
+            number = float(digits.removesuffix("%")) / (100 if digits.endswith("%") else 1)
+        except ValueError:
+            number = math.nan
+    if _problem(name, number, Share):
+        raise InputError(f"{name} is {value!r}: write a share from 0% to 100%, such as 5%")
+    return float(number)
+
+
 def choice(name: str, value: str, allowed: Iterable[str]) -> str:
     """A word that must be one of several.
 

@@ -1,5 +1,6 @@
 import dataclasses
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +9,13 @@ import frontier
 import numpy as np
 import peers
 import pytest
+import smaller
 from peers import Peer
 
 import ciess
 from ciess.data import split_random, synthetic
 from ciess.progress import silent
+from ciess.train import tune
 from ciess.train.finish import Finish
 
 
@@ -54,6 +57,8 @@ def test_a_cell_holds_every_method_within_its_bytes_and_goes_on_where_it_stopped
     recipe = ciess.ALS(dim=64), Finish(training=ciess.ALS().distillation.lasting(5))
     for name, few in {"BITS": (4, 5), "PRUNED_BITS": (8,)}.items():
         monkeypatch.setattr(peers, name, few)
+    monkeypatch.setattr(smaller, "BACKBONES", ("als",))
+    monkeypatch.setattr(tune, "Tuning", partial(tune.Tuning, trials=2))
     monkeypatch.delitem(equal_bytes.OURS, "equal sizes, float32")
     settings = frontier.Frontier(
         data, "mine", backbone="als", budgets=("20%", "3%"), seeds=(0,), cells=tmp_path / "cells"
@@ -68,7 +73,8 @@ def test_a_cell_holds_every_method_within_its_bytes_and_goes_on_where_it_stopped
     [cell] = result_of_both["cells"]
     found = {(row["method"], row["budget"]): row for row in cell["rows"]}
     # A number for each row in float32 is 1/64 of the bytes.
-    methods = {*equal_bytes.OURS, equal_bytes.SEARCH, "PQ", "OPQ", "scalar", "magnitude"}
+    methods = {*equal_bytes.OURS, equal_bytes.SEARCH, "PQ", "OPQ", "scalar", "magnitude", "TurboQuant", "RaBitQ"}
+    methods |= {"smaller als, float32", "smaller als, int8"}
     assert {method for method, budget in found if budget == "20%"} == methods
     assert {method for method, budget in found if budget == "3%"} >= {
         *equal_bytes.OURS,
@@ -95,6 +101,7 @@ def test_a_cell_holds_every_method_within_its_bytes_and_goes_on_where_it_stopped
     assert alone == [row for row in cell["rows"] if row["budget"] == "20%"]
     text = frontier.report(settings, json.loads(json.dumps(result_of_both)))
     kept = min(found["PQ", "20%"]["metrics"][metric] / cell["full"][metric] for metric in frontier.SHOWN)
+    assert all(found[method, "20%"]["metrics"].keys() == {*equal_bytes.TOLD} for method in methods)
     line = next(line for line in text.splitlines() if line.startswith("| 20% | PQ |"))
     assert f"{kept:.1%}" in line
     assert f"| {found['PQ', '20%']['bytes']:,} |" in line

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import reproduce
 
-from ciess.evaluation.metrics import QUALITY_METRICS
+from ciess.evaluation.metrics import QUALITY_METRICS, TAIL_METRICS
 from ciess.experiment.comparison import Comparison
 from ciess.results.comparison import Cell
 from ciess.results.outcome import Row
@@ -10,7 +10,7 @@ from ciess.results.outcome import Row
 
 def cell(method: str, seed: int, users: np.ndarray) -> Cell:
     level = float(users.mean())
-    metrics, budget = dict.fromkeys(QUALITY_METRICS, level), "" if method == "full" else "20%"
+    metrics, budget = dict.fromkeys(QUALITY_METRICS + TAIL_METRICS, level), "" if method == "full" else "20%"
     row = Row(method, budget, metrics, level / 0.5, level, 100, 2, 4, "float32", 1, "popularity")
     return Cell(method, seed, [row], {budget: users.astype(np.float32)})
 

@@ -149,6 +149,7 @@ BAD = {
     "zero budget": (["search", "DATA", "--budgets", "0%"], "budget '0%' leaves no room"),
     "budget above all": (["search", "DATA", "--budgets", "200%"], "budget '200%' is more than the full tables"),
     "no budget": (["search", "DATA", "--budgets", "abc"], "budget 'abc' is not a budget"),
+    "a loss that is no share": (["search", "DATA", "--max-tail-loss", "5"], "--max-tail-loss is '5': write a share"),
     "unknown backbone": (["search", "DATA", "--backbone", "gpt"], "'gpt' is not a backbone"),
     "unknown method": (["search", "DATA", "--method", "magic"], "'magic' is not a method"),
     "settings of another method": (["search", "DATA", "--method", "equal", "--episodes", "3"], "leave them out"),

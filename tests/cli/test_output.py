@@ -98,7 +98,7 @@ def test_the_table_leaves_out_what_a_narrow_terminal_has_no_room_for(width: int,
     row = Row(
         method="cross-entropy",
         budget="5%",
-        metrics={"recall@20": 0.25, "ndcg@20": 0.5},
+        metrics={"recall@20": 0.25, "ndcg@20": 0.5, "tail-recall@20": 0.1},
         kept=1.0,
         valid_quality=0.4,
         table_bytes=123_456_789,

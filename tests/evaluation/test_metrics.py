@@ -1,13 +1,26 @@
+import dataclasses
+from random import Random
+
 import numpy as np
 import pytest
 import pytrec_eval
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from scipy.sparse import csr_array
 
 from ciess.errors import InputError
-from ciess.evaluation.metrics import METRICS, QUALITY_METRICS, Evaluation, Evaluator, rank
+from ciess.evaluation.metrics import (
+    METRICS,
+    QUALITY_METRICS,
+    TAIL_METRICS,
+    Evaluation,
+    Evaluator,
+    gini,
+    rank,
+    tail_of,
+)
 
 LOG3, LOG4, LOG6 = np.log2([3, 4, 6])
 
@@ -212,9 +225,7 @@ def test_quality_is_the_mean_of_six_and_credit_shares_it_out() -> None:
     torch.testing.assert_close(evaluation.item_credit.sum(), evaluation.quality.sum())
     # The credit of one item, the long way: quality lost when its hits are counted as misses.
     item = int(evaluation.item_credit.argmax())
-    without = Evaluation(
-        evaluation.users, evaluation.items, evaluation.hits * (evaluation.items != item), evaluation.held_out, 50
-    )
+    without = dataclasses.replace(evaluation, hits=evaluation.hits * (evaluation.items != item))
     torch.testing.assert_close(evaluation.item_credit[item], (evaluation.quality - without.quality).sum())
 
 
@@ -276,3 +287,51 @@ def test_items_that_cannot_be_ranked_count_as_missed() -> None:
     np.testing.assert_allclose(found.per_user("ndcg@3"), [(1 + 1 / np.log2(4)) / ideal, 0], rtol=1e-6)
     with pytest.raises(InputError, match="no user has held-out items"):
         Evaluator(truth, csr_array((2, 3)), held_out=np.array([4, 1]))
+
+
+def test_coverage_tail_recall_and_gini_by_hand() -> None:
+    """Of 40 items the first two users are shown 0 to 19, the third 10 to 29."""
+    rising = torch.arange(40).float()
+    scores = torch.stack([-rising, -rising, -rising - 100 * (rising < 10)])
+    truth = csr([[0, 12, 25], [5], [12, 25, 35]], 40)
+    # Tens of items were learned by 3, 1, 2 and 0 users: all but the first have half of the 60 interactions.
+    learned = csr([[*range(30)], [*range(10), *range(20, 30)], [*range(10)]], 40)
+    found = Evaluator(csr_array((3, 40)), truth, learned=learned)(by_table(scores))
+    assert found["coverage@20"] == 30 / 40
+    # The second user has held out nothing of the tail.
+    assert found["tail-recall@20"] == pytest.approx((1 / 2 + 2 / 3) / 2)
+    # Tens of items are shown to 2, 3, 1 and 0 users: all pairs differ by 20/16 in the mean, and the mean is 3/2.
+    assert found["gini@20"] == pytest.approx(20 / 16 / 2 / (3 / 2))
+    unknown = Evaluator(csr_array((3, 40)), truth, held_out=np.array([3, 2, 3]), learned=learned)(by_table(scores))
+    assert unknown["tail-recall@20"] == pytest.approx((1 / 2 + 0 + 2 / 3) / 3), "what nobody knows is rare"
+
+
+def test_what_was_seen_makes_the_tail_and_ranks_beyond_20_do_not_count() -> None:
+    scores, seen, truth = random_case(5)
+    deep, plain = (
+        Evaluator(seen, truth, k=k, learned=given)(by_table(scores)) for k, given in ((50, None), (20, seen))
+    )
+    assert deep.means(TAIL_METRICS) == plain.means(TAIL_METRICS)
+    short = Evaluator(seen, truth, k=10)(by_table(scores))
+    for metric in TAIL_METRICS:
+        with pytest.raises(InputError, match=f"'{metric}' is out of reach: only the first 10"):
+            short[metric]
+
+
+@given(arrays(np.int64, st.integers(1, 40), elements=st.integers(0, 2**40)))
+def test_gini_is_the_mean_difference_of_pairs_over_twice_the_mean(amounts: np.ndarray) -> None:
+    differences = np.abs(amounts[:, None] - amounts).mean()
+    expected = differences / (2 * amounts.mean()) if amounts.any() else 0
+    assert gini(amounts) == pytest.approx(expected, abs=1e-9)
+
+
+@given(arrays(np.int64, st.integers(1, 40), elements=st.integers(0, 9)), st.randoms())
+def test_the_tail_is_the_rarest_items_with_at_most_half(counts: np.ndarray, random: Random) -> None:
+    tail = tail_of(counts)
+    assert 2 * counts[tail].sum() <= counts.sum()
+    order = np.array(random.sample(range(len(counts)), len(counts)))
+    np.testing.assert_array_equal(tail_of(counts[order]), tail[order])
+    rest = counts[~tail]
+    assert len(rest), "the most popular item is never rare"
+    assert counts[tail].max(initial=-1) < rest.min()
+    assert 2 * (counts[tail].sum() + rest[rest == rest.min()].sum()) > counts.sum() or rest.min() == counts.max()

@@ -13,7 +13,7 @@ import torch
 from scipy.stats import ttest_1samp, ttest_rel
 
 from ciess.errors import InputError
-from ciess.evaluation.metrics import QUALITY_METRICS
+from ciess.evaluation.metrics import QUALITY_METRICS, TAIL_METRICS
 from ciess.experiment.comparison import Comparison
 from ciess.results.comparison import Cell
 from ciess.results.outcome import ByBudget, OutcomeData, Row, still_gaining
@@ -37,7 +37,7 @@ def cell(method: str, seed: int, quality: np.ndarray | float, table_bytes: int =
     row = Row(
         method,
         budget,
-        dict.fromkeys(QUALITY_METRICS, level),
+        dict.fromkeys(QUALITY_METRICS + TAIL_METRICS, level),
         level / 0.5,
         level,
         table_bytes,

@@ -15,7 +15,7 @@ import torch
 import ciess
 from ciess.data import Interactions, Split
 from ciess.errors import InputError
-from ciess.evaluation.metrics import Evaluator
+from ciess.evaluation.metrics import QUALITY_METRICS, Evaluator
 from ciess.experiment import bench as bench_module
 from ciess.experiment.bench import Bench
 from ciess.experiment.clock import Clock
@@ -27,6 +27,7 @@ from ciess.methods.mixed import MixedRandom
 from ciess.methods.popularity import Popularity
 from ciess.methods.problem import Candidate, Problem, SearchResult
 from ciess.models import Backbone, BackboneConfig, Training, backbone_named
+from ciess.results.outcome import tails_kept
 from ciess.serve.model import CompressedModel
 from ciess.tables.plan import SizePlan, TableShape
 from ciess.train import tune as tuning
@@ -180,7 +181,7 @@ def test_without_test_the_table_shows_validation(outcome: Outcome, split: Split)
     assert shown.shown == "validation"
     assert shown.plans == outcome.plans
     for row in shown.rows:
-        assert np.mean(list(row.metrics.values())) == pytest.approx(row.valid_quality, rel=1e-5)
+        assert np.mean([row.metrics[name] for name in QUALITY_METRICS]) == pytest.approx(row.valid_quality, rel=1e-5)
 
 
 def test_classes_in_the_place_of_settings_are_refused(split: Split) -> None:
@@ -260,6 +261,36 @@ def test_any_method_can_search_and_equal_sizes_win_over_worse_ones(split: Split)
     ]
     assert found.row("search", "40%").metrics == found.row("equal", "40%").metrics
     assert found.settings["method"] == {"name": "Sized", "size": 1, "seed": 3, "rule": ""}
+
+
+@dataclass(frozen=True)
+class ForPopular:
+    """Ten dimensions for the more popular half of the items, one for the others."""
+
+    def search(self, problem: Problem) -> SearchResult:
+        popular = np.argsort(np.argsort(-problem.popularity[1], kind="stable")) < problem.shape.n_items // 2
+        plan = SizePlan(np.full(problem.shape.n_users, 5), np.where(popular, 10, 1), problem.shape.dim)
+        return SearchResult({budget: [Candidate(plan, 1.0)] for budget in problem.budgets})
+
+
+def test_a_tail_that_must_be_kept_costs_quality_and_what_cannot_be_kept_is_told(split: Split) -> None:
+    shown = Split(split.train, split.valid, None)
+    free = plain(shown, method=ForPopular())
+    kept = dict(zip([row.method for row in free.rows], tails_kept(free.rows), strict=True))
+    assert free.row("search", "40%").found_by == "for-popular"
+    assert 0.7 < kept["for-popular"] < 0.8 < kept["equal"] < 0.95, "the case has its point"  # type: ignore[operator]
+    for loss, found_by in ((0.3, "for-popular"), ("20%", "equal"), ("5%", "equal")):
+        found = plain(shown, method=ForPopular(), max_tail_loss=loss)
+        assert found.row("search", "40%").found_by == found_by
+        told = [each for each in found.cautions if "tail" in each]
+        assert len(told) == (loss == "5%")
+    assert told[0].startswith("of the plans for 40% none keeps 95% of the full model's tail recall on validation")
+    assert told[0].endswith(f"{kept['equal']:.1%} are left")
+    assert found.settings["max_tail_loss"] == 0.05
+    assert "max_tail_loss='5%'" in found.settings["call"]
+    for wrong in ("much", "5", -0.1, 1.5, True, "nan%"):
+        with pytest.raises(InputError, match=f"max_tail_loss is {wrong!r}: write a share from 0% to 100%, such as 5%"):
+            plain(shown, max_tail_loss=wrong)
 
 
 def test_a_method_has_a_line_only_where_the_plan_is_its_own(split: Split) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ciess.evaluation.metrics import QUALITY_METRICS
+from ciess.evaluation.metrics import QUALITY_METRICS, TAIL_METRICS
 from ciess.experiment.comparison import Comparison
 from ciess.results.comparison import Cell
 from ciess.results.outcome import Row
@@ -48,7 +48,8 @@ def folder(tmp_path: Path) -> Path:
 
     def cell(method: str, seed: int) -> Cell:
         metrics = {
-            name: (0.2 + 0.02 * seed if name.startswith("recall") else 0.39 + 0.02 * seed) for name in QUALITY_METRICS
+            name: (0.2 + 0.02 * seed if name.startswith("recall") else 0.39 + 0.02 * seed)
+            for name in QUALITY_METRICS + TAIL_METRICS
         }
         budgets = [""] if method == "full" else BUDGETS
         rows = [Row(method, budget, metrics, 1.0, 0.3, 100, 2, 2, "float32", 1, method) for budget in budgets]

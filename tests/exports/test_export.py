@@ -1,3 +1,4 @@
+import importlib.util
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,9 @@ from ciess.errors import InputError
 from ciess.exports import export, target_names
 from ciess.serve.model import CompressedModel
 
+INSTALLED = [name for name in target_names() if name != "usearch" or importlib.util.find_spec(name)]
+"""Targets whose library is there."""
+
 
 @pytest.fixture(scope="module")
 def model(packed: Callable[..., CompressedModel]) -> CompressedModel:
@@ -18,13 +22,13 @@ def model(packed: Callable[..., CompressedModel]) -> CompressedModel:
 
 
 def test_every_file_of_the_room_is_a_target() -> None:
-    assert target_names() == ["arrays", "faiss", "onnx", "parquet", "torchrec"]
+    assert target_names() == ["arrays", "faiss", "faiss_int8", "onnx", "parquet", "torchrec", "usearch"]
 
 
 def test_targets_share_a_folder_with_the_model(model: CompressedModel, tmp_path: Path) -> None:
     """Nothing is written over: all is there in the end, and the model loads as before."""
     model.save(tmp_path)
-    files = {path: path.read_bytes() for target in target_names() for path in export(model, target, tmp_path)}
+    files = {path: path.read_bytes() for target in INSTALLED for path in export(model, target, tmp_path)}
     assert all(path.read_bytes() == written for path, written in files.items())
     items, scores = load(tmp_path).recommend(model.user_ids, k=5)
     expected = model.recommend(model.user_ids, k=5)
@@ -53,17 +57,17 @@ def test_an_unknown_target_ends_with_code_2(
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("name", ["faiss", "onnx"])
+@pytest.mark.parametrize(("target", "name"), [("faiss", "faiss"), ("onnx", "onnx"), ("usearch", "usearch.index")])
 def test_a_missing_library_is_named(
-    name: str, model: CompressedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    target: str, name: str, model: CompressedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(InputError, match=rf"{name} cannot be imported .*: pip install 'ciess\[export\]'"):
-        export(model, name, tmp_path / "out")
+        export(model, target, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("target", target_names())
+@pytest.mark.parametrize("target", INSTALLED)
 def test_a_folder_that_cannot_be_written_is_refused(target: str, model: CompressedModel, tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("a file")
     with pytest.raises(InputError, match=r"cannot be written .*: choose another folder"):

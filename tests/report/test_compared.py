@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ciess.evaluation.metrics import QUALITY_METRICS
+from ciess.evaluation.metrics import QUALITY_METRICS, TAIL_METRICS
 from ciess.experiment.comparison import Comparison
 from ciess.report import Report, as_html, compared
 from ciess.results.comparison import Cell
@@ -21,7 +21,7 @@ def better(comparison: Comparison, method: str, by: float) -> Comparison:
     def moved(cell: Cell) -> Cell:
         quality = {budget: users + np.float32(by) for budget, users in cell.quality.items()}
         rows = [
-            dataclasses.replace(row, metrics={name: row.metrics[name] + by for name in QUALITY_METRICS})
+            dataclasses.replace(row, metrics=row.metrics | {name: row.metrics[name] + by for name in QUALITY_METRICS})
             for row in cell.rows
         ]
         return dataclasses.replace(cell, quality=quality, rows=rows)
@@ -86,7 +86,16 @@ def test_wins_ties_and_losses_are_those_of_the_pairs(comparison: Comparison) -> 
 
 def test_every_question_has_its_figures(report: Report) -> None:
     names = {section.name: [figure.name for figure in section.figures] for section in report.sections}
-    assert names == {"quality": ["frontier", "gains"], "pairs": [], "effort": [], "time": [], "again": []}
+    assert names.pop("quality") == ["frontier", "gains"]
+    assert names == {"pairs": [], "payers": [], "effort": [], "time": [], "again": []}
+
+
+def test_rare_items_are_told_of_all_lines_as_shares_of_the_full_model(comparison: Comparison, report: Report) -> None:
+    [table] = next(section for section in report.sections if section.name == "payers").tables
+    full, recall = comparison.lines[0], "tail-recall@20"
+    for row, line in zip(table.rows, comparison.lines, strict=True):
+        assert row[2:5] == tuple(line.metrics[metric].mean for metric in TAIL_METRICS)
+        assert row[5] == pytest.approx(line.metrics[recall].mean / full.metrics[recall].mean)
 
 
 def test_files_are_whole_and_names_are_no_markup(compared_folder: Path) -> None:

@@ -66,7 +66,11 @@ def test_where_the_memory_went(outcome: Outcome, report: Report) -> None:
 
 
 def test_what_a_tenth_keeps_is_measured_on_its_own_users_and_items(outcome: Outcome, report: Report) -> None:
-    users, items = report.sections[2].tables
+    rare, users, items = report.sections[2].tables
+    for line, row in zip(rare.rows, outcome.rows, strict=True):
+        told = outcome.evaluations[row.method, row.budget]
+        assert line[2:5] == (told["coverage@20"], told["tail-recall@20"], told["gini@20"])
+        assert line[5] == told["tail-recall@20"] / outcome.evaluations["full", ""]["tail-recall@20"]
     full, small = outcome.evaluations["full", ""], outcome.evaluations["search", "20%"]
     popular = outcome.popularity[0][full.users.numpy()]
     last = np.argsort(popular, kind="stable")[-len(popular) // 10 :]
@@ -155,9 +159,9 @@ def test_markdown_has_the_same_tables_and_shows_the_figures(folder: Path) -> Non
     for name in figures:
         assert f"](figures/{name})" in text
     table = [line for line in text.splitlines() if line.startswith("| search")]
-    assert len(table) == 2
+    assert len(table) == 4, "results and rare items"
     head = next(line for line in text.splitlines() if line.startswith("| Model"))
-    assert {line.replace("\\|", "").count("|") for line in [head, *table]} == {16}
+    assert {line.replace("\\|", "").count("|") for line in [head, *table[:2]]} == {16}
     assert "| mixed <random>\\| | mixed <random>\\| | 40% |" in text
 
 

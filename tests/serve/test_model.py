@@ -17,7 +17,7 @@ from safetensors.numpy import load_file, save_file
 import ciess
 from ciess.data import Interactions, Split
 from ciess.errors import InputError
-from ciess.evaluation.metrics import Evaluator
+from ciess.evaluation.metrics import TAIL_METRICS, Evaluator
 from ciess.models import Training, backbone_named
 from ciess.serve.model import CompressedModel
 from ciess.tables.plan import SizePlan
@@ -84,6 +84,7 @@ def test_packing_changes_no_score(name: str, split: Split) -> None:
         torch.testing.assert_close(found.per_user(metric), expected.per_user(metric), atol=1e-6, rtol=0)
     assert torch.equal(found.users, expected.users)
     torch.testing.assert_close(found.item_credit, expected.item_credit, atol=1e-6, rtol=0)
+    assert found.means(TAIL_METRICS) == pytest.approx(expected.means(TAIL_METRICS))
 
 
 def test_a_held_out_set_may_know_other_users_and_items(split: Split) -> None:

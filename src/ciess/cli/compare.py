@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import mean
 from typing import TYPE_CHECKING, Annotated
 
 from rich.console import Console
@@ -72,19 +71,20 @@ class Compare(Shared):
 
 
 def _table(comparison: "Comparison") -> Table:
+    from ciess.results.outcome import tails_kept
+
     title = f"Measured on {comparison.shown}; bold: significantly better than equal sizes"
     table = Table(title=title, box=None, padding=(0, 1, 0, 0))
-    for heading in ("method", "budget", "Recall@20", "NDCG@20", "kept", "gain", "seconds"):
+    for heading in ("method", "budget", "Recall@20", "NDCG@20", "kept", "tail\nkept", "gain"):
         table.add_column(heading, justify="left" if heading == "method" else "right", no_wrap=True)
-    for line in comparison.lines:
+    for line, tail in zip(comparison.lines, tails_kept(comparison.lines), strict=True):
         gain = comparison.gain(line.method, line.budget)
-        seconds = [cell.seconds for cell in comparison.cells if cell.method == line.method and not cell.error]
         table.add_row(
             line.method,
             line.budget,
             *(line.metrics[metric].spelled("{:.4f}") for metric in ("recall@20", "ndcg@20")),
             f"{line.kept.mean:.1%}",
+            "" if tail is None else f"{tail:.1%}",
             "" if gain is None else Text(f"{gain.gain:+.1%}", _STYLES[gain.verdict]),
-            f"{mean(seconds):.0f}",
         )
     return table

@@ -130,7 +130,7 @@ class Shared:
     budgets: Budgets = ("20%", "10%", "5%")
     precision: Precision = "float32"
     target: Annotated[Literal["input", "output"], option("NAME")] = "input"
-    """output stores final vectors: serving then needs only NumPy; with LightGCN some quality may be lost"""
+    """output: final vectors, served by NumPy alone"""
     dim: Count[int | None] = None
     """Dimensions of a full row: 128, with ncf 256"""
     l2: Count[float | None] = None

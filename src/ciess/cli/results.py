@@ -94,7 +94,9 @@ def _table(outcome: "Outcome", console: Console) -> Table:
 
 
 def _table_without(left_out: list[str], outcome: "Outcome") -> Table:
-    rows = [_cells(row) for row in outcome.rows]
+    from ciess.results.outcome import tails_kept
+
+    rows = [_cells(row, tail) for row, tail in zip(outcome.rows, tails_kept(outcome.rows), strict=True)]
     table = Table(title=f"Measured on {outcome.shown}; sizes: mean dimensions", box=None, padding=(0, 1, 0, 0))
     headings = [heading for heading in rows[0] if heading not in left_out]
     for heading in headings:
@@ -104,8 +106,8 @@ def _table_without(left_out: list[str], outcome: "Outcome") -> Table:
     return table
 
 
-def _cells(row: "Row") -> dict[str, str]:
-    """A row's cells by their headings."""
+def _cells(row: "Row", tail: float | None) -> dict[str, str]:
+    """A row's cells by their headings, with the share of the full model's tail recall that is kept."""
     return {
         "model": row.method,
         "found by": row.found_by if row.budget else "",
@@ -113,6 +115,7 @@ def _cells(row: "Row") -> dict[str, str]:
         "Recall\n@20": f"{row.metrics['recall@20']:.4f}",
         "NDCG\n@20": f"{row.metrics['ndcg@20']:.4f}",
         "kept": f"{row.kept:.1%}",
+        "tail\nkept": "" if tail is None else f"{tail:.1%}",
         "bytes": f"{row.table_bytes:,}",
         "stored": row.precision,
         "user\nsize": f"{row.user_size:.1f}",

@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from rich.console import Console
 
-from ciess.cli.options import Count, Flag, Folder, Name, Shared
+from ciess.checks import parsed_share
+from ciess.cli.options import Count, Flag, Folder, Name, Shared, option
 from ciess.cli.results import search_and_show
 from ciess.cli.values import separated
 from ciess.errors import InputError
@@ -25,6 +26,8 @@ class Search(Shared):
     """CIESS as here (default), of its paper or program"""
     episodes: Count[int | None] = None
     """Length of the search by CIESS"""
+    max_tail_loss: Annotated[str | None, option("SHARE")] = None
+    """Most that rare items may lose of Recall@20: 5%"""
     refit: Flag = True
     """Saved models do not learn what test held out"""
     seed: Count[int] = 0
@@ -39,6 +42,7 @@ class Search(Shared):
 
         # What can be refused at once is refused before data are read.
         config, budgets = self.config(), parsed_budgets(separated(self.budgets))
+        loss = None if self.max_tail_loss is None else parsed_share("--max-tail-loss", self.max_tail_loss)
         check_run_folder(self.out, RESULT)
         method = self._method()
         search_and_show(
@@ -51,6 +55,7 @@ class Search(Shared):
             precision=self.precision,
             target=self.target,
             tune=self.tune == "on",
+            max_tail_loss=loss,
             refit=self.refit,
             seed=self.seed,
         )

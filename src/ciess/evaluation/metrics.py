@@ -12,6 +12,14 @@ DCG is the sum over hits of 1 / log2(rank + 1):
     ndcg-uncut      DCG / (DCG of |T| hits in front)
     map             sum of the precision at each hit's rank / |T|, as in trec_eval
     map-capped      the same / min(|T|, k)
+
+Metrics of all users together, at k = 20:
+
+    coverage        share of all items that are among the first k of any user
+    tail-recall     hits in the tail / (T in the tail): a mean over users who have held out items of the tail
+    gini            Gini coefficient of how many users have each item among their first k
+
+The tail is the rarer half: see `tail_of`.
 """
 
 from collections.abc import Callable, Iterable
@@ -34,6 +42,8 @@ Score = Callable[[Tensor], Tensor]
 METRICS = ("recall", "recall-capped", "precision", "hit", "mrr", "ndcg", "ndcg-uncut", "map", "map-capped")
 QUALITY_METRICS = tuple(f"{name}@{k}" for k in (5, 10, 20) for name in ("recall", "ndcg"))
 """The six whose mean is a user's quality (CIESS, Sec. 3.2)."""
+TAIL_METRICS = ("coverage@20", "tail-recall@20", "gini@20")
+"""What becomes of rare items: those of all users together."""
 
 _SCORES_IN_A_BLOCK = 4_000_000
 _MOST_USERS_IN_A_BLOCK = 1024
@@ -104,6 +114,33 @@ def _first(scores: Tensor, k: int) -> Ranking:
     return Ranking(items.gather(1, order).masked_fill(values == -torch.inf, -1), values)
 
 
+def tail_of(counts: NDArray[np.integer]) -> NDArray[np.bool_]:
+    """(n_items,) whether items are the tail: the rarest ones that have at most half of all interactions together.
+
+    Items that are equally rare are in it together or not at all: if all are equally rare, there is no tail.
+
+    Args:
+        counts: (n_items,) interactions of each item.
+    """
+    kinds, kind = np.unique(counts, return_inverse=True)
+    up_to = np.cumsum(kinds * np.bincount(kind))
+    tail: NDArray[np.bool_] = ((2 * up_to <= up_to[-1]) & (kinds < kinds[-1]))[kind]
+    return tail
+
+
+def gini(amounts: NDArray[np.integer]) -> float:
+    """The Gini coefficient: the mean difference of all pairs over twice the mean; 0 where there is nothing.
+
+    It is 0 where all have as much, and 1 − 1/n where one has all.
+
+    Args:
+        amounts: (n,) what each has, 0 or more.
+    """
+    n, total = len(amounts), int(amounts.sum())
+    ranks = np.arange(1, n + 1, dtype=np.int64)
+    return float((2 * ranks - n - 1) @ np.sort(amounts)) / (n * total) if total else 0.0
+
+
 class _Seen(NamedTuple):
     """Items to leave out for a sequence of users. Offsets lie on the host: a block is cut without waiting."""
 
@@ -130,7 +167,7 @@ class _Seen(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """Rankings held against held-out items. `evaluation["recall@20"]` is a mean over users.
+    """Rankings held against held-out items: `evaluation["recall@20"]` is a mean over users.
 
     Attributes:
         users: (n,) rows of the users measured: those with held-out items. (The papers count others as 0; their
@@ -139,6 +176,9 @@ class Evaluation:
         hits: (n, k) 1.0 where a ranked item is held out, else 0.0.
         held_out: (n,) how many items each user has held out, those that cannot be ranked included.
         n_items: how many items there are.
+        exposure: (all items that were ranked,) how many users have each item among their first 20.
+        tail_hits: (n,) hits of each user among the first 20 that are items of the tail, see `tail_of`.
+        tail_held_out: (n,) how many items of the tail each user has held out, those that cannot be ranked included.
     """
 
     users: Tensor
@@ -146,8 +186,13 @@ class Evaluation:
     hits: Tensor
     held_out: Tensor
     n_items: int
+    exposure: Tensor
+    tail_hits: Tensor
+    tail_held_out: Tensor
 
     def __getitem__(self, metric: str) -> float:
+        if metric in TAIL_METRICS:
+            return self._of_all(metric)
         return float(self.per_user(metric).mean(dtype=torch.float64))
 
     def means(self, metrics: Iterable[str] = QUALITY_METRICS) -> dict[str, float]:
@@ -180,6 +225,17 @@ class Evaluation:
             precision = hits.cumsum(1) / ranks
             return (hits * precision).sum(1) / (self.held_out if name == "map" else capped)
         return (hits * _discounts(hits)).sum(1) / self._ideal_dcg(capped if name == "ndcg" else self.held_out)
+
+    def _of_all(self, metric: str) -> float:
+        """One of `TAIL_METRICS`; a tail recall of 0 where nobody has held out items of the tail."""
+        self._first_hits(20, metric)
+        if metric == "coverage@20":
+            return float((self.exposure > 0).double().mean())
+        if metric == "gini@20":
+            return gini(self.exposure.cpu().numpy())
+        wanting = self.tail_held_out > 0
+        recall = self.tail_hits[wanting].double() / self.tail_held_out[wanting]
+        return float(recall.mean()) if len(recall) else 0.0
 
     @cached_property
     def quality(self) -> Tensor:
@@ -232,7 +288,8 @@ class Evaluator:
         k: how many items are ranked; fewer where there are fewer.
         users: rows to measure, in any order; None measures all. Users without held-out items are not measured.
         held_out: (n_users,) how many items each user has held out, if some of them are no columns of `truth`: these
-            count as missed. None counts those of `truth`.
+            count as missed, and as items of the tail. None counts those of `truth`.
+        learned: (n_users, n_items) what the model has learned, which makes some items the tail; None is `seen`.
 
     Attributes:
         users: (n,) the rows that are measured.
@@ -249,6 +306,7 @@ class Evaluator:
         k: int = 20,
         users: NDArray[np.integer] | None = None,
         held_out: NDArray[np.integer] | None = None,
+        learned: csr_array | None = None,
     ) -> None:
         if seen.shape != truth.shape:
             raise InputError(f"seen items are of shape {seen.shape}, held-out ones of {truth.shape}: give equal shapes")
@@ -265,6 +323,9 @@ class Evaluator:
         self.users = torch.as_tensor(chosen).long()
         self._seen = _Seen.of(seen, self.users, self._n_items)
         self._held_out = torch.as_tensor(held_out[chosen]).float()
+        tail = tail_of(np.bincount((seen if learned is None else learned).indices, minlength=self._n_items))
+        in_tail = truth @ tail.astype(np.int64) + held_out - ranked
+        self._tail, self._tail_held_out = torch.from_numpy(tail), torch.as_tensor(in_tail[chosen]).float()
         keys = np.repeat(np.arange(n_users, dtype=np.int64), ranked) * self._n_items + truth.indices
         self._keys = torch.as_tensor(np.sort(keys))
         self.truth = truth
@@ -275,7 +336,12 @@ class Evaluator:
         wanted = self.users[:, None] * self._n_items + items
         at = torch.searchsorted(self._keys, wanted).clamp(max=len(self._keys) - 1)
         hits = ((self._keys[at] == wanted) & (items >= 0)).float()
-        return Evaluation(self.users, items, hits, self._held_out, self._n_items)
+        first = items[:, :20]
+        exposure = first[first >= 0].bincount(minlength=self._n_items)
+        tail_hits = (hits[:, :20] * self._tail[first]).sum(1)
+        return Evaluation(
+            self.users, items, hits, self._held_out, self._n_items, exposure, tail_hits, self._tail_held_out
+        )
 
 
 @torch.no_grad()

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ciess.errors import InputError
-from ciess.evaluation.metrics import Evaluation
+from ciess.evaluation.metrics import QUALITY_METRICS, TAIL_METRICS, Evaluation
 from ciess.results.outcome import Row
 from ciess.tables.budget import Budget
 from ciess.tables.packed import stored_bytes
@@ -53,6 +53,11 @@ class Finished:
         """Mean quality on validation."""
         return float(self.valid.quality.mean())
 
+    @property
+    def tail_recall(self) -> float:
+        """On validation."""
+        return self.valid["tail-recall@20"]
+
     def row(self, method: str, budget: str, shown: Evaluation, full_quality: float) -> Row:
         """A line of a table.
 
@@ -65,7 +70,7 @@ class Finished:
         return Row(
             method=method,
             budget=budget,
-            metrics=shown.means(),
+            metrics=shown.means(QUALITY_METRICS + TAIL_METRICS),
             kept=float(shown.quality.mean()) / full_quality,
             valid_quality=self.quality,
             table_bytes=stored_bytes(self.plan) if budget else self.plan.shape.full_bytes,
@@ -108,6 +113,12 @@ class Searched:
 def best_of(finished: Sequence[Finished]) -> Finished:
     """The best on validation, the first of equally good ones."""
     return max(finished, key=lambda each: each.quality)
+
+
+def keeping_tail(finished: Sequence[Finished], least: float) -> list[Finished]:
+    """Those whose tail recall on validation is `least` or more; where there are none, those that have most."""
+    least = min(least, max(each.tail_recall for each in finished))
+    return [each for each in finished if each.tail_recall >= least]
 
 
 def check_plans(name: str, plans: list[SizePlan], budget: Budget) -> None:

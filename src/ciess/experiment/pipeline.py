@@ -4,13 +4,13 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ciess.checks import Count, check
+from ciess.checks import Count, check, parsed_share
 from ciess.data import Split
 from ciess.errors import InputError
 from ciess.evaluation.metrics import Evaluation
 from ciess.experiment.bench import Bench
 from ciess.experiment.clock import Clock
-from ciess.experiment.finished import Finished, Searched, best_of
+from ciess.experiment.finished import Finished, Searched, best_of, keeping_tail
 from ciess.experiment.given import Given, given
 from ciess.experiment.outcome import Outcome
 from ciess.experiment.recipe import Recipe, Target
@@ -47,6 +47,7 @@ def search(
     precision: str | Precision = Precision.FLOAT32,
     target: Target = "input",
     tune: bool | None = None,
+    max_tail_loss: float | str | None = None,
     refit: bool = True,
     seed: int = 0,
     progress: Progress = silent,
@@ -78,12 +79,16 @@ def search(
         refit: whether the models given back learn all that was given; else they are the measured ones.
         tune: whether the full model's decisive settings are tuned on validation first, but for those that differ from
             the backbone's defaults; None tunes a backbone that is given by its name.
+        max_tail_loss: the share of the full model's tail recall on validation, see `ciess.evaluation.metrics`, that a
+            model that is kept may lose, such as `5%`. Where all lose more, the one that loses least is kept, and a
+            caution says so. None: any.
         seed: of the split, of training and of all searches, whatever the methods say.
         progress: told every step.
 
     Raises:
-        InputError: a budget that cannot be met, no or equal budgets, a seed below 0, an unknown backbone, method,
-            precision or target, outputs that are not scored by inner products, or a full model without any quality.
+        InputError: a budget that cannot be met, no or equal budgets, a seed below 0, a loss that is no share, an
+            unknown backbone, method, precision or target, outputs that are not scored by inner products, or a full
+            model without any quality.
     """
     clock = Clock()
     wanted = parsed_budgets(budgets)
@@ -92,6 +97,7 @@ def search(
     others = _named_apart(dict(beside or {}), methods)
     seed = check("seed", seed, Count)
     check("refit", refit, bool)
+    loss = None if max_tail_loss is None else parsed_share("max_tail_loss", max_tail_loss)
     call = spelled_call(
         search,
         "data",
@@ -103,12 +109,13 @@ def search(
         precision=str(precision),
         target=target,
         tune=tune,
+        max_tail_loss=max_tail_loss,
         refit=refit,
         seed=seed,
     )
     found = given(data, recipe.config, seed)
     bench = Bench(found.split, recipe, seed, progress, clock=found.clock or clock)
-    return _Run(bench, name, methods, others, refit, call, found.cautions).outcome(wanted)
+    return _Run(bench, name, methods, others, loss, refit, call, found.cautions).outcome(wanted)
 
 
 def parsed_budgets(budgets: str | Budget | Sequence[str | Budget]) -> list[Budget]:
@@ -151,6 +158,7 @@ class _Run:
         name: of what is searched by.
         methods: the best of them and equal sizes is kept.
         beside: other methods that the table shows.
+        loss: the largest share of the full model's tail recall that what is kept may lose; None: any.
         refit: whether models learn test, too, once they are measured.
         call: what `search` was told, as Python.
         cautions: sentences about what the result may be worth.
@@ -162,11 +170,13 @@ class _Run:
         name: str,
         methods: dict[str, Method],
         beside: dict[str, Method],
+        loss: float | None,
         refit: bool,
         call: str,
         cautions: Sequence[str] = (),
     ) -> None:
-        self.bench, self.name, self.refit, self.call, self.cautions = bench, name, refit, call, cautions
+        self.bench, self.name, self.loss, self.refit, self.call = bench, name, loss, refit, call
+        self.cautions = list(cautions)
         self.methods = {name: bench.prepared(method) for name, method in methods.items()}
         self.beside = {name: bench.prepared(method) for name, method in beside.items()}
 
@@ -175,9 +185,9 @@ class _Run:
         bench = self.bench
         bench.check(budgets)
         bench.tune()
-        about = self._about(budgets)
         found = self._searched(budgets)
         lines = self._lines(found, budgets)
+        about = self._about(budgets)
         full, shown = self._full_shown()
         kept = {budget: lines[KEPT, budget] for budget in budgets}
         measured = self._measured(lines, about) if shown == "test" else {}
@@ -224,10 +234,23 @@ class _Run:
                 if own:
                     lines[name, budget] = best_of(own)
             # Equal sizes come first and so win ties: a plan must earn its keep.
-            lines[KEPT, budget] = best_of(
-                [one for name in dict.fromkeys((EQUAL, *self.methods)) for one in found[name].finished[budget]]
+            lines[KEPT, budget] = self._kept(
+                [one for name in dict.fromkeys((EQUAL, *self.methods)) for one in found[name].finished[budget]], budget
             )
         return lines
+
+    def _kept(self, finished: list[Finished], budget: Budget) -> Finished:
+        """The best on validation of those that lose no more of the tail than is allowed."""
+        if self.loss is None:
+            return best_of(finished)
+        full = self.bench.full_finished.tail_recall
+        kept = best_of(keeping_tail(finished, (1 - self.loss) * full))
+        if kept.tail_recall < (1 - self.loss) * full:
+            self.cautions.append(
+                f"of the plans for {budget} none keeps {100 * (1 - self.loss):g}% of the full model's tail recall on "
+                f"validation, so the one that loses least is kept: {kept.tail_recall / full:.1%} are left"
+            )
+        return kept
 
     def _full_shown(self) -> tuple[Evaluation, str]:
         """The full model on what the table shows, and what that is."""
@@ -277,6 +300,7 @@ class _Run:
             "budgets": [str(budget) for budget in budgets],
             "method": {"name": AUTO, "tried": tried} if self.name == AUTO else tried[self.name],
             "beside": {name: described(method) for name, method in self.beside.items()},
+            "max_tail_loss": self.loss,
             **self.bench.recipe.described(),
             "tuning": self.bench.tuning,
             "refit": self.refit,

@@ -4,8 +4,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ciess.evaluation.metrics import TAIL_METRICS
 from ciess.evaluation.significance import SIGNIFICANT, spelled_p
 from ciess.results.comparison import ComparisonData, Gain, Line
+from ciess.results.outcome import tails_kept
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,15 @@ def frontier_table(comparison: ComparisonData) -> TextTable:
     )
 
 
+def tail_table(comparison: ComparisonData) -> TextTable:
+    """What becomes of rare items."""
+    rows = []
+    for line, kept in zip(comparison.lines, tails_kept(comparison.lines), strict=True):
+        told = (line.metrics[metric].spelled("{:.4f}") for metric in TAIL_METRICS)
+        rows.append([line.budget, line.method, *told, "" if kept is None else f"{kept:.1%}"])
+    return TextTable("Rare items", ["budget", "method", "coverage", "tail recall", "Gini", "tail recall kept"], rows)
+
+
 def effort_table(comparison: ComparisonData) -> TextTable:
     """What each search did, the mean over seeds; for all budgets together."""
     rows = []
@@ -121,6 +132,11 @@ def markdown(comparison: ComparisonData) -> str:
             "**Bold**: no other line has more quality in as many bytes or fewer. Better than: significantly, at the",
             "same budget, corrected for all pairs.",
         ],
+        "Rare items": [
+            "Coverage: share of all items that anybody is shown among the first 20. Tail recall: Recall@20 of held-out",
+            "items of the tail alone, the rarest ones that have at most half of all learned interactions together;",
+            "kept: share of the full model's. Gini: how unevenly the first 20 are spread over items, 0 is evenly.",
+        ],
         "Effort": [
             "Of a search for all budgets, a mean over seeds: models that it trained, by itself or to measure a plan;",
             "plans that it measured; and plans that were finished for it.",
@@ -135,7 +151,7 @@ def markdown(comparison: ComparisonData) -> str:
 
 
 def _tables(comparison: ComparisonData) -> list[TextTable]:
-    tables = [quality_table(comparison), frontier_table(comparison), effort_table(comparison)]
+    tables = [each(comparison) for each in (quality_table, frontier_table, tail_table, effort_table)]
     return [*tables, failure_table(comparison)] if comparison.failures else tables
 
 

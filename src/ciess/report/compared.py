@@ -9,6 +9,7 @@ from ciess.report.forms import percent, points, tenths, times, whole
 from ciess.report.measures import Share
 from ciess.report.palette import marker, method_roles, step_roles
 from ciess.report.parts import Bar, Card, Column, Figure, Report, Section, Table
+from ciess.report.tails import MEANING, tail_table
 from ciess.report.wording import again, facts, label, listed, time_sections, trained, tuning_sections
 from ciess.results.comparison import ComparisonData, Gain, Spread
 from ciess.results.comparison import Line as Result
@@ -49,7 +50,7 @@ class _Compared:
         tuning = tuning_sections(
             {f"Tuned, seed {cell.seed}": cell.tuning for cell in self.comparison.cells if cell.tuning}
         )
-        sections = [self._quality(), *self._pairs(), *tuning, self._effort(), *failures]
+        sections = [self._quality(), *self._pairs(), self._payers(), *tuning, self._effort(), *failures]
         sections += [*time_sections(self.comparison.seconds), again(self.settings, "tables")]
         return Report(self._title(), self._facts(), self._cards(), sections)
 
@@ -234,6 +235,10 @@ class _Compared:
         text = "A win is a significant difference at the same budget, corrected for all pairs; a tie is none."
         table = Table("Wins, ties and losses of each method against the others", columns, rows)
         return [Section("pairs", "Who beats whom", [text], tables=[table])]
+
+    def _payers(self) -> Section:
+        table = tail_table(self.comparison.lines, self.comparison.shown)
+        return Section("payers", "Who pays for it", [MEANING], tables=[table])
 
     def _effort(self) -> Section:
         rows = []

@@ -13,6 +13,7 @@ from ciess.report.forms import in_bytes, metric, percent, points, tenths, times,
 from ciess.report.measures import Share, deciles, kept_by_group, share_of, sizes_by_popularity
 from ciess.report.palette import marker, method_roles, step_roles
 from ciess.report.parts import Bar, Card, Column, Figure, Report, Section, Table
+from ciess.report.tails import MEANING, tail_table
 from ciess.report.wording import again, facts, label, listed, time_sections, trained, tuning_sections
 from ciess.results.outcome import EQUAL, FULL, KEPT, OutcomeData, Row
 from ciess.tables.budget import Budget
@@ -240,7 +241,7 @@ class _Searched:
             return evaluation.item_credit.cpu().double().numpy()
 
         drawn: list[Figure] = []
-        tables: list[Table] = []
+        tables = [tail_table(self.outcome.rows, self.outcome.shown)]
         for side, quality, popular in (
             ("users", by_user, popularity[0][full.users.cpu().numpy()]),
             ("items", by_item, popularity[1]),
@@ -273,7 +274,7 @@ class _Searched:
             "item's quality is what its hits add to that of users. Tenths that earn less than 0.1% of the full model's "
             "quality are left out."
         )
-        return Section("payers", "Who pays for it", [text], drawn, tables)
+        return Section("payers", "Who pays for it", [MEANING, text], drawn, tables)
 
     def _payer_lines(self) -> Iterator[tuple[Line, str, str]]:
         for budget, (role, shape) in self.steps.items():

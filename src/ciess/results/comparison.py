@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ciess.checks import choice
-from ciess.evaluation.metrics import QUALITY_METRICS
+from ciess.evaluation.metrics import QUALITY_METRICS, TAIL_METRICS
 from ciess.evaluation.significance import Difference, differences_tested, over_seeds
 from ciess.results.outcome import EQUAL, FULL, Row, line_of, still_gaining
 from ciess.tables.budget import Budget
@@ -99,7 +99,7 @@ class Line:
         method: its name.
         budget: as written; empty for the full model.
         seeds: in which it came to something.
-        metrics: Recall and NDCG.
+        metrics: Recall and NDCG, and what becomes of rare items (`TAIL_METRICS`).
         quality: mean of the six metrics at 5, 10, 20.
         kept: share of the full model's quality.
         table_bytes: bytes of both tables as stored.
@@ -266,7 +266,9 @@ def _line(rows: dict[int, Row], on_frontier: bool) -> Line:
         method=first.method,
         budget=first.budget,
         seeds=sorted(rows),
-        metrics={metric: Spread.of(row.metrics[metric] for row in rows.values()) for metric in QUALITY_METRICS},
+        metrics={
+            metric: Spread.of(row.metrics[metric] for row in rows.values()) for metric in QUALITY_METRICS + TAIL_METRICS
+        },
         quality=_quality(rows),
         kept=Spread.of(row.kept for row in rows.values()),
         table_bytes=Spread.of(row.table_bytes for row in rows.values()),

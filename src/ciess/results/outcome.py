@@ -1,10 +1,10 @@
 """`OutcomeData`: what a search came to; `Row`: a line of its table."""
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, SupportsFloat, TypeVar
 
 import numpy as np
 import polars as pl
@@ -53,7 +53,7 @@ class Row:
     Attributes:
         method: `full`, `equal`, the name of a method, or `search` for what a search keeps.
         budget: as written; empty for the full model.
-        metrics: mean metrics on the set that the table shows.
+        metrics: Recall and NDCG, and what becomes of rare items (`TAIL_METRICS`), on the set that the table shows.
         kept: share of the full model's quality that is kept on that set.
         valid_quality: mean quality on validation, before validation joined the training data.
         table_bytes: bytes of both tables as stored.
@@ -89,6 +89,13 @@ class _Named(Protocol):
     def budget(self) -> str: ...
 
 
+class _Measured(Protocol):
+    @property
+    def method(self) -> str: ...
+    @property
+    def metrics(self) -> Mapping[str, SupportsFloat]: ...
+
+
 L = TypeVar("L", bound=_Named)
 
 
@@ -104,6 +111,13 @@ def line_of(lines: Sequence[L], method: str, budget: str | Budget) -> L:
             return line
     known = ", ".join(f"{line.method} {line.budget}".strip() for line in lines)
     raise InputError(f"there is no row '{f'{method} {budget}'.strip()}': use one of {known}")
+
+
+def tails_kept(lines: Sequence[_Measured]) -> list[float | None]:
+    """Share of the full model's tail recall that each line keeps; None where the full model has none, or no line."""
+    recalls = [float(line.metrics["tail-recall@20"]) for line in lines]
+    full = next((recall for line, recall in zip(lines, recalls, strict=True) if line.method == FULL), 0.0)
+    return [recall / full if full else None for recall in recalls]
 
 
 def still_gaining(lines: Iterable[Row]) -> list[str]:

@@ -35,7 +35,8 @@ def measured(
         users: ids of the rows of `seen`.
         items: ids of its columns.
         seen: what users have.
-        learned: what the model has learned; a warning tells how much of it is held out.
+        learned: what the model has learned, which makes some items the tail; a warning tells how much of it is held
+            out.
         k: how many items are ranked.
 
     Raises:
@@ -59,7 +60,7 @@ def measured(
         _log.warning("%d users are not measured: the model does not know them", unknown)
     # Items that the model does not know count, too: it misses them.
     counts[rows[known]] = held_out.user_counts[known]
-    found = Evaluator(left_out, truth, k, rows[known], counts)(score)
+    found = Evaluator(left_out, truth, k, rows[known], counts, learned)(score)
     of_row, of_column = (
         torch.from_numpy(_inverse(places, n)) for places, n in zip((rows, columns), seen.shape, strict=True)
     )

@@ -1,0 +1,63 @@
+"""A USearch index of the items in a byte for each number, searched by inner products."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ciess.exports.base import inner_product_vectors, library, write_files, write_ids
+
+if TYPE_CHECKING:
+    from ciess.exports.base import Vectors
+    from ciess.serve.model import CompressedModel
+
+_MOST = 127
+"""Of an int8."""
+
+
+def export_usearch(model: "CompressedModel", out: str | Path) -> list[Path]:
+    """Write `items.usearch`, an index of int8 vectors, and `usearch_users.parquet`, the int8 vectors to search it with.
+
+    Keys are rows of `item_ids.parquet`, column `id`. `usearch_users.parquet` has the columns `id`, `vector`, a list of
+    int8, and `scale`: a score is scale · (1 − distance). Each column of the items is rounded by a scale of its own, by
+    which users' numbers are multiplied, and these by a scale for each user.
+
+    Raises:
+        InputError: the model does not score by inner products, usearch is not installed, or the folder cannot be
+            written.
+    """
+    usearch = library("usearch.index")
+    users, items = inner_product_vectors(model)
+    columns = _scales(items.numbers, axis=0)
+    index = usearch.Index(ndim=items.numbers.shape[1], metric="ip", dtype="i8")
+    index.add(np.arange(len(items.ids)), _rounded(items.numbers, columns))
+    return write_files(
+        out,
+        {
+            "items.usearch": lambda path: index.save(str(path)),
+            "usearch_users.parquet": lambda path: _write_users(path, users, columns),
+            "item_ids.parquet": lambda path: write_ids(path, items.ids),
+        },
+    )
+
+
+def _write_users(path: Path, users: "Vectors", columns: NDArray[np.float32]) -> None:
+    import polars as pl
+
+    numbers = users.numbers * columns
+    scales = _scales(numbers, axis=1)
+    vectors = pl.Series(_rounded(numbers, scales)).cast(pl.List(pl.Int8))
+    pl.DataFrame({"id": users.ids, "vector": vectors, "scale": scales[:, 0]}).write_parquet(path)
+
+
+def _scales(numbers: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
+    """What an int8 stands for so that the largest of each row or column fits; 1 where there are only zeros."""
+    largest = np.abs(numbers).max(axis, keepdims=True)
+    scales: NDArray[np.float32] = np.where(largest > 0, largest / _MOST, 1).astype(np.float32)
+    return scales
+
+
+def _rounded(numbers: NDArray[np.float32], scales: NDArray[np.float32]) -> NDArray[np.int8]:
+    whole: NDArray[np.int8] = np.rint(numbers / scales).clip(-_MOST, _MOST).astype(np.int8)
+    return whole

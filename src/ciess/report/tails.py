@@ -1,0 +1,35 @@
+"""What becomes of rare items, as all reports tell it."""
+
+from collections.abc import Sequence
+
+from ciess.evaluation.metrics import TAIL_METRICS
+from ciess.report.forms import metric, percent
+from ciess.report.parts import Column, Table
+from ciess.report.wording import label
+from ciess.results.comparison import Line
+from ciess.results.outcome import Row, tails_kept
+
+MEANING = (
+    "The tail are the rarest items that have at most half of all learned interactions together. Coverage is the share "
+    "of all items that anybody is shown among the first 20, tail recall is Recall@20 of held-out items of the tail "
+    "alone, and the Gini coefficient tells how unevenly the first 20 of all users are spread over items: 0 is evenly, "
+    "near 1 is few items only."
+)
+
+
+def tail_table(lines: Sequence[Row | Line], shown: str) -> Table:
+    """A row for each line of a result, measured on `shown`."""
+    columns = [
+        Column("Model"),
+        Column("Budget"),
+        Column("Coverage", percent),
+        Column("Tail recall", metric),
+        Column("Gini", metric),
+        Column("Tail recall kept", percent),
+    ]
+    rows = [
+        (label(line.method), line.budget, *(float(line.metrics[each]) for each in TAIL_METRICS), kept)
+        for line, kept in zip(lines, tails_kept(lines), strict=True)
+    ]
+    caption = f"Rare items, measured on {shown}; kept is the share of the full model's tail recall"
+    return Table(caption, columns, rows)

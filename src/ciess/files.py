@@ -1,14 +1,15 @@
 """Files that are whole or not there, and folders that can be written."""
 
+import errno
 import os
 import secrets
 import stat
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
-from ciess.errors import InputError
+from ciess.errors import InputError, refused
 
 try:
     import fcntl
@@ -43,24 +44,28 @@ def write_together(folder: Path, files: Mapping[str, Content], stale: Iterable[s
         InputError: a file cannot be written.
     """
     asides = {name: folder / f".{name}.{secrets.token_hex(4)}.part" for name in files}
-    path = folder
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        with _writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
         for name, content in files.items():
-            path = folder / name
-            _write(asides[name], content)
+            with _writing(folder / name):
+                _write(asides[name], content)
         with locked(folder):
             for name, aside in asides.items():
-                path = folder / name
-                os.replace(aside, path)
+                with _writing(folder / name):
+                    os.replace(aside, folder / name)
             for name in stale:
-                (folder / name).unlink(missing_ok=True)
-    except OSError as error:
-        raise InputError(f"{path} cannot be written ({error.strerror or error}): choose another folder") from error
+                with _writing(folder / name):
+                    (folder / name).unlink(missing_ok=True)
     finally:
         for aside in asides.values():
             with suppress(OSError):
                 aside.unlink()
+
+
+def _writing(path: Path) -> AbstractContextManager[None]:
+    # Libraries that write by themselves tell of a full disk by errors of their own types.
+    return refused(f"{path} cannot be written", "choose another folder")
 
 
 @contextmanager
@@ -95,23 +100,54 @@ def _write(path: Path, content: Content) -> None:
         os.fsync(file.fileno())
 
 
+def there(path: Path) -> bool:
+    """Whether a path names something; a name that no file can have names nothing.
+
+    Raises:
+        InputError: it cannot be looked at.
+    """
+    try:
+        return path.exists()
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return False
+        raise InputError(f"{path} cannot be read ({error.strerror}): check its permissions") from error
+
+
+def check_file(path: Path) -> None:
+    """Refuse what cannot be read to its end: nothing, a folder, and pipes and devices, of which some never end.
+
+    Raises:
+        InputError: it is refused.
+    """
+    if not there(path):
+        raise InputError(f"{path} does not exist: check the path")
+    if not path.is_file():
+        what = "a folder" if path.is_dir() else "a pipe or a device"
+        raise InputError(f"{path} is {what}: name a file, and save there first what comes through a pipe")
+    try:
+        with path.open("rb"):
+            pass
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}): check its permissions") from error
+
+
 def check_folder(folder: Path) -> None:
     """Refuse a folder that cannot be made or written. It is not there afterwards, unless it was before.
 
     Raises:
         InputError: it cannot be written.
     """
-    if folder.is_file():
-        raise InputError(f"{folder} cannot be written (it is a file): choose another folder")
     missing: list[Path] = []
-    try:
+    with _writing(folder):
+        if folder.is_file():
+            raise OSError(errno.ENOTDIR, "it is a file")
         missing = [each for each in (folder, *folder.parents) if not each.exists()]
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise InputError(f"{folder} cannot be written ({error.strerror}): choose another folder") from error
-    finally:
-        for each in missing:
-            with suppress(OSError):
-                each.rmdir()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+        finally:
+            for each in missing:
+                with suppress(OSError):
+                    each.rmdir()

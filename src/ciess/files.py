@@ -106,12 +106,13 @@ def there(path: Path) -> bool:
     Raises:
         InputError: it cannot be looked at.
     """
-    try:
-        return path.exists()
-    except OSError as error:
-        if error.errno == errno.ENAMETOOLONG:
-            return False
-        raise InputError(f"{path} cannot be read ({error.strerror}): check its permissions") from error
+    with refused(f"{path} cannot be read", "check its permissions"):
+        try:
+            return path.exists()
+        except OSError as error:
+            if error.errno == errno.ENAMETOOLONG:
+                return False
+            raise
 
 
 def check_file(path: Path) -> None:
@@ -125,11 +126,10 @@ def check_file(path: Path) -> None:
     if not path.is_file():
         what = "a folder" if path.is_dir() else "a pipe or a device"
         raise InputError(f"{path} is {what}: name a file, and save there first what comes through a pipe")
-    try:
-        with path.open("rb"):
-            pass
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}): check its permissions") from error
+    with refused(f"{path} cannot be read", "check its permissions"), path.open("rb") as file:
+        # So are those of the system's that look like files, and may wait for ever.
+        if os.fstat(file.fileno()).st_size == 0:
+            raise InputError(f"{path} is empty: name a file that holds something")
 
 
 def check_folder(folder: Path) -> None:

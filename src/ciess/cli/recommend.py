@@ -12,6 +12,7 @@ import tyro
 from rich.console import Console
 
 from ciess.cli.options import AsJson, Flag, option
+from ciess.cli.printing import printable
 from ciess.errors import InputError
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class Recommend:
             print(json.dumps(list(rankings), indent=1))
         else:
             for ranking in rankings:
-                print(_line(ranking))
+                print(printable(_line(ranking)))
 
     def _users(self) -> list[str]:
         import polars as pl

@@ -103,10 +103,10 @@ class Interactions:
             InputError: rows that are no rows of the ids, times that are no numbers, or not one for each interaction.
         """
         shape = len(user_ids), len(item_ids)
-        rows = [_checked_rows(each, n) for each, n in zip((users, items), shape, strict=True)]
-        if len(rows[0]) != len(rows[1]):
-            raise InputError(f"{len(rows[0]):,} users for {len(rows[1]):,} items: give one of each an interaction")
-        matrix, times = _merged(*rows, shape, _checked_times(times, len(rows[0])))
+        users, items = _checked_rows(users, shape[0]), _checked_rows(items, shape[1])
+        if len(users) != len(items):
+            raise InputError(f"{len(users):,} users for {len(items):,} items: give one of each an interaction")
+        matrix, times = _merged(users, items, shape, _checked_times(times, len(users)))
         return cls(matrix, user_ids, item_ids, times)
 
     @classmethod
@@ -278,7 +278,8 @@ class Interactions:
 def _checked_rows(rows: ArrayLike, n: int) -> NDArray[np.integer]:
     found = np.asarray(rows)
     if found.ndim != 1 or (len(found) and found.dtype.kind not in "iu"):
-        raise InputError(f"rows of users or items are {found.dtype} of shape {found.shape}: give a list of whole numbers")
+        given = f"{found.dtype} of shape {found.shape}"
+        raise InputError(f"rows of users or items are {given}: give a list of whole numbers")
     if len(found) and not (found.min() >= 0 and found.max() < n):
         raise InputError(f"rows of users or items reach from {found.min()} to {found.max()}: give 0 to {n - 1}")
     return found if found.dtype.kind == "i" else found.astype(np.int64)

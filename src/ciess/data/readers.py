@@ -187,4 +187,3 @@ def _refuse_options(path: Path, wanted: Wanted, layout: Layout | None) -> None:
         raise InputError(f"{path} holds no named columns: leave their names out")
     if layout is not None:
         raise InputError(f"{path} is no text file: leave the layout out")
-

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from ciess.checks import Count, Positive, check
+from ciess.checks import Positive, Seed, check
 from ciess.data.columns import one_type, rows_of
 from ciess.data.interactions import Interactions, Times
 from ciess.errors import InputError
@@ -88,7 +88,7 @@ def check_seed(seed: int) -> None:
     Raises:
         InputError: it is not a whole number of 0 or more.
     """
-    check("seed", seed, Count)
+    check("seed", seed, Seed)
 
 
 def split_random(interactions: Interactions, ratios: Sequence[float] = (0.5, 0.25, 0.25), seed: int = 0) -> Split:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ciess.checks import Count, check
+from ciess.checks import Seed, check
 from ciess.data import Split, split_random
 from ciess.errors import InputError
 from ciess.evaluation.metrics import Evaluation
@@ -119,7 +119,7 @@ def compare(
 
 
 def _seeds(given: int | Sequence[int]) -> tuple[int, ...]:
-    seeds = tuple(check("seed", seed, Count) for seed in (given if isinstance(given, Iterable) else (given,)))
+    seeds = tuple(check("seed", seed, Seed) for seed in (given if isinstance(given, Iterable) else (given,)))
     if not seeds or len({*seeds}) < len(seeds):
         raise InputError("seeds must be given, each once: for example 0 1 2")
     return seeds

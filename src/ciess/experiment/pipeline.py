@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ciess.checks import Count, check
+from ciess.checks import Seed, check
 from ciess.data import Split
 from ciess.errors import InputError
 from ciess.evaluation.metrics import Evaluation
@@ -90,7 +90,7 @@ def search(
     recipe = Recipe.of(backbone, finishing, precision, target, tune)
     name, methods = _searching(Marginal() if method is None else method)
     others = _named_apart(dict(beside or {}), methods)
-    seed = check("seed", seed, Count)
+    seed = check("seed", seed, Seed)
     check("refit", refit, bool)
     call = spelled_call(
         search,

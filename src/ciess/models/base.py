@@ -11,7 +11,7 @@ from typing import Any, ClassVar, NamedTuple, Self
 import torch
 from torch import Tensor, nn
 
-from ciess.checks import Checked, Count, NotNegative, Positive, Share
+from ciess.checks import Checked, Count, Dim, NotNegative, Positive, Share
 from ciess.data import Interactions
 from ciess.errors import InputError
 from ciess.models.seeded import seeded
@@ -262,7 +262,7 @@ class BackboneConfig(Checked, ABC):
     """Settings, of the backbone or of its training, that decide the full model's quality, and the factor by which a
     search for better ones steps at first."""
 
-    dim: Positive = 128
+    dim: Dim = 128
     training: Training = field(default_factory=Training)
 
     def __post_init__(self) -> None:

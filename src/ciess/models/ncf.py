@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding, pad, relu
 
+from ciess.checks import Dim
 from ciess.data import Interactions
 from ciess.errors import InputError
 from ciess.models.base import (
@@ -30,7 +31,7 @@ class NCF(BackboneConfig):
 
     distillation = Training(steps=120, batch_size=1_000_000, lr=0.1, lr_every=10, eval_every=40, patience=2)
 
-    dim: int = 256
+    dim: Dim = 256
     training: Training = field(default_factory=lambda: Training(steps=600, lr=0.01, l2=5e-3, network_l2=2e-3))
 
     def build(self, train: Interactions, seed: int = 0) -> "NCFModel":

@@ -40,6 +40,8 @@ Seed = Annotated[int, Within(0, 2**32 - 1)]
 """What NumPy and PyTorch both take, and what is made of it."""
 Dim = Annotated[int, Within(1, 2**16)]
 """Numbers of a full row."""
+Layers = Annotated[int, Within(0, 64)]
+"""Hops over a graph; their results are all kept while it is trained."""
 Share = Annotated[float, Within(0, 1)]
 """A number from 0 to 1."""
 
@@ -92,7 +94,7 @@ def choice(name: str, value: str, allowed: Iterable[str]) -> str:
     """
     words = list(allowed)
     if not _among(value, words):
-        raise InputError(f"{name} is {_shown(value)}: use {_listed(words)}{nearest(value, words)}")
+        raise InputError(f"{name} is {shown(value)}: use {_listed(words)}{nearest(value, words)}")
     return value
 
 
@@ -118,7 +120,7 @@ def literal(text: str) -> Any:
         raise ValueError(reason(error)) from error
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
     """A value in a message; Python writes no numbers of many thousand digits."""
     try:
         return shortened(repr(value))
@@ -142,17 +144,17 @@ def _problem(name: str, value: Any, kind: Any) -> str:
         return _problem(name, value, plain) or _outside(name, value, bounds)
     if get_origin(kind) is Literal:
         words = get_args(kind)
-        refusal = f"{name} is {_shown(value)}: use {_listed(words)}{nearest(value, map(str, words))}"
+        refusal = f"{name} is {shown(value)}: use {_listed(words)}{nearest(value, map(str, words))}"
         return "" if _among(value, words) else refusal
     if get_origin(kind) is tuple:
         if not isinstance(value, tuple) or not value:
-            return f"{name} is {_shown(value)}: give one value or more as a tuple, such as (1, 2)"
+            return f"{name} is {shown(value)}: give one value or more as a tuple, such as (1, 2)"
         return next(filter(None, (_problem(name, each, get_args(kind)[0]) for each in value)), "")
     if kind in (int, float):
         whole = isinstance(value, int) and not isinstance(value, bool)
         wanted = "a whole number" if kind is int else "a finite number"
         fits = whole if kind is int else (whole or isinstance(value, float)) and _finite(value)
-        return "" if fits else f"{name} is {_shown(value)}: give {wanted}"
+        return "" if fits else f"{name} is {shown(value)}: give {wanted}"
     if isinstance(kind, type) and kind is not object and not isinstance(value, kind):
         return f"{name} is of type {type(value).__name__}: give {_article(kind.__name__)}"
     return ""
@@ -164,7 +166,7 @@ def _outside(name: str, value: float, bounds: Within) -> str:
         return ""
     least = f"above {low:.12g}" if above else f"of {low:.12g} or more"
     wanted = f"a number {least}" if math.isinf(high) else f"a number from {low:.12g} to {high:.12g}"
-    return f"{name} is {f'{value:.12g}' if _finite(value) else _shown(value)}: give {wanted}"
+    return f"{name} is {shown(value) if isinstance(value, int) else f'{value:.12g}'}: give {wanted}"
 
 
 def _finite(value: float) -> bool:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 from rich.console import Console
 
+from ciess.checks import Positive, check
 from ciess.cli.options import AsJson, Flag, option
 from ciess.cli.printing import printable
 from ciess.errors import InputError
@@ -43,6 +44,7 @@ class Recommend:
         """Print a line for each user."""
         from ciess.serve.saved import load
 
+        check("-k", self.k, Positive)
         users = self._users()
         model = load(self.model)
         rankings = itertools.chain.from_iterable(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from rich.console import Console
 
+from ciess.checks import Positive, Seed, check
 from ciess.cli.options import Count, Flag, Folder, Name, Shared
 from ciess.cli.results import search_and_show
 from ciess.cli.values import separated
@@ -41,6 +42,7 @@ class Search(Shared):
         config, budgets = self.config(), parsed_budgets(separated(self.budgets))
         check_run_folder(self.out, RESULT)
         method = self._method()
+        check("--seed", self.seed, Seed)
         search_and_show(
             self,
             self.interactions(),
@@ -70,4 +72,5 @@ class Search(Shared):
             "program": Ciess.program(),
         }
         method = presets[self.preset]
+        check("--episodes", self.episodes, Positive | None)
         return method if self.episodes is None else replace(method, episodes=self.episodes)

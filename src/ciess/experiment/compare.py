@@ -81,7 +81,7 @@ def compare(
     """
     clock = Clock()
     wanted, recipe = parsed_budgets(budgets), Recipe.of(backbone, finishing, precision, target, tune)
-    chosen, seeds = methods_by_name(methods), _seeds(seeds)
+    chosen, seeds = methods_by_name(methods), checked_seeds(seeds)
     call = spelled_call(
         compare,
         "data",
@@ -118,7 +118,12 @@ def compare(
     return Comparison(found, "validation" if split.test is None else "test", about, clock.seconds())
 
 
-def _seeds(given: int | Sequence[int]) -> tuple[int, ...]:
+def checked_seeds(given: int | Sequence[int]) -> tuple[int, ...]:
+    """What `compare` is told.
+
+    Raises:
+        InputError: no seeds, one twice, or something that is none.
+    """
     seeds = tuple(check("seed", seed, Seed) for seed in (given if isinstance(given, Iterable) else (given,)))
     if not seeds or len({*seeds}) < len(seeds):
         raise InputError("seeds must be given, each once: for example 0 1 2")

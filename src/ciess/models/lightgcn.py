@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ciess.checks import Layers
 from ciess.data import Interactions
 from ciess.models.base import BackboneConfig, Represented, Rotatable, normal_table
 from ciess.models.graph import hop, normalised_adjacency
@@ -20,7 +21,7 @@ class LightGCN(BackboneConfig):
 
     unused = frozenset({"network_l2"})
 
-    layers: int = 3
+    layers: Layers = 3
 
     def build(self, train: Interactions, seed: int = 0) -> "LightGCNModel":
         """Rows drawn from N(0, 0.1²); the graph is `train`."""

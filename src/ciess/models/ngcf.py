@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import leaky_relu, normalize
 
+from ciess.checks import Layers
 from ciess.data import Interactions
 from ciess.models.base import BackboneConfig, InnerProduct, Represented, Training, normal_table, xavier
 from ciess.models.graph import averaging_adjacency, hop, with_values
@@ -25,7 +26,7 @@ class NGCF(BackboneConfig):
     distillation = Training(steps=150, batch_size=2_000_000, lr=0.3, lr_every=12, eval_every=50, patience=2)
 
     training: Training = field(default_factory=lambda: Training(steps=400, lr=0.02, l2=2e-2))
-    layers: int = 3
+    layers: Layers = 3
     message_dropout: float = 0.1
     edge_dropout: float = 0.1
 

@@ -59,7 +59,8 @@ def write_together(folder: Path, files: Mapping[str, Content], stale: Iterable[s
                     (folder / name).unlink(missing_ok=True)
     finally:
         for aside in asides.values():
-            with suppress(OSError):
+            # Of a name that no file can have, there is nothing to remove.
+            with suppress(OSError, ValueError):
                 aside.unlink()
 
 
@@ -149,5 +150,5 @@ def check_folder(folder: Path) -> None:
                 pass
         finally:
             for each in missing:
-                with suppress(OSError):
+                with suppress(OSError, ValueError):
                     each.rmdir()

@@ -289,9 +289,9 @@ def _checked_times(times: Any, n: int) -> Times | None:
     if times is None:
         return None
     found = np.asarray(times)
-    if found.shape != (n,):
-        raise InputError(f"times of shape {found.shape} for {n:,} interactions: give one for each")
-    if found.dtype.kind not in "iuf" or not np.isfinite(found).all():
+    if found.ndim == 1 and len(found) != n:
+        raise InputError(f"{len(found):,} times for {n:,} interactions: give one for each")
+    if found.ndim != 1 or found.dtype.kind not in "iuf" or not np.isfinite(found).all():
         raise InputError("times are not all finite numbers: give seconds since 1970, or no times")
     return found
 

@@ -54,7 +54,7 @@ def as_csr(matrix: sparray | spmatrix) -> csr_array:
             f"the matrix has {rows:,} rows and {columns:,} columns for {matrix.nnz:,} values: "
             "leave out those without any, and give ids to the others"
         )
-    with refused("the matrix is no valid sparse matrix", "build it anew"):
+    with refused(f"the matrix is no valid {matrix.format.upper()} matrix", "build it anew"):
         if matrix.format in ("csr", "csc", "bsr"):
             _check_indices(matrix)
         elif matrix.format == "coo":

@@ -62,6 +62,10 @@ def headed(header: str, body: bytes = bytes(8), version: int = 1) -> bytes:
     )
 
 
+def packed_matrix(arrays: dict[str, Any]) -> bytes:
+    return archive({name: saved(array) for name, array in arrays.items()}, zipfile.ZIP_DEFLATED)
+
+
 def described(descr: str, shape: str) -> str:
     return f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}, }}\n"
 

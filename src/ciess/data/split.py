@@ -176,7 +176,7 @@ def _together(sides: list[pl.Series]) -> pl.Series:
 
 
 def _bounds(ratios: Sequence[float]) -> tuple[float, float]:
-    shares = check("ratios", tuple(ratios), tuple[float, ...])
+    shares = tuple(check("ratios", each, float) for each in ratios)
     if len(shares) != 3 or min(shares[:2]) <= 0 or shares[2] < 0 or abs(sum(shares) - 1) > 1e-9:
         raise InputError(
             f"ratios {shares} must be shares of train, validation and test that sum to 1: as 0.5 0.25 0.25"

@@ -335,6 +335,7 @@ def _texts() -> Iterator[tuple[str, Make, list[str], str]]:
         ("five.dat", "1::2::3::4::5\n", "has no line of column names"),
     ):
         yield f"text {name}", written(name, content), [], says
+    yield "a name of two lines", parquet(**{"a\nb": [1], "\x1b[1mc": [2]}), [], "among a\\nb, \\x1b[1mc"
     named = written("own.csv", "user,item\n1,2\n")
     yield "a column that is not there", named, ["--columns", "user=who"], "there is no column 'who'"
     yield "ratings that are not there", named, ["--min-rating", "3"], "needs a rating column"

@@ -67,9 +67,10 @@ def prepare() -> None:
 
 
 def say(text: str) -> None:
-    """Print a line to stderr, if anybody can read it."""
+    """Print one line to stderr, if anybody can read it."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
-        print(f"ciess: {printable(text)}", file=sys.stderr, flush=True)
+        line = printable(text).replace("\n", "\\n")
+        print(f"ciess: {line}", file=sys.stderr, flush=True)
 
 
 def drop(stream: IO[str] | Any) -> None:

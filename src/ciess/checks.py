@@ -1,13 +1,17 @@
 """Checks of settings where they enter: a word among several, a number within bounds, a value of the right type."""
 
+import ast
 import dataclasses
 import difflib
 import math
 import types
+import warnings
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
-from ciess.errors import InputError
+from ciess.errors import InputError, reason, shortened
+
+_LONGEST_LITERAL = 1000
 
 
 class Within(NamedTuple):
@@ -32,6 +36,12 @@ NotNegative = Annotated[float, Within(0)]
 """A finite number of 0 or more."""
 AboveZero = Annotated[float, Within(0, above=True)]
 """A finite number above 0."""
+Seed = Annotated[int, Within(0, 2**32 - 1)]
+"""What NumPy and PyTorch both take, and what is made of it."""
+Dim = Annotated[int, Within(1, 2**16)]
+"""Numbers of a full row."""
+Layers = Annotated[int, Within(0, 64)]
+"""Hops over a graph; their results are all kept while it is trained."""
 Share = Annotated[float, Within(0, 1)]
 """A number from 0 to 1."""
 
@@ -101,15 +111,39 @@ def choice(name: str, value: str, allowed: Iterable[str]) -> str:
         InputError: it is none of them; the nearest is suggested.
     """
     words = list(allowed)
-    if value not in words:
-        raise InputError(f"{name} is {value!r}: use {_listed(words)}{nearest(value, words)}")
+    if not _among(value, words):
+        raise InputError(f"{name} is {shown(value)}: use {_listed(words)}{nearest(value, words)}")
     return value
 
 
 def nearest(value: object, words: Iterable[str]) -> str:
     """` (did you mean 'X'?)` for the word that is written most like a value, or nothing."""
-    found = difflib.get_close_matches(str(value), list(words), n=1)
+    found = difflib.get_close_matches(shortened(str(value)), list(words), n=1)
     return f" (did you mean '{found[0]}'?)" if found else ""
+
+
+def literal(text: str) -> Any:
+    """A number, a truth value, None, a text in quotes or a list of these, as Python writes them.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if len(text) > _LONGEST_LITERAL:
+        raise ValueError("too long")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return ast.literal_eval(text)
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError) as error:
+        raise ValueError(reason(error)) from error
+
+
+def shown(value: Any) -> str:
+    """A value in a message; Python writes no numbers of many thousand digits."""
+    try:
+        return shortened(repr(value))
+    except ValueError:
+        return "far too large"
 
 
 def _hints(settings: type) -> dict[str, Any]:
@@ -128,16 +162,17 @@ def _problem(name: str, value: Any, kind: Any) -> str:
         return _problem(name, value, plain) or _outside(name, value, bounds)
     if get_origin(kind) is Literal:
         words = get_args(kind)
-        return "" if value in words else f"{name} is {value!r}: use {_listed(words)}{nearest(value, map(str, words))}"
+        refusal = f"{name} is {shown(value)}: use {_listed(words)}{nearest(value, map(str, words))}"
+        return "" if _among(value, words) else refusal
     if get_origin(kind) is tuple:
         if not isinstance(value, tuple) or not value:
-            return f"{name} is {value!r}: give one value or more as a tuple, such as (1, 2)"
+            return f"{name} is {shown(value)}: give one value or more as a tuple, such as (1, 2)"
         return next(filter(None, (_problem(name, each, get_args(kind)[0]) for each in value)), "")
     if kind in (int, float):
         whole = isinstance(value, int) and not isinstance(value, bool)
         wanted = "a whole number" if kind is int else "a finite number"
-        fits = whole if kind is int else whole or (isinstance(value, float) and math.isfinite(value))
-        return "" if fits else f"{name} is {value!r}: give {wanted}"
+        fits = whole if kind is int else (whole or isinstance(value, float)) and _finite(value)
+        return "" if fits else f"{name} is {shown(value)}: give {wanted}"
     if isinstance(kind, type) and kind is not object and not isinstance(value, kind):
         return f"{name} is of type {type(value).__name__}: give {_article(kind.__name__)}"
     return ""
@@ -147,9 +182,22 @@ def _outside(name: str, value: float, bounds: Within) -> str:
     low, high, above = bounds
     if (value > low if above else value >= low) and value <= high:
         return ""
-    least = f"above {low:g}" if above else f"of {low:g} or more"
-    wanted = f"a number {least}" if math.isinf(high) else f"a number from {low:g} to {high:g}"
-    return f"{name} is {value:g}: give {wanted}"
+    least = f"above {low:.12g}" if above else f"of {low:.12g} or more"
+    wanted = f"a number {least}" if math.isinf(high) else f"a number from {low:.12g} to {high:.12g}"
+    return f"{name} is {shown(value) if isinstance(value, int) else f'{value:.12g}'}: give {wanted}"
+
+
+def _finite(value: float) -> bool:
+    """Whether a number is one as a float, too."""
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
+
+
+def _among(value: Any, words: Iterable[Any]) -> bool:
+    # An array would be compared with each word by its elements.
+    return any(type(value) is type(word) and value == word for word in words)
 
 
 def _listed(words: Iterable[Any]) -> str:

@@ -8,11 +8,11 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from ciess.errors import InputError
+from ciess.errors import InputError, refused
 
 try:
     import fcntl
@@ -24,8 +24,6 @@ Content = str | bytes | Callable[[Path], object]
 
 _OURS = ".ciess-"
 _COMMITTED, _ASIDE, _PLAN = f"{_OURS}committed", f"{_OURS}{{}}.part", "plan.json"
-_LONGEST = 200
-"""Letters of what a library says."""
 _DEEPEST = 64
 """Levels of JSON that is read; what is written here has less than ten."""
 
@@ -60,22 +58,20 @@ def write_together(folder: Path, files: Mapping[str, Content], stale: Iterable[s
     """
     aside = folder / _ASIDE.format(secrets.token_hex(8))
     made: list[Path] = []
-    path = folder
     try:
-        made = missing_folders(folder)
         with ExitStack() as alive:
-            folder.mkdir(parents=True, exist_ok=True)
-            # Who clears what writers have left takes the other lock: it does not see this folder before it is held.
-            with locked(folder, shared=True):
-                aside.mkdir()
-                alive.enter_context(locked(aside))
+            with _writing(folder):
+                made = missing_folders(folder)
+                folder.mkdir(parents=True, exist_ok=True)
+                # Who clears what writers have left takes the other lock: it does not see this folder before it is held.
+                with locked(folder, shared=True):
+                    aside.mkdir()
+                    alive.enter_context(locked(aside))
             for name, content in files.items():
-                path = folder / name
-                _write(aside / name, content)
-            path = folder
-            _put_in_place(folder, aside, list(files), sorted({*stale} - {*files}))
-    except OSError as error:
-        raise InputError(f"{path} cannot be written ({error.strerror or error}): choose another folder") from error
+                with _writing(folder / name):
+                    _write(aside / name, content)
+            with _writing(folder):
+                _put_in_place(folder, aside, list(files), sorted({*stale} - {*files}))
     finally:
         shutil.rmtree(aside, ignore_errors=True)
         remove_empty(made)
@@ -209,6 +205,11 @@ def reading(folder: Path) -> Iterator[Callable[[str], Path]]:
         yield place
 
 
+def _writing(path: Path) -> AbstractContextManager[None]:
+    # Libraries that write by themselves tell of a full disk by errors of their own types.
+    return refused(f"{path} cannot be written", "choose another folder")
+
+
 @contextmanager
 def locked(folder: Path, shared: bool = False) -> Iterator[None]:
     """Hold the lock of a folder's files: alone to rename them, shared to open them.
@@ -240,26 +241,13 @@ def _write(path: Path, content: Content) -> None:
     with path.open("xb") as file:
         mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
     if callable(content):
-        with _as_os_errors():
-            content(path)
+        content(path)
     else:
         path.write_bytes(content.encode() if isinstance(content, str) else content)
     # Some libraries replace the file by one that only its owner may read.
     path.chmod(mode)
     with path.open("rb") as file:
         os.fsync(file.fileno())
-
-
-@contextmanager
-def _as_os_errors() -> Iterator[None]:
-    """Turn whatever a library raises for a full disk into OSError: some raise what is not even an `Exception`."""
-    try:
-        yield
-    except (OSError, InputError, KeyboardInterrupt, SystemExit, GeneratorExit):
-        raise
-    except BaseException as error:
-        told = " ".join(f"{type(error).__name__}: {error}".split())
-        raise OSError(told[:_LONGEST].removesuffix(":")) from error
 
 
 def _sync(*folders: Path) -> None:
@@ -273,24 +261,55 @@ def _sync(*folders: Path) -> None:
                 os.close(descriptor)
 
 
+def there(path: Path) -> bool:
+    """Whether a path names something; a name that no file can have names nothing.
+
+    Raises:
+        InputError: it cannot be looked at.
+    """
+    with refused(f"{path} cannot be read", "check its permissions"):
+        try:
+            return path.exists()
+        except OSError as error:
+            if error.errno == errno.ENAMETOOLONG:
+                return False
+            raise
+
+
+def check_file(path: Path) -> None:
+    """Refuse what cannot be read to its end: nothing, a folder, and pipes and devices, of which some never end.
+
+    Raises:
+        InputError: it is refused.
+    """
+    if not there(path):
+        raise InputError(f"{path} does not exist: check the path")
+    if not path.is_file():
+        what = "a folder" if path.is_dir() else "a pipe or a device"
+        raise InputError(f"{path} is {what}: name a file, and save there first what comes through a pipe")
+    with refused(f"{path} cannot be read", "check its permissions"), path.open("rb") as file:
+        # So are those of the system's that look like files, and may wait for ever.
+        if os.fstat(file.fileno()).st_size == 0:
+            raise InputError(f"{path} is empty: name a file that holds something")
+
+
 def check_folder(folder: Path) -> None:
     """Refuse a folder that cannot be made or written. It is not there afterwards, unless it was before.
 
     Raises:
         InputError: it cannot be written.
     """
-    if folder.is_file():
-        raise InputError(f"{folder} cannot be written (it is a file): choose another folder")
     made: list[Path] = []
-    try:
+    with _writing(folder):
+        if folder.is_file():
+            raise OSError(errno.ENOTDIR, "it is a file")
         made = missing_folders(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise InputError(f"{folder} cannot be written ({error.strerror}): choose another folder") from error
-    finally:
-        remove_empty(made)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+        finally:
+            remove_empty(made)
 
 
 def missing_folders(folder: Path) -> list[Path]:

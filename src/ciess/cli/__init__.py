@@ -6,10 +6,9 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
-from typing import Any
+from typing import Any, NoReturn
 
 import tyro
-from rich.console import Console
 
 from ciess.cli.compare import Compare
 from ciess.cli.compress import Compress
@@ -19,11 +18,12 @@ from ciess.cli.doctor import Doctor
 from ciess.cli.estimate import EstimateCommand
 from ciess.cli.export import Export
 from ciess.cli.options import Printing
+from ciess.cli.printing import console_of, drop, prepare, say
 from ciess.cli.recommend import Recommend
 from ciess.cli.search import Search
 from ciess.cli.values import dashed_values, values
 from ciess.cli.words import boxed, check_words, options_of
-from ciess.errors import InputError
+from ciess.errors import InputError, reason
 
 COMMANDS: dict[str, type[Any]] = {
     "search": Search,
@@ -40,33 +40,56 @@ _ABOUT = """Small recommenders: embedding sizes for users and items, under a mem
 
 Begin with `ciess demo`, then `ciess search YOUR_FILE`; see `ciess --version`."""
 _REFUSED = 2
-"""Exit code of bad input."""
+"""Exit code of what cannot be done."""
 _STOPPED = 130
 """What shells expect of a program that was stopped by Ctrl-C: 128 and the signal's number."""
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Run the command line. Bad input ends with exit code 2 and one sentence, Ctrl-C with 130 and one line."""
+    """Run the command line.
+
+    What cannot be done ends with exit code 2 and one sentence: bad input, a file that cannot be written, too little
+    memory. Ctrl-C ends with 130 and one line, a reader that has enough with 0 and none.
+    """
     # PyTorch's threads would spin while they wait for each other: beside other programs that takes ten times as long.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    prepare()
     given = list(sys.argv[1:] if args is None else args) or ["--help"]
     try:
         if given == ["--version"]:
             print(f"ciess {version('ciess')}")
         else:
             _run(_parsed(given))
-        # What fails to be written must not fail after this.
-        sys.stdout.flush()
+        # What fails to be written must not fail after this. There may be no output at all.
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except InputError as error:
-        print(f"ciess: {error}", file=sys.stderr)
-        sys.exit(_REFUSED)
+        _refuse(str(error))
     except KeyboardInterrupt:
         note = ": the same command goes on from here" if given[0] == "compare" else ""
-        print(f"ciess: stopped{note}", file=sys.stderr)
+        say(f"stopped{note}")
         sys.exit(_STOPPED)
     except BrokenPipeError:
-        # Who reads, such as `head`, has enough. What is still to be written at the end must go somewhere.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # Who reads, such as `head`, has enough.
+        drop(sys.stdout)
+    except OSError as error:
+        drop(sys.stdout)
+        what = f"{error.filename} cannot be used" if error.filename else "what was found cannot be printed"
+        _refuse(f"{what} ({reason(error)}): make room, or choose another place")
+    except (MemoryError, RuntimeError) as error:
+        if not _is_memory(error):
+            raise
+        _refuse("there is not enough memory: take fewer dimensions or interactions, see ciess estimate")
+
+
+def _refuse(sentence: str) -> NoReturn:
+    say(sentence)
+    sys.exit(_REFUSED)
+
+
+def _is_memory(error: Exception) -> bool:
+    """Whether it tells of too little memory; PyTorch has no type of its own for that."""
+    return isinstance(error, MemoryError) or "can't allocate memory" in str(error) or "out of memory" in str(error)
 
 
 def _parsed(args: list[str]) -> Any:
@@ -92,4 +115,4 @@ def _parsed(args: list[str]) -> Any:
 
 def _run(command: Any) -> None:
     printing = getattr(command, "printing", Printing())
-    command.run(Console(stderr=printing.json, quiet=printing.quiet))
+    command.run(console_of(printing))

@@ -32,7 +32,7 @@ class Compare(Shared):
 
     def run(self, console: Console) -> None:
         """Compare, save, print the tables."""
-        from ciess.experiment.compare import compare, methods_by_name
+        from ciess.experiment.compare import checked_seeds, compare, methods_by_name
         from ciess.experiment.pipeline import parsed_budgets
         from ciess.experiment.runs import CELLS, COMPARISON, check_run_folder
         from ciess.progress import ConsoleProgress
@@ -41,6 +41,7 @@ class Compare(Shared):
         # What can be refused at once is refused before data are read.
         config, budgets = self.config(), parsed_budgets(separated(self.budgets))
         methods_by_name(self.methods)
+        checked_seeds(self.seeds)
         check_run_folder(self.out, COMPARISON)
         data = self.interactions()
         with ConsoleProgress(console) as progress:

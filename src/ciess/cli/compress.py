@@ -6,6 +6,7 @@ from typing import Annotated
 
 from rich.console import Console
 
+from ciess.checks import Seed, check
 from ciess.cli.options import Budgets, Columns, Count, File, Flat, Folder, Precision, Printing, option
 from ciess.cli.results import show
 from ciess.cli.values import separated
@@ -45,6 +46,7 @@ class Compress:
         from ciess.progress import ConsoleProgress
 
         budgets = parsed_budgets(separated(self.budgets))
+        check("--seed", self.seed, Seed)
         check_run_folder(self.out, RESULT)
         factors = Factors(
             users=self.users, items=self.items, user_ids=self.user_ids or "", item_ids=self.item_ids or ""

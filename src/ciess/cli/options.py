@@ -1,6 +1,5 @@
 """What several commands are told, and a command as one types it."""
 
-import ast
 import dataclasses
 import re
 import shlex
@@ -11,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args, ge
 
 import tyro
 
-from ciess.checks import Positive, check, nearest
+from ciess.checks import Positive, check, literal, nearest
 from ciess.cli.values import separated
-from ciess.errors import InputError
+from ciess.errors import InputError, shortened
 
 if TYPE_CHECKING:
     from ciess.data import Interactions, Split
@@ -204,9 +203,9 @@ class Shared:
 def _setting(text: str) -> tuple[str, Any]:
     name, _, value = text.partition("=")
     try:
-        return name.replace("-", "_"), ast.literal_eval(value)
-    except (ValueError, SyntaxError) as error:
-        raise InputError(f"--set {text} is no setting: write it as NAME=NUMBER, such as alpha=40") from error
+        return name.replace("-", "_"), literal(value)
+    except ValueError as error:
+        raise InputError(f"--set {shortened(text)} is no setting: write it as NAME=NUMBER, such as alpha=40") from error
 
 
 def configured(backbone: str, given: Mapping[str, Any]) -> "BackboneConfig":

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 from rich.console import Console
 
+from ciess.checks import Positive, check
 from ciess.cli.options import AsJson, Flag, option
+from ciess.cli.printing import printable
 from ciess.errors import InputError
 
 if TYPE_CHECKING:
@@ -42,6 +44,7 @@ class Recommend:
         """Print a line for each user."""
         from ciess.serve.saved import load
 
+        check("-k", self.k, Positive)
         users = self._users()
         model = load(self.model)
         rankings = itertools.chain.from_iterable(
@@ -51,7 +54,7 @@ class Recommend:
             print(json.dumps(list(rankings), indent=1))
         else:
             for ranking in rankings:
-                print(_line(ranking))
+                print(printable(_line(ranking)))
 
     def _users(self) -> list[str]:
         import polars as pl

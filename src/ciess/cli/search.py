@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from rich.console import Console
 
-from ciess.checks import parsed_share
+from ciess.checks import Positive, Seed, check, parsed_share
 from ciess.cli.options import Count, Flag, Folder, Name, Shared, option
 from ciess.cli.results import search_and_show
 from ciess.cli.values import separated
@@ -45,6 +45,7 @@ class Search(Shared):
         loss = None if self.max_tail_loss is None else parsed_share("--max-tail-loss", self.max_tail_loss)
         check_run_folder(self.out, RESULT)
         method = self._method()
+        check("--seed", self.seed, Seed)
         search_and_show(
             self,
             self.interactions(),
@@ -75,4 +76,5 @@ class Search(Shared):
             "program": Ciess.program(),
         }
         method = presets[self.preset]
+        check("--episodes", self.episodes, Positive | None)
         return method if self.episodes is None else replace(method, episodes=self.episodes)

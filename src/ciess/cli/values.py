@@ -7,7 +7,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from ciess.checks import choice
-from ciess.errors import InputError
+from ciess.errors import InputError, shortened
 
 _KINDS: dict[Any, type[int] | type[float]] = {int: int, int | None: int, float: float, float | None: float}
 _DASHED = "\0"
@@ -77,13 +77,16 @@ def _single(read: Any, kind: type) -> PrimitiveConstructorSpec[Any]:
 
 
 def _number(given: str, kind: type[int] | type[float]) -> int | float:
+    what = "a whole number" if kind is int else "a number"
     try:
         found = kind(given)
+        if math.isfinite(found):
+            return found
     except ValueError:
-        found = math.nan
-    if not math.isfinite(found):
-        raise ValueError(f"'{given}' is not a {'whole ' if kind is int else ''}number")
-    return found
+        pass
+    except OverflowError:
+        what = "a number that fits"
+    raise ValueError(f"'{shortened(given)}' is not {what}")
 
 
 def _words(kind: Any) -> tuple[str, ...]:

@@ -18,8 +18,9 @@ def check_words(args: Iterable[str], commands: Mapping[str, type], program: str 
     Raises:
         InputError: there is no such command or option.
     """
-    name, *rest = [*args, ""]
-    if not name or name.startswith("-"):
+    given = [*args]
+    name, *rest = [*given, ""]
+    if not given or name.startswith("-"):
         _check_options([name, *rest], {"--version"} if program == "ciess" else set(), program)
         return
     if name not in commands:

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from ciess.errors import InputError
+from ciess.data.foreign import array_in, panics_untold
+from ciess.errors import InputError, refused
+from ciess.files import check_file
 
 
 def ids_in(path: Path, side: str) -> pl.Series:
@@ -24,16 +26,11 @@ def ids_in(path: Path, side: str) -> pl.Series:
     readers: Mapping[str, Callable[[Path], Any]] = {
         ".npy": _array,
         ".csv": lambda each: pl.read_csv(each, infer_schema=False),
-        ".parquet": pl.read_parquet,
+        ".parquet": _parquet,
     }
-    if not path.is_file():
-        raise InputError(f"{path} does not exist: name a file of ids")
-    try:
+    check_file(path)
+    with refused(f"{path} is no file of ids", "write one id a line, or .npy, .csv or .parquet"):
         found = readers.get(path.suffix.lower(), _lines)(path)
-    except (OSError, ValueError, EOFError, pl.exceptions.PolarsError) as error:
-        raise InputError(
-            f"{path} is no file of ids ({error}): write one id a line, or .npy, .csv or .parquet"
-        ) from error
     return _column(found, side, path) if isinstance(found, pl.DataFrame) else found
 
 
@@ -46,11 +43,15 @@ def _column(table: pl.DataFrame, side: str, path: Path) -> pl.Series:
 
 
 def _array(path: Path) -> pl.Series:
-    with path.open("rb") as file:
-        table = np.lib.format.read_array(file, allow_pickle=False)
+    table = array_in(path)
     if table.ndim != 1:
         raise ValueError(f"an array of shape {table.shape}")
     return pl.Series(np.char.decode(table) if table.dtype.kind == "S" else table)
+
+
+def _parquet(path: Path) -> pl.DataFrame:
+    with panics_untold():
+        return pl.read_parquet(path)
 
 
 def _lines(path: Path) -> pl.Series:

@@ -13,6 +13,7 @@ from scipy.sparse import csr_array, sparray, spmatrix
 from ciess.checks import Positive, check
 from ciess.data.columns import Ids, encode, plain_ids, rows_of, series_of
 from ciess.data.frames import Rows, Wanted, rows_of_frame
+from ciess.data.matrices import as_csr
 from ciess.errors import InputError
 
 if TYPE_CHECKING:
@@ -50,9 +51,9 @@ class Interactions:
     first_seen: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None
 
     def __post_init__(self) -> None:
-        if self.times is not None and len(self.times) != self.matrix.nnz:
-            raise InputError(f"{len(self.times):,} times for {self.matrix.nnz:,} interactions: give one for each")
-        matrix, times = _canonical(self.matrix, self.times)
+        if not isinstance(self.matrix, sparray | spmatrix):
+            raise InputError(f"the matrix is of type {type(self.matrix).__name__}: give a scipy sparse matrix")
+        matrix, times = _canonical(as_csr(self.matrix), _checked_times(self.times, self.matrix.nnz))
         if matrix.nnz == 0:
             raise InputError("there are no interactions: check the file, the rating threshold and the k-core")
         object.__setattr__(self, "matrix", matrix)
@@ -107,8 +108,16 @@ class Interactions:
         item_ids: pl.Series,
         times: Times | None = None,
     ) -> "Interactions":
-        """From row numbers of users and items, (n,) each; a pair that comes twice counts once, with its latest time."""
-        matrix, times = _merged(np.asarray(users), np.asarray(items), (len(user_ids), len(item_ids)), times)
+        """From row numbers of users and items, (n,) each; a pair that comes twice counts once, with its latest time.
+
+        Raises:
+            InputError: rows that are no rows of the ids, times that are no numbers, or not one for each interaction.
+        """
+        shape = len(user_ids), len(item_ids)
+        users, items = _checked_rows(users, shape[0]), _checked_rows(items, shape[1])
+        if len(users) != len(items):
+            raise InputError(f"{len(users):,} users for {len(items):,} items: give one of each an interaction")
+        matrix, times = _merged(users, items, shape, _checked_times(times, len(users)))
         return cls(matrix, user_ids, item_ids, times)
 
     @classmethod
@@ -162,13 +171,12 @@ class Interactions:
         Raises:
             InputError: values that are not numbers or below 0, or ids that are not one for each row and column.
         """
-        if matrix.ndim != 2:
-            raise InputError(f"the matrix has {matrix.ndim} dimension: give one of users × items")
+        csr = as_csr(matrix)
         users, items = (
             pl.Series(np.arange(n)) if given is None else series_of(given)
-            for n, given in zip(matrix.shape, (user_ids, item_ids), strict=True)
+            for n, given in zip(csr.shape, (user_ids, item_ids), strict=True)
         )
-        return cls(csr_array(matrix), users, items)
+        return cls(csr, users, items)
 
     @property
     def n_users(self) -> int:
@@ -278,6 +286,27 @@ class Interactions:
         )
 
 
+def _checked_rows(rows: ArrayLike, n: int) -> NDArray[np.integer]:
+    found = np.asarray(rows)
+    if found.ndim != 1 or (len(found) and found.dtype.kind not in "iu"):
+        given = f"{found.dtype} of shape {found.shape}"
+        raise InputError(f"rows of users or items are {given}: give a list of whole numbers")
+    if len(found) and not (found.min() >= 0 and found.max() < n):
+        raise InputError(f"rows of users or items reach from {found.min()} to {found.max()}: give 0 to {n - 1}")
+    return found if found.dtype.kind == "i" else found.astype(np.int64)
+
+
+def _checked_times(times: Any, n: int) -> Times | None:
+    if times is None:
+        return None
+    found = np.asarray(times)
+    if found.ndim == 1 and len(found) != n:
+        raise InputError(f"{len(found):,} times for {n:,} interactions: give one for each")
+    if found.ndim != 1 or found.dtype.kind not in "iuf" or not np.isfinite(found).all():
+        raise InputError("times are not all finite numbers: give seconds since 1970, or no times")
+    return found
+
+
 def _merged(
     users: NDArray[Any], items: NDArray[Any], shape: tuple[int, int], times: Times | None
 ) -> tuple[csr_array, Times | None]:
@@ -310,10 +339,6 @@ def _canonical(matrix: csr_array, times: Times | None) -> tuple[csr_array, Times
     """
     if matrix.data.dtype.kind not in "biuf" or not (np.isfinite(matrix.data) & (matrix.data >= 0)).all():
         raise InputError("the matrix holds values that are negative or not numbers: interactions are above 0")
-    try:
-        matrix.check_format(full_check=True)
-    except ValueError as error:
-        raise InputError(f"the matrix is no valid CSR matrix ({error}): build it anew") from error
     index = _index_type(matrix.nnz, matrix.shape)
     as_promised = matrix.data.dtype == np.float32 and matrix.indices.dtype == matrix.indptr.dtype == index
     if as_promised and matrix.has_canonical_format and (matrix.data == 1).all():

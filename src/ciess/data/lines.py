@@ -67,7 +67,7 @@ def rows_of_lines(path: Path, content: bytes) -> Rows:
     if not is_digits(content):
         _refuse_letters(path, content)
     lengths = np.array([len(line) for line in lines])
-    if alone := int((lengths == 1).sum()):
+    if (alone := int((lengths == 1).sum())) < len(lines) and alone:
         _log.warning("%s: lines that name a user and no item, and add nothing: %d", path, alone)
     if _NOT_PLAIN.search(content):
         numbers = pl.Series(content.decode().split(), dtype=pl.String)

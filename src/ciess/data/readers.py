@@ -4,20 +4,21 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import unquote
-from zipfile import BadZipFile
 
 import polars as pl
-from scipy.sparse import load_npz
 
 from ciess.checks import choice, nearest
 from ciess.data.catalogue import CATALOGUE, located
 from ciess.data.columns import whole_if_all
+from ciess.data.foreign import check_unpacked, panics_untold
 from ciess.data.frames import Rows, Wanted, rows_of_table, together
 from ciess.data.generated import synthetic
 from ciess.data.interactions import Interactions
 from ciess.data.lines import are_lines, is_digits, rows_of_lines
+from ciess.data.matrices import matrix_in
 from ciess.data.text import content_of, ending, may_be_lines, rows_of_text
-from ciess.errors import InputError
+from ciess.errors import InputError, refused
+from ciess.files import check_file, there
 
 if TYPE_CHECKING:
     from ciess.data.interactions import InteractionsLike
@@ -28,6 +29,8 @@ _USUAL_FILES = ("ratings.dat", "u.data", "ratings.csv", "user_artists.dat")
 _PARTS = ("train.txt", "valid.txt", "test.txt")
 _PARQUET = (".parquet", ".pq")
 _ENDINGS = (".inter", *_PARQUET, ".npz", ".csv", ".tsv", ".txt")
+_BYTES_A_ROW = 16
+"""Of two ids."""
 _NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 
 
@@ -79,14 +82,17 @@ def read(
     if layout is not None:
         choice("layout", layout, ("lines", "table"))
     path = Path(path)
-    if not path.exists() and str(path) == "synthetic":
+    known = there(path)
+    if not known and str(path) == "synthetic":
         _refuse_options(path, wanted, layout)
         return synthetic().interactions
-    files = _files(path if path.exists() else _named(str(path)))
-    if ending(files[0]) == ".npz":
-        _refuse_options(path, wanted, layout)
-        return _matrix(files[0])
+    files = _files(path if known else _named(str(path)))
+    for file in files:
+        check_file(file)
     try:
+        if ending(files[0]) == ".npz":
+            _refuse_options(path, wanted, layout)
+            return Interactions.from_matrix(matrix_in(files[0]))
         if ending(files[0]) in _PARQUET:
             if layout is not None:
                 raise InputError("a layout is of text files: leave it out")
@@ -144,21 +150,23 @@ def _rows_of_parquet(file: Path, table: Path, wanted: Wanted) -> Rows:
         for key, equal, value in folders
         if equal
     }
-    try:
+    with refused(f"{file} cannot be read as Parquet", "check that it is whole"), panics_untold():
         stored = [name for name in pl.read_parquet_schema(file) if name not in constant]
         names = [*stored, *constant]
 
         def take(places: list[int]) -> list[pl.Series]:
-            part = pl.read_parquet(file, columns=[names[place] for place in places if place < len(stored)])
             n = pl.scan_parquet(file).select(pl.len()).collect().item()
+            check_unpacked(file, n * _BYTES_A_ROW)
+            part = pl.read_parquet(file, columns=[names[place] for place in places if place < len(stored)])
+            for column in part:
+                if column.dtype == pl.String:
+                    check_unpacked(file, int(column.str.len_bytes().sum() or 0))
             return [
                 part[name] if name in part.columns else constant[name].new_from_index(0, n)
                 for name in (names[place] for place in places)
             ]
 
         return rows_of_table(names, take, wanted)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise InputError(f"{file} cannot be read as Parquet: check that it is whole") from error
 
 
 def _named(name: str) -> Path:
@@ -179,11 +187,3 @@ def _refuse_options(path: Path, wanted: Wanted, layout: Layout | None) -> None:
         raise InputError(f"{path} holds no named columns: leave their names out")
     if layout is not None:
         raise InputError(f"{path} is no text file: leave the layout out")
-
-
-def _matrix(path: Path) -> Interactions:
-    try:
-        matrix = load_npz(path)
-    except (ValueError, OSError, KeyError, BadZipFile) as error:
-        raise InputError(f"{path} holds no sparse matrix: write it with scipy.sparse.save_npz") from error
-    return Interactions.from_matrix(matrix)

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from ciess.checks import Count, Positive, check
+from ciess.checks import Positive, Seed, check
 from ciess.data.columns import one_type, rows_of
 from ciess.data.interactions import Interactions, Times
 from ciess.errors import InputError
@@ -88,7 +88,7 @@ def check_seed(seed: int) -> None:
     Raises:
         InputError: it is not a whole number of 0 or more.
     """
-    check("seed", seed, Count)
+    check("seed", seed, Seed)
 
 
 def split_random(interactions: Interactions, ratios: Sequence[float] = (0.5, 0.25, 0.25), seed: int = 0) -> Split:
@@ -176,7 +176,7 @@ def _together(sides: list[pl.Series]) -> pl.Series:
 
 
 def _bounds(ratios: Sequence[float]) -> tuple[float, float]:
-    shares = tuple(ratios)
+    shares = tuple(check("ratios", each, float) for each in ratios)
     if len(shares) != 3 or min(shares[:2]) <= 0 or shares[2] < 0 or abs(sum(shares) - 1) > 1e-9:
         raise InputError(
             f"ratios {shares} must be shares of train, validation and test that sum to 1: as 0.5 0.25 0.25"

@@ -1,21 +1,20 @@
 """Text files with one interaction a line: unpacked, recognised by their content, read as text."""
 
 import csv
-import gzip
 import re
-import zlib
 from io import BytesIO
 from pathlib import Path
 
 import polars as pl
 
 from ciess.data.columns import refuse_rows
+from ciess.data.foreign import GZIP, ZSTD, check_unpacked, ungzipped, zstd_bound
 from ciess.data.frames import Rows, Wanted, rows_of_table
-from ciess.errors import InputError
+from ciess.errors import InputError, refused
+from ciess.files import check_file
 
 PACKED = (".gz", ".zst")
 TABLES = (".csv", ".tsv", ".inter", ".dat")
-_GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _BOM = b"\xef\xbb\xbf"
 _CONTROLS = bytes(set(range(32)) - set(b"\t\n\v\f\r"))
 """Bytes that no text holds."""
@@ -42,11 +41,9 @@ def content_of(path: Path) -> bytes:
     Raises:
         InputError: it cannot be read, is empty or no text.
     """
-    try:
-        stored = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}): check its permissions") from error
-    content = _unpacked(path, stored).removeprefix(_BOM)
+    check_file(path)
+    with refused(f"{path} cannot be read", "check that it is whole"):
+        content = _unpacked(path, path.read_bytes()).removeprefix(_BOM)
     if not content.strip():
         raise InputError(f"{path} is empty: name a file with interactions")
     if len(content.translate(None, _CONTROLS)) < len(content):
@@ -55,14 +52,13 @@ def content_of(path: Path) -> bytes:
 
 
 def _unpacked(path: Path, content: bytes) -> bytes:
-    try:
-        if content.startswith(_GZIP):
-            return gzip.decompress(content)
-        if content.startswith(_ZSTD):
+    with refused(f"{path} cannot be unpacked", "check that it is whole"):
+        if content.startswith(GZIP):
+            return ungzipped(path, content)
+        if content.startswith(ZSTD):
+            check_unpacked(path, zstd_bound(content))
             # Python unpacks Zstandard from 3.14 on; polars does while it reads.
             return "\n".join(lines_of(content)).encode()
-    except (OSError, EOFError, zlib.error, pl.exceptions.PolarsError) as error:
-        raise InputError(f"{path} cannot be unpacked: check that it is whole") from error
     return content
 
 
@@ -105,7 +101,8 @@ def rows_of_text(path: Path, content: bytes, wanted: Wanted) -> Rows:
     elif separator == " " and _UNEVEN.search(content):
         content, separator = re.sub(rb"[ \t]+", b"\t", _OUTER_SPACES.sub(b"", content)), "\t"
     line, body = content.split(b"\n", 1)
-    names = next(csv.reader([line.decode(errors="replace").strip("\r")], delimiter=separator))
+    with refused(f"{path} has no line of column names", "add one, such as user,item,rating,time"):
+        names = next(csv.reader([line.decode(errors="replace").strip("\r")], delimiter=separator))
     names = [_RECBOLE_TYPE.sub("", name.strip()) for name in names]
     if all(name.replace(".", "").isdigit() for name in names[:2]):
         if separator in ",;|" or not 2 <= len(names) <= len(_MOVIELENS_COLUMNS):

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ciess.checks import Count, check
+from ciess.checks import Seed, check
 from ciess.data import Interactions, Split
 from ciess.errors import InputError
 from ciess.evaluation.metrics import Evaluation, Evaluator, evaluate
@@ -81,7 +81,7 @@ class Bench:
         clock: Clock | None = None,
     ) -> None:
         self.split, self.recipe, self.progress, self._kept = split, recipe, progress, kept
-        self.seed = seed = check("seed", seed, Count)
+        self.seed = seed = check("seed", seed, Seed)
         self.clock = clock or Clock()
         self.valid = Evaluator(split.train.matrix, split.valid.matrix, users=_sample(split.valid, seed))
         # Made before training: what cannot be done is refused at once, not after minutes.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ciess.checks import Count, check
+from ciess.checks import Seed, check
 from ciess.data import Split, split_random
 from ciess.errors import InputError
 from ciess.evaluation.metrics import Evaluation
@@ -81,7 +81,7 @@ def compare(
     """
     clock = Clock()
     wanted, recipe = parsed_budgets(budgets), Recipe.of(backbone, finishing, precision, target, tune)
-    chosen, seeds = methods_by_name(methods), _seeds(seeds)
+    chosen, seeds = methods_by_name(methods), checked_seeds(seeds)
     call = spelled_call(
         compare,
         "data",
@@ -118,8 +118,13 @@ def compare(
     return Comparison(found, "validation" if split.test is None else "test", about, clock.seconds())
 
 
-def _seeds(given: int | Sequence[int]) -> tuple[int, ...]:
-    seeds = tuple(check("seed", seed, Count) for seed in (given if isinstance(given, Iterable) else (given,)))
+def checked_seeds(given: int | Sequence[int]) -> tuple[int, ...]:
+    """What `compare` is told.
+
+    Raises:
+        InputError: no seeds, one twice, or something that is none.
+    """
+    seeds = tuple(check("seed", seed, Seed) for seed in (given if isinstance(given, Iterable) else (given,)))
     if not seeds or len({*seeds}) < len(seeds):
         raise InputError("seeds must be given, each once: for example 0 1 2")
     return seeds

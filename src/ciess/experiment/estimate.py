@@ -5,10 +5,12 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import polars as pl
 
+from ciess.checks import Within, check
 from ciess.data import Interactions
 from ciess.evaluation.metrics import Evaluator, evaluate
 from ciess.experiment.bench import SCORES_IN_A_MEASUREMENT
@@ -36,6 +38,7 @@ _TABLES_IN_SEARCH = 16
 """As in a finish, the best small model so far, and gradients and curvatures."""
 _FINISHES = 3
 """Plans finished for each budget, equal sizes among them."""
+_Counted = Annotated[int, Within(1, 10**12)]
 _ROWS_PROBED, _INTERACTIONS_PROBED = 12_000, 200_000
 """Of the small sets on which steps are timed."""
 
@@ -145,8 +148,10 @@ def estimate(
         seed: of that data.
 
     Raises:
-        InputError: something that is no budget.
+        InputError: something that is no budget, or counts that are not from 1 to 10¹².
     """
+    for name, count in (("n_users", n_users), ("n_items", n_items), ("interactions", interactions)):
+        check(name, count, _Counted)
     shape = TableShape(n_users, n_items, config.dim)
     tiny = _random(40, 30, 200, seed)
     model = config.build(tiny, seed)

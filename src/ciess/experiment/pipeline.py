@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ciess.checks import Count, check, parsed_share
+from ciess.checks import Seed, check, parsed_share
 from ciess.data import Split
 from ciess.errors import InputError
 from ciess.evaluation.metrics import Evaluation
@@ -95,7 +95,7 @@ def search(
     recipe = Recipe.of(backbone, finishing, precision, target, tune)
     name, methods = _searching(Marginal() if method is None else method)
     others = _named_apart(dict(beside or {}), methods)
-    seed = check("seed", seed, Count)
+    seed = check("seed", seed, Seed)
     check("refit", refit, bool)
     loss = None if max_tail_loss is None else parsed_share("max_tail_loss", max_tail_loss)
     call = spelled_call(

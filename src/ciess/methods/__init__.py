@@ -7,7 +7,6 @@ needs no more than measurements of plans; `by_default = False` leaves it out of 
 set to the seed of the run.
 """
 
-import ast
 import dataclasses
 import importlib
 import importlib.util
@@ -19,7 +18,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from ciess.checks import nearest
+from ciess.checks import literal, nearest
 from ciess.errors import InputError
 
 if TYPE_CHECKING:
@@ -89,8 +88,8 @@ def _setting(text: str, within: str) -> tuple[str, Any]:
     if not (name and equals and value):
         raise InputError(f"'{text}' in '{within}' is no setting: write it like rounds=5")
     try:
-        return name, ast.literal_eval(value)
-    except (ValueError, SyntaxError):
+        return name, literal(value)
+    except ValueError:
         return name, value
 
 

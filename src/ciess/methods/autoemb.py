@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import batch_norm, relu
 
-from ciess.checks import Checked, Count, NotNegative, Positive
+from ciess.checks import Checked, NotNegative, Positive, Seed
 from ciess.methods.problem import Problem, SearchResult
 from ciess.methods.shared.joint import USUAL_SCALE, Learner
 from ciess.models.base import normal_table, xavier
@@ -57,7 +57,7 @@ class AutoEmb(Checked):
     hidden: Positive = 32
     controller_rate: NotNegative = 0.1
     steps: Positive | None = None
-    seed: Count = 0
+    seed: Seed = 0
 
     def search(self, problem: Problem) -> SearchResult:
         """Train once; scale the sizes that come out onto every budget."""

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
-from ciess.checks import Checked, Count, Positive
+from ciess.checks import Checked, Count, Positive, Seed
 from ciess.methods.fidelity import FineTune, Scratch, Truncate
 from ciess.methods.problem import Candidate, Problem, SearchResult, seed_for
 from ciess.methods.shared.fitness import FitnessPredictor
@@ -57,7 +57,7 @@ class BET(Checked):
     predicted: bool = True
     finalists: Positive = 5
     fidelity: Truncate | FineTune | Scratch | None = None
-    seed: Count = 0
+    seed: Seed = 0
 
     @classmethod
     def paper(cls) -> "BET":

@@ -12,7 +12,7 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ciess.checks import Checked, Count, Positive
+from ciess.checks import Checked, Positive, Seed
 from ciess.methods.problem import Problem, SearchResult
 from ciess.methods.shared.rules import CrossEntropyMethod, centred_log
 
@@ -57,7 +57,7 @@ class CrossEntropy(Checked):
     plans: Positive = 8
     elite: Positive = 5
     finalists: Positive = 2
-    seed: Count = 0
+    seed: Seed = 0
 
     def search(self, problem: Problem) -> SearchResult:
         """Find a policy for every budget, each by itself."""

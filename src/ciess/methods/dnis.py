@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ciess.checks import Checked, Count, NotNegative, Positive
+from ciess.checks import Checked, NotNegative, Positive, Seed
 from ciess.methods.problem import Problem, SearchResult
 from ciess.methods.shared.joint import Learner, Start
 from ciess.methods.shared.pruning import most_important, relative
@@ -49,7 +49,7 @@ class DNIS(Checked):
     rate: NotNegative = 0.01
     start: Start = "new"
     steps: Positive | None = None
-    seed: Count = 0
+    seed: Seed = 0
 
     def search(self, problem: Problem) -> SearchResult:
         """Train once; measure the plan of each budget."""

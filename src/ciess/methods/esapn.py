@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid, one_hot, pad
 
-from ciess.checks import Checked, Count, NotNegative, Positive
+from ciess.checks import Checked, NotNegative, Positive, Seed
 from ciess.data import Interactions
 from ciess.data.sampling import Triplets, TripletSampler
 from ciess.errors import InputError
@@ -80,7 +80,7 @@ class ESAPN(Checked):
     policy_lr: NotNegative = 3e-3
     map_rate: NotNegative = 0.3
     start: Start = "new"
-    seed: Count = 0
+    seed: Seed = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ciess.checks import Checked, Count, Positive, Share
+from ciess.checks import Checked, Positive, Seed, Share
 from ciess.methods.popularity import EQUAL, Rule, desired_sizes
 from ciess.methods.problem import Candidate, Problem, SearchResult, seed_for
 from ciess.methods.shared.worth import Worth, draws, slopes, worth
@@ -60,7 +60,7 @@ class Marginal(Checked):
     fall: Share = 0.7
     steps: Positive = 60
     looks: Positive = 2
-    seed: Count = 0
+    seed: Seed = 0
 
     def search(self, problem: Problem) -> SearchResult:
         """Find a plan for every budget."""

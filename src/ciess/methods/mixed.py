@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ciess.checks import Checked, Count, Positive
+from ciess.checks import Checked, Positive, Seed
 from ciess.methods.problem import Problem, SearchResult, seed_for
 
 
@@ -18,7 +18,7 @@ class MixedRandom(Checked):
     """
 
     draws: Positive = 1
-    seed: Count = 0
+    seed: Seed = 0
 
     def search(self, problem: Problem) -> SearchResult:
         """Draw and measure."""

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ciess.checks import Checked, Count, NotNegative, Positive, Share
+from ciess.checks import Checked, Count, NotNegative, Positive, Seed, Share
 from ciess.methods.problem import Problem, SearchResult, seed_for
 from ciess.methods.shared.joint import Learner, Start
 from ciess.tables.budget import Budget
@@ -75,7 +75,7 @@ class OptEmbed(Checked):
     threshold_rate: NotNegative = 0.1
     start: Start = "new"
     steps: Positive | None = None
-    seed: Count = 0
+    seed: Seed = 0
 
     @classmethod
     def paper(cls) -> "OptEmbed":

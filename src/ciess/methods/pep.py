@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from ciess.checks import AboveZero, Checked, Count, NotNegative, Positive
+from ciess.checks import AboveZero, Checked, NotNegative, Positive, Seed
 from ciess.methods.problem import Problem, SearchResult
 from ciess.methods.shared.joint import Learner, Start
 from ciess.methods.shared.pruning import most_important, root_mean_square
@@ -50,7 +50,7 @@ class PEP(Checked):
     threshold_rate: NotNegative = 1.5
     threshold_decay: NotNegative = 0.1
     steps: Positive | None = None
-    seed: Count = 0
+    seed: Seed = 0
 
     def search(self, problem: Problem) -> SearchResult:
         """Train once; measure the plan of each budget."""

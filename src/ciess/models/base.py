@@ -6,12 +6,12 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
 
-from ciess.checks import Checked, Count, NotNegative, Positive, Share, Within
+from ciess.checks import Checked, Count, Dim, NotNegative, Positive, Share
 from ciess.data import Interactions
 from ciess.errors import InputError
 from ciess.models.seeded import seeded
@@ -31,10 +31,6 @@ _TABLES = ("user_table", "item_table")
 _TRIPLETS, _TRIPLETS_A_ROW = 50_000, 5
 _TRIED_STEPS = 240
 """Of training, at most, where settings are tried."""
-
-
-Layers = Annotated[int, Within(0, 100)]
-"""Hops over a graph: after a few, all vectors are much the same."""
 
 
 class Represented(NamedTuple):
@@ -266,7 +262,7 @@ class BackboneConfig(Checked, ABC):
     """Settings, of the backbone or of its training, that decide the full model's quality, and the factor by which a
     search for better ones steps at first."""
 
-    dim: Positive = 128
+    dim: Dim = 128
     training: Training = field(default_factory=Training)
 
     def __post_init__(self) -> None:

@@ -13,6 +13,7 @@ from torch import nn
 
 from ciess.data import Interactions
 from ciess.data.columns import Ids
+from ciess.data.foreign import array_in
 from ciess.errors import InputError
 from ciess.models import factor_rows
 from ciess.models.base import DESCENT, BackboneConfig, Training, TwoTables
@@ -204,15 +205,7 @@ class FactorsModel(TwoTables):
 
 
 def _read(path: Path) -> _Table:
-    if not path.is_file():
-        raise InputError(f"{path} does not exist: name a .npy file, as numpy.save writes it")
-    try:
-        with path.open("rb") as file:
-            # Not numpy.load, which also opens archives; pickled objects are refused.
-            table = np.lib.format.read_array(file, allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        raise InputError(f"{path} is no .npy file of numbers: write it with numpy.save") from error
-    return _checked(table, str(path))
+    return _checked(array_in(path), str(path))
 
 
 def _checked(table: Any, name: str) -> _Table:

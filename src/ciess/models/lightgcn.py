@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ciess.checks import Layers
 from ciess.data import Interactions
-from ciess.models.base import BackboneConfig, Layers, Represented, Rotatable, normal_table
+from ciess.models.base import BackboneConfig, Represented, Rotatable, normal_table
 from ciess.models.graph import hop, normalised_adjacency
 
 

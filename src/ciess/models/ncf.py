@@ -1,13 +1,14 @@
 """NCF (He et al., WWW 2017): NeuMF, an inner product and a small network side by side, here trained with BPR."""
 
 from dataclasses import dataclass, field
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding, pad, relu
 
+from ciess.checks import Within
 from ciess.data import Interactions
-from ciess.errors import InputError
 from ciess.models.base import (
     Backbone,
     BackboneConfig,
@@ -25,12 +26,12 @@ class NCF(BackboneConfig):
     """NeuMF trained with BPR.
 
     Attributes:
-        dim: numbers of a full row, both branches together.
+        dim: numbers of a full row, both branches together; 2 or more, since each branch needs one.
     """
 
     distillation = Training(steps=120, batch_size=1_000_000, lr=0.1, lr_every=10, eval_every=40, patience=2)
 
-    dim: int = 256
+    dim: Annotated[int, Within(2, 2**16)] = 256
     training: Training = field(default_factory=lambda: Training(steps=600, lr=0.01, l2=5e-3, network_l2=2e-3))
 
     @property
@@ -39,13 +40,7 @@ class NCF(BackboneConfig):
         return 2 * (self.dim // 2) ** 2 + 2 * (self.dim // 2) + (self.dim + 1) // 2
 
     def build(self, train: Interactions, seed: int = 0) -> "NCFModel":
-        """Rows drawn from N(0, 0.1²), Xavier weights; h starts as ones, so that GMF starts as matrix factorisation.
-
-        Raises:
-            InputError: dim is below 2.
-        """
-        if self.dim < 2:
-            raise InputError(f"dim is {self.dim}: NCF needs at least 2, a number for each branch")
+        """Rows drawn from N(0, 0.1²), Xavier weights; h starts as ones, so that GMF starts as matrix factorisation."""
         return NCFModel(train.n_users, train.n_items, self.dim, seed)
 
 

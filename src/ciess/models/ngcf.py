@@ -6,8 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import leaky_relu, normalize
 
+from ciess.checks import Layers
 from ciess.data import Interactions
-from ciess.models.base import BackboneConfig, InnerProduct, Layers, Represented, Training, normal_table, xavier
+from ciess.models.base import BackboneConfig, InnerProduct, Represented, Training, normal_table, xavier
 from ciess.models.graph import averaging_adjacency, hop, with_values
 from ciess.tables.order import importance_rotation
 

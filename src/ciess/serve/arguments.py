@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ciess.checks import shown
 from ciess.data.ids import is_single, listed
 from ciess.errors import InputError
 
@@ -20,10 +21,13 @@ def whole(k: Any, most: int | None = None) -> int:
     Raises:
         InputError: it is no whole number, below 1, or above the most.
     """
-    number = float(k) if isinstance(k, Real) and not isinstance(k, bool) else math.nan
+    try:
+        number = float(k) if isinstance(k, Real) and not isinstance(k, bool) else math.nan
+    except OverflowError:
+        number = math.inf
     if not number.is_integer() or number < 1 or (most is not None and number > most):
         wanted = "give a whole number of 1 or more" if most is None else f"ask for 1 to {most:,} items"
-        raise InputError(f"k is {k}: {wanted}")
+        raise InputError(f"k is {shown(k)}: {wanted}")
     return int(number)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ciess.errors import InputError
+from ciess.errors import InputError, shortened
 from ciess.tables.packed import equal_bytes, most_bytes, stored_bytes
 from ciess.tables.plan import FLOAT32_BYTES, SizePlan, TableShape
 from ciess.tables.precision import Precision
@@ -16,6 +16,8 @@ from ciess.tables.precision import Precision
 _UNITS = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 _SPELLED = {unit.lower(): unit for unit in ("%", "dims", *_UNITS)}
 _FORM = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([a-zA-Z%]*)\s*")
+_MOST = 1e18
+"""Of any unit: more than any tables have."""
 _TRIES = 12
 """To fill a budget to the last number."""
 
@@ -40,7 +42,7 @@ class Budget:
         """
         if isinstance(text, Budget):
             return text
-        form = _FORM.fullmatch(str(text))
+        form, text = _FORM.fullmatch(str(text)), shortened(str(text))
         if form is None:
             raise InputError(f"budget '{text}' is not a budget: write it like '5%', '32MB' or '6.4dims'")
         amount = float(form[1])
@@ -52,7 +54,7 @@ class Budget:
         budget = cls(amount, _SPELLED[form[2].lower()])
         if amount <= 0:
             raise InputError(f"budget '{text}' leaves no room: it must be above zero")
-        if budget.unit == "%" and amount > 100:
+        if amount > _MOST or (budget.unit == "%" and amount > 100):
             raise InputError(f"budget '{text}' is more than the full tables: use at most '100%'")
         return budget
 

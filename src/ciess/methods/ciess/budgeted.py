@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ciess.checks import Checked, Count, NotNegative, Positive
+from ciess.checks import Checked, Count, NotNegative, Positive, Seed
 from ciess.methods import method_name
 from ciess.methods.ciess import paper
 from ciess.methods.ciess.noise import Noise, NoiseSource
@@ -78,7 +78,7 @@ class Ciess(Checked):
     episodes: Count = 2
     steps: Positive = 4
     updates: Count = 4
-    seed: Count = 0
+    seed: Seed = 0
     fidelity: Truncate | FineTune | Scratch | None = None
     start: Popularity | None = field(default_factory=Popularity)
     log_sizes: bool = True

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ciess.checks import Checked, Count, NotNegative, Positive
+from ciess.checks import Checked, Count, NotNegative, Positive, Seed
 from ciess.methods.ciess.noise import Noise, NoiseSource
 from ciess.methods.ciess.program import published_training
 from ciess.methods.ciess.td3 import TD3, Replay, TD3Settings, Transitions
@@ -73,7 +73,7 @@ class CiessPaper(Checked):
     training: Literal["paper", "program"] = "paper"
     finalists: Positive = 3
     td3: TD3Settings = field(default_factory=TD3Settings)
-    seed: Count = 0
+    seed: Seed = 0
 
     @classmethod
     def program(cls, price: float = 0.02, dim: int | None = None) -> "CiessPaper":

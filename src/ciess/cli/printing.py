@@ -3,7 +3,6 @@
 import contextlib
 import logging
 import os
-import re
 import sys
 from collections.abc import Iterator
 from typing import IO, Any
@@ -13,14 +12,7 @@ from rich.measure import Measurement
 from rich.segment import Segment
 
 from ciess.cli.options import Printing
-
-_CONTROLS = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
-"""What terminals obey, but for line ends; among it what turns the direction of writing."""
-
-
-def printable(text: str) -> str:
-    """A text with its control characters spelled out, such as `\\x1b` for an escape."""
-    return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+from ciess.escapes import printable
 
 
 def console_of(printing: Printing) -> Console:

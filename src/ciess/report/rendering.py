@@ -1,12 +1,14 @@
 """Reports as files: one page of HTML that needs nothing beside it, and Markdown with its figures in a folder."""
 
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from ciess.errors import InputError
+from ciess.escapes import code_in_markdown, in_markdown, printable
+from ciess.files import write_together
 from ciess.report.palette import DARK, LIGHT
 from ciess.report.parts import Report
 from ciess.report.svg import inlined
@@ -21,44 +23,48 @@ def write(report: Report, folder: Path) -> Path:
         InputError: the folder cannot be written.
     """
     figures = {f"{figure.name}.svg": figure.svg for section in report.sections for figure in section.figures}
-    page = folder / "report.html"
-    try:
-        (folder / FIGURES).mkdir(parents=True, exist_ok=True)
-        for name, svg in figures.items():
-            (folder / FIGURES / name).write_text(svg, encoding="utf-8")
-        (folder / "report.md").write_text(as_markdown(report), encoding="utf-8")
-        page.write_text(as_html(report), encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{folder} cannot be written ({error.strerror}): choose another folder") from error
-    return page
+    write_together(folder / FIGURES, figures)
+    write_together(folder, {"report.md": as_markdown(report), "report.html": as_html(report)})
+    return folder / "report.html"
 
 
 def as_html(report: Report) -> str:
     """One page that loads nothing."""
-    return _environment().get_template("report.html.jinja").render(report=report, light=LIGHT, dark=DARK)
+    return _html().get_template("report.html.jinja").render(report=report, light=LIGHT, dark=DARK)
 
 
 def as_fragment(report: Report) -> str:
     """The answers and the tables as a part of another page, such as a notebook, in that page's style."""
-    return _environment().get_template("fragment.html.jinja").render(report=report)
+    return _html().get_template("fragment.html.jinja").render(report=report)
 
 
 def as_markdown(report: Report) -> str:
     """The same as Markdown; its figures are files in `figures`."""
-    return _environment().get_template("report.md.jinja").render(report=report, figures=FIGURES)
+    return _markdown().get_template("report.md.jinja").render(report=report, figures=FIGURES)
 
 
 @cache
-def _environment() -> Environment:
-    environment = Environment(
+def _html() -> Environment:
+    environment = _environment(True, printable)
+    environment.filters["zip"] = zip
+    environment.filters["inlined"] = lambda svg: Markup(inlined(svg))
+    return environment
+
+
+@cache
+def _markdown() -> Environment:
+    environment = _environment(False, in_markdown)
+    environment.filters["as_code"] = lambda text: Markup(code_in_markdown(text))
+    return environment
+
+
+def _environment(autoescape: bool, harmless: Callable[[str], str]) -> Environment:
+    return Environment(
         loader=PackageLoader("ciess.report"),
-        autoescape=lambda name: name is not None and ".html" in name,
+        autoescape=autoescape,
+        finalize=lambda value: harmless(value) if type(value) is str else value,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters["zip"] = zip
-    environment.filters["inlined"] = lambda svg: Markup(inlined(svg))
-    environment.filters["as_cell"] = lambda text: text.replace("|", "\\|")
-    return environment

@@ -17,9 +17,15 @@ from ciess.escapes import printable
 
 def console_of(printing: Printing) -> Console:
     """Where a command prints: to stderr, if stdout is for JSON."""
-    console = Console(stderr=printing.json, quiet=printing.quiet)
+    console = _Console(stderr=printing.json, quiet=printing.quiet)
     console.push_render_hook(_Hook())
     return console
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """See `Console`, which would end the program."""
+        raise
 
 
 class _Hook(RenderHook):

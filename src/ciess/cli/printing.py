@@ -56,6 +56,12 @@ class _Formatter(logging.Formatter):
 
 def prepare() -> None:
     """Make both outputs take any text, and warnings printable."""
+    # Else the next file that is opened would take the place of an output that is closed, and what is printed with it.
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
     for stream in (sys.stdout, sys.stderr):
         # Letters that its encoding lacks, and halves of letters in names of files.
         if hasattr(stream, "reconfigure"):
@@ -66,7 +72,10 @@ def prepare() -> None:
 
 def say(text: str) -> None:
     """Print one line to stderr, if anybody can read it."""
-    with contextlib.suppress(OSError, ValueError, AttributeError):
+    if sys.stderr is None:
+        # `print` would take stdout.
+        return
+    with contextlib.suppress(OSError, ValueError):
         line = printable(text).replace("\n", "\\n")
         print(f"ciess: {line}", file=sys.stderr, flush=True)
 

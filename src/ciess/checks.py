@@ -6,7 +6,7 @@ import difflib
 import math
 import types
 import warnings
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 from ciess.errors import InputError, reason, shortened
@@ -197,7 +197,7 @@ def _finite(value: float) -> bool:
 
 def _among(value: Any, words: Iterable[Any]) -> bool:
     # An array would be compared with each word by its elements.
-    return any(type(value) is type(word) and value == word for word in words)
+    return isinstance(value, Hashable) and value in list(words)
 
 
 def _listed(words: Iterable[Any]) -> str:

@@ -1,5 +1,7 @@
 """The one kind of error that the user can put right, and the boundary that makes one of what libraries raise."""
 
+import os
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -50,6 +52,9 @@ def reason(error: BaseException) -> str:
         return "not enough memory"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
+    # As libraries written in Rust tell what the system said.
+    if found := re.search(r"\(os error (\d+)\)", str(error)):
+        return os.strerror(int(found[1]))
     text = str(error).strip().split("\n", 1)[0]
     return shortened(text) or type(error).__name__
 

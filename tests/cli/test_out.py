@@ -179,8 +179,9 @@ def test_a_reader_that_has_enough_gets_no_traceback() -> None:
     """As `ciess … | head` does: nobody reads what is printed."""
     reading, writing = os.pipe()
     os.close(reading)
-    ended = subprocess.run(
-        [sys.executable, "-m", "ciess", "--version"], stdout=writing, stderr=subprocess.PIPE, text=True, check=False
-    )
+    ended = [
+        subprocess.run([sys.executable, "-m", "ciess", *command], stdout=writing, stderr=subprocess.PIPE, check=False)
+        for command in (["--version"], ["data", "list"])
+    ]
     os.close(writing)
-    assert ended.stderr == ""
+    assert [(each.returncode, each.stderr) for each in ended] == [(141, b"")] * 2

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from bad_files import flagged
 from server import Server, running, status, whole
 
 from ciess.cli import main
@@ -22,6 +23,9 @@ def archive(files: dict[str, bytes]) -> bytes:
         for name, body in files.items():
             packed.writestr(name, body)
     return content.getvalue()
+
+
+WHOLE = archive({"ratings.dat": RATINGS * 9})
 
 
 @pytest.fixture
@@ -135,14 +139,41 @@ def test_paths_in_an_archive_lead_nowhere(server: Server, tmp_path: Path) -> Non
         (archive({"other.dat": b"x"}), "films.zip is not an archive that holds one ratings.dat"),
         (archive({"a/ratings.dat": b"x", "b/ratings.dat": b"x"}), "films.zip is not an archive that holds one"),
         (archive({"ratings.dat": b"\0" * 3_000_000}), "ratings.dat in films.zip is 3,000,000 bytes, too large"),
+        (WHOLE[:-30], "films.zip is not an archive that holds one ratings.dat"),
+        (flagged(WHOLE, 6, 8, 1), r"films.zip is not an archive .*encrypted"),
+        (flagged(WHOLE, 8, 10, 99), "films.zip is not an archive that holds one ratings.dat"),
+        (flagged(WHOLE, 14, 16, 0), r"films.zip is not an archive .*Bad CRC-32"),
+        (WHOLE[:60] + bytes(4) + WHOLE[64:], "films.zip is not an archive that holds one ratings.dat"),
     ],
-    ids=["no archive", "missing", "two", "a bomb"],
+    ids=["no archive", "missing", "two", "a bomb", "cut", "encrypted", "an unknown packing", "another sum", "damaged"],
 )
 def test_archives_that_are_refused(server: Server, body: bytes, message: str) -> None:
     offer_films(server, body)
     with pytest.raises(InputError, match=message):
         fetch("films", accept_terms=True)
     assert located("films") is None
+    offer_films(server, archive({"a/ratings.dat": RATINGS}))
+    assert fetch("films", accept_terms=True) == located("films"), "what was refused is not gone on with"
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"one\n", b"a b c\n"])
+def test_a_list_of_checksums_that_is_none(server: Server, content: bytes) -> None:
+    server.offer("/train.txt", whole(b"1 2 3\n4 1\n"))
+    server.offer("/test.txt", whole(b"1 4\n"))
+    path = cache_folder() / "data" / "checksums.txt"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"checksums.txt is no list of checksums \(.*\): remove it"):
+        fetch("places", accept_terms=True)
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("content", [b"\xff" * 40, b"", b"no checksum here"])
+def test_a_published_checksum_that_is_none(server: Server, content: bytes) -> None:
+    offer_films(server, archive({"a/ratings.dat": RATINGS}))
+    server.offer("/films.zip.md5", whole(content))
+    with pytest.raises(InputError, match=r"films.zip.md5 holds no MD5 checksum: try again later"):
+        fetch("films", accept_terms=True)
 
 
 def test_a_cache_that_cannot_be_written(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

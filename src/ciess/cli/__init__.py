@@ -41,15 +41,15 @@ _ABOUT = """Small recommenders: embedding sizes for users and items, under a mem
 Begin with `ciess demo`, then `ciess search YOUR_FILE`; see `ciess --version`."""
 _REFUSED = 2
 """Exit code of what cannot be done."""
-_STOPPED = 130
-"""What shells expect of a program that was stopped by Ctrl-C: 128 and the signal's number."""
+_STOPPED, _UNREAD = 130, 141
+"""What shells expect of a program that was stopped by Ctrl-C, or as nobody reads it: 128 and the signal's number."""
 
 
 def main(args: Sequence[str] | None = None) -> None:
     """Run the command line.
 
     What cannot be done ends with exit code 2 and one sentence: bad input, a file that cannot be written, too little
-    memory. Ctrl-C ends with 130 and one line, a reader that has enough with 0 and none.
+    memory. Ctrl-C ends with 130 and one line, a reader that has enough, such as `head`, with 141 and none.
     """
     # PyTorch's threads would spin while they wait for each other: beside other programs that takes ten times as long.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -70,8 +70,8 @@ def main(args: Sequence[str] | None = None) -> None:
         say(f"stopped{note}")
         sys.exit(_STOPPED)
     except BrokenPipeError:
-        # Who reads, such as `head`, has enough.
         drop(sys.stdout)
+        sys.exit(_UNREAD)
     except OSError as error:
         drop(sys.stdout)
         what = f"{error.filename} cannot be used" if error.filename else "what was found cannot be printed"

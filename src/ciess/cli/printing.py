@@ -3,7 +3,6 @@
 import contextlib
 import logging
 import os
-import re
 import sys
 from collections.abc import Iterator
 from typing import IO, Any
@@ -13,21 +12,20 @@ from rich.measure import Measurement
 from rich.segment import Segment
 
 from ciess.cli.options import Printing
-
-_CONTROLS = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
-"""What terminals obey, but for line ends; among it what turns the direction of writing."""
-
-
-def printable(text: str) -> str:
-    """A text with its control characters spelled out, such as `\\x1b` for an escape."""
-    return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+from ciess.escapes import printable
 
 
 def console_of(printing: Printing) -> Console:
     """Where a command prints: to stderr, if stdout is for JSON."""
-    console = Console(stderr=printing.json, quiet=printing.quiet)
+    console = _Console(stderr=printing.json, quiet=printing.quiet)
     console.push_render_hook(_Hook())
     return console
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """See `Console`, which would end the program."""
+        raise
 
 
 class _Hook(RenderHook):
@@ -58,6 +56,12 @@ class _Formatter(logging.Formatter):
 
 def prepare() -> None:
     """Make both outputs take any text, and warnings printable."""
+    # Else the next file that is opened would take the place of an output that is closed, and what is printed with it.
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
     for stream in (sys.stdout, sys.stderr):
         # Letters that its encoding lacks, and halves of letters in names of files.
         if hasattr(stream, "reconfigure"):
@@ -68,7 +72,10 @@ def prepare() -> None:
 
 def say(text: str) -> None:
     """Print one line to stderr, if anybody can read it."""
-    with contextlib.suppress(OSError, ValueError, AttributeError):
+    if sys.stderr is None:
+        # `print` would take stdout.
+        return
+    with contextlib.suppress(OSError, ValueError):
         line = printable(text).replace("\n", "\\n")
         print(f"ciess: {line}", file=sys.stderr, flush=True)
 

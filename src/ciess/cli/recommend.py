@@ -13,8 +13,8 @@ from rich.console import Console
 
 from ciess.checks import Positive, check
 from ciess.cli.options import AsJson, Flag, option
-from ciess.cli.printing import printable
 from ciess.errors import InputError
+from ciess.escapes import printable
 
 if TYPE_CHECKING:
     from ciess.serve.model import CompressedModel

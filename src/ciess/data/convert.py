@@ -6,7 +6,9 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from ciess.data.columns import is_missing
 from ciess.data.interactions import Interactions
+from ciess.data.text import NO_TEXT
 from ciess.errors import InputError
 from ciess.files import check_folder, write_whole
 
@@ -17,16 +19,22 @@ def convert(interactions: Interactions, path: str | Path) -> Path:
     LightGCN's lines (`.txt`) hold whole numbers: ids where they are such, else rows, with the ids they stand for in
     `NAME.users.csv` and `NAME.items.csv` beside `NAME.txt`. They hold no times.
 
+    Ids are written as they are, so that they can be read again: a spreadsheet takes those in a .csv that begin with
+    =, +, - or @ for formulas, unless it is told that the column is text.
+
     Args:
         interactions: what to write.
         path: whose ending says how.
 
     Raises:
-        InputError: an unknown ending, or a path that cannot be written.
+        InputError: an unknown ending, ids that a .csv cannot hold, or a path that cannot be written.
     """
     path = Path(path)
     check_converted(path)
     ending = path.suffix.lower()
+    if ending == ".csv":
+        for ids in (interactions.user_ids, interactions.item_ids):
+            _check_text(ids)
     if ending == ".txt":
         for side, ids in (("users", interactions.user_ids), ("items", interactions.item_ids)):
             beside = path.with_suffix(f".{side}.csv")
@@ -57,6 +65,15 @@ def check_converted(path: Path, source: Path | None = None) -> None:
     check_folder(path.parent)
     if source is not None and path.exists() and source.exists() and path.samefile(source):
         raise InputError(f"{path} is the file that is read: choose another name")
+
+
+def _check_text(ids: pl.Series) -> None:
+    """Refuse ids that are others, or none, when they are read as text."""
+    texts = ids.cast(pl.String)
+    changed = is_missing(texts) | (texts.str.strip_chars() != texts) | texts.str.contains(f"[{NO_TEXT}]")
+    if changed.any():
+        first = texts.filter(changed)[0]
+        raise InputError(f"id {first!r} would not be the same when it is read from a .csv: write a .parquet")
 
 
 def _frame(data: Interactions) -> pl.DataFrame:

@@ -88,6 +88,8 @@ def published_md5(url: str, path: Path) -> str:
     Raises:
         InputError: the file cannot be had or holds no such checksum.
     """
+    # One from an earlier run may be of a file that was replaced since.
+    path.unlink(missing_ok=True)
     download(url, path, most_bytes=10_000)
     found = re.search(rb"\b[0-9a-fA-F]{32}\b", path.read_bytes())
     if found is None:

@@ -16,8 +16,9 @@ from ciess.files import check_file
 PACKED = (".gz", ".zst")
 TABLES = (".csv", ".tsv", ".inter", ".dat")
 _BOM = b"\xef\xbb\xbf"
+NO_TEXT = r"\x00-\x08\x0e-\x1f"
+"""Characters that no text holds, as in a regular expression."""
 _CONTROLS = bytes(set(range(32)) - set(b"\t\n\v\f\r"))
-"""Bytes that no text holds."""
 _DIGITS = b"0123456789 \t\r\n"
 _NUMBERS = _DIGITS + b".+-eE"
 _NO_LINE_HOLDS = "\x1f"

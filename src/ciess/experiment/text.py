@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ciess.escapes import in_latex, in_markdown
 from ciess.evaluation.metrics import TAIL_METRICS
 from ciess.evaluation.significance import SIGNIFICANT, spelled_p
 from ciess.results.comparison import ComparisonData, Gain, Line
@@ -156,7 +157,7 @@ def _tables(comparison: ComparisonData) -> list[TextTable]:
 
 
 def _markdown_row(entries: Sequence[str]) -> str:
-    return f"| {' | '.join(each.replace('|', '/') for each in entries)} |"
+    return f"| {' | '.join(map(in_markdown, entries))} |"
 
 
 def latex(comparison: ComparisonData) -> str:
@@ -173,8 +174,7 @@ def latex(comparison: ComparisonData) -> str:
 
 
 def _latex(entry: str) -> str:
-    for plain, spelled in (("%", r"\%"), ("&", r"\&"), ("_", r"\_"), ("#", r"\#"), ("±", r"$\pm$")):
-        entry = entry.replace(plain, spelled)
+    entry = in_latex(entry)
     entry = re.sub(r"\*\*(.+?)\*\*", r"\\textbf{\1}", entry)
     entry = re.sub(r"\*(.+?)\*", r"\\textit{\1}", entry)
     return re.sub(r"([+-])(?=\d)", r"$\1$", entry)

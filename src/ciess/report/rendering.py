@@ -1,11 +1,13 @@
 """Reports as files: one page of HTML that needs nothing beside it, and Markdown with its figures in a folder."""
 
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from ciess.escapes import code_in_markdown, in_markdown, printable
 from ciess.files import write_together
 from ciess.report.palette import DARK, LIGHT
 from ciess.report.parts import Report
@@ -32,30 +34,41 @@ def report_files(report: Report) -> dict[str, str]:
 
 def as_html(report: Report) -> str:
     """One page that loads nothing."""
-    return _environment().get_template("report.html.jinja").render(report=report, light=LIGHT, dark=DARK)
+    return _html().get_template("report.html.jinja").render(report=report, light=LIGHT, dark=DARK)
 
 
 def as_fragment(report: Report) -> str:
     """The answers and the tables as a part of another page, such as a notebook, in that page's style."""
-    return _environment().get_template("fragment.html.jinja").render(report=report)
+    return _html().get_template("fragment.html.jinja").render(report=report)
 
 
 def as_markdown(report: Report) -> str:
     """The same as Markdown; its figures are files in `figures`."""
-    return _environment().get_template("report.md.jinja").render(report=report, figures=FIGURES)
+    return _markdown().get_template("report.md.jinja").render(report=report, figures=FIGURES)
 
 
 @cache
-def _environment() -> Environment:
-    environment = Environment(
+def _html() -> Environment:
+    environment = _environment(True, printable)
+    environment.filters["zip"] = zip
+    environment.filters["inlined"] = lambda svg: Markup(inlined(svg))
+    return environment
+
+
+@cache
+def _markdown() -> Environment:
+    environment = _environment(False, in_markdown)
+    environment.filters["as_code"] = lambda text: Markup(code_in_markdown(text))
+    return environment
+
+
+def _environment(autoescape: bool, harmless: Callable[[str], str]) -> Environment:
+    return Environment(
         loader=PackageLoader("ciess.report"),
-        autoescape=lambda name: name is not None and ".html" in name,
+        autoescape=autoescape,
+        finalize=lambda value: harmless(value) if type(value) is str else value,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters["zip"] = zip
-    environment.filters["inlined"] = lambda svg: Markup(inlined(svg))
-    environment.filters["as_cell"] = lambda text: text.replace("|", "\\|")
-    return environment

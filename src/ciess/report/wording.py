@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from ciess.escapes import printable
 from ciess.report.forms import metric, percent, tenths, whole
 from ciess.report.parts import Column, Section, Table
 
@@ -22,7 +23,8 @@ _LABELS = {"full": "full model", "equal": "equal sizes", "ciess": "CIESS"}
 
 def label(method: str) -> str:
     """A method as people call it."""
-    return _LABELS.get(method, method)
+    # Drawings know no control characters.
+    return _LABELS.get(method, printable(method))
 
 
 def listed(names: Sequence[str]) -> str:

@@ -143,6 +143,30 @@ def test_files_that_are_written_together_are_old_or_new(before: Callable[[Path],
     stopped_everywhere(before, new_texts, texts, tmp_path)
 
 
+@pytest.mark.parametrize("counts", [False, True])
+def test_after_one_writer_was_killed_the_next_may_be_killed_too(counts: bool, tmp_path: Path) -> None:
+    """What the first one left counts or not, and stays so."""
+
+    def between(folder: Path) -> None:
+        write_together(folder, {"a": "between", "b": "between", "inner/d": "between"}, ["other/f"])
+
+    def stopped(step: int) -> bool:
+        folder = tmp_path / f"tried-{step}"
+        old_texts(folder)
+        assert WATCH.stops(lambda: between(folder), step)
+        committed = folder / ".ciess-committed"
+        return (committed / "b").exists() and (committed / "a").exists() != counts
+
+    step = next(filter(stopped, range(1, 100)))
+
+    def before(folder: Path) -> None:
+        old_texts(folder)
+        WATCH.stops(lambda: between(folder), step)
+        assert texts(folder)["a"] == ("between" if counts else "old")
+
+    stopped_everywhere(before, new_texts, texts, tmp_path)
+
+
 def test_a_single_file_is_old_or_new(tmp_path: Path) -> None:
     def write(text: str) -> Callable[[Path], None]:
         return lambda folder: write_whole(folder / "a", text)

@@ -1,5 +1,6 @@
 """Folders of saved models that change while a model is open."""
 
+import contextlib
 import copy
 import os
 import pickle
@@ -87,6 +88,24 @@ def test_a_file_that_is_cut_while_it_is_open_is_damaged(used: bool, tmp_path: Pa
     os.truncate(tmp_path / "tables.safetensors", 100)
     with pytest.raises(InputError, match=r"tables\.safetensors is damaged"):
         model.recommend(DATA.user_ids[0])
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system forks no processes")
+def test_reading_beyond_the_end_of_a_file_ends_no_process(tmp_path: Path) -> None:
+    """As it would where a file of several pages has lost some since it was opened."""
+    config = ciess.MF(dim=64)
+    plan = SizePlan(np.full(DATA.n_users, 64), np.full(DATA.n_items, 64), 64)
+    folder = CompressedModel.pack(config, config.build(DATA), plan, DATA).save(tmp_path)
+    opened = [ciess.load(folder), ciess.load(folder, verify=True)]
+    os.truncate(tmp_path / "tables.safetensors", 100)
+    child = os.fork()
+    if child == 0:
+        for model in opened:
+            with contextlib.suppress(InputError):
+                model.recommend(DATA.user_ids[0])
+                os._exit(3)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def test_files_that_are_only_touched_are_served(tmp_path: Path) -> None:

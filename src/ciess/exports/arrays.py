@@ -34,5 +34,8 @@ def export_arrays(model: "CompressedModel", out: str | Path) -> list[Path]:
 
 
 def _write_array(path: Path, array: NDArray[np.float32]) -> None:
+    array = np.ascontiguousarray(array)
+    # `numpy.save` says nothing where a disk becomes full at the end.
     with path.open("wb") as file:
-        np.save(file, array, allow_pickle=False)
+        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
+        file.write(array.data)

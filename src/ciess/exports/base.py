@@ -57,6 +57,11 @@ def write_files(folder: str | Path, files: Mapping[str, Callable[[Path], object]
     return [folder / name for name in files]
 
 
+def write_index(path: Path, faiss: Any, index: Any) -> None:
+    """An index of faiss, whose own function to write one says nothing where a disk becomes full at its end."""
+    path.write_bytes(faiss.serialize_index(index).data)
+
+
 def write_ids(path: Path, ids: NDArray[Any]) -> None:
     """A Parquet file with the column `id`."""
     import polars as pl

@@ -5,7 +5,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ciess.exports.base import Vectors, inner_product_vectors, library, write_files, write_ids, write_vectors
+from ciess.exports.base import (
+    Vectors,
+    inner_product_vectors,
+    library,
+    write_files,
+    write_ids,
+    write_index,
+    write_vectors,
+)
 
 if TYPE_CHECKING:
     from ciess.serve.model import CompressedModel
@@ -25,7 +33,7 @@ def export_faiss(model: "CompressedModel", out: str | Path) -> list[Path]:
     index = _index(faiss, items)
     files = {
         "user_vectors.parquet": lambda path: write_vectors(path, users),
-        "items.faiss": lambda path: faiss.write_index(index, str(path)),
+        "items.faiss": lambda path: write_index(path, faiss, index),
     }
     if not _ids_fit(items):
         files["item_ids.parquet"] = lambda path: write_ids(path, items.ids)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ciess.exports.base import Vectors, inner_product_vectors, library, write_files
+from ciess.exports.base import Vectors, inner_product_vectors, library, write_files, write_index
 
 if TYPE_CHECKING:
     from ciess.serve.model import CompressedModel
@@ -38,7 +38,7 @@ def export_faiss_int8(model: "CompressedModel", out: str | Path) -> list[Path]:
     for side, vectors in (("users", users), ("items", items)):
         buckets = list(_buckets(faiss, side, vectors))
         for bucket in buckets:
-            files[f"{bucket.name}.faiss"] = lambda path, index=bucket.index: faiss.write_index(index, str(path))
+            files[f"{bucket.name}.faiss"] = lambda path, index=bucket.index: write_index(path, faiss, index)
         files[f"faiss_{side}.parquet"] = lambda path, own=(vectors.ids, buckets): _write_places(path, *own)
     return write_files(out, files)
 

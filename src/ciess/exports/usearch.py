@@ -35,7 +35,7 @@ def export_usearch(model: "CompressedModel", out: str | Path) -> list[Path]:
     return write_files(
         out,
         {
-            "items.usearch": lambda path: index.save(str(path)),
+            "items.usearch": lambda path: path.write_bytes(index.save()),
             "usearch_users.parquet": lambda path: _write_users(path, users, columns),
             "item_ids.parquet": lambda path: write_ids(path, items.ids),
         },

@@ -157,15 +157,22 @@ def smoothed(squares: Tensor) -> Tensor:
     return squares.sum(1, keepdim=True) * (squares.sum(0, keepdim=True) / total)
 
 
-def worth(plan: SizePlan, slopes: Slopes) -> Worth:
-    """What each row's last numbers, and those that would follow, are worth."""
-    sizes, counts = plan.sizes.astype(np.int64), quarter(plan.sizes)
-    width, (first, second) = slopes.tables.shape[1], slopes.gradients
+def columns(plan: SizePlan, slopes: Slopes) -> Tensor:
+    """(rows, width) what each number is worth: one that a row has, if it were taken; one that it lacks, if given."""
+    first, second = slopes.gradients
     kept = slopes.curvature * slopes.tables.square() / 2
     # A square would count a gradient's noise as worth; the product of two independent estimates does not.
     absent = first * second / (2 * slopes.curvature).clamp(min=torch.finfo(first.dtype).tiny)
-    last = _mean_between(kept, sizes - counts, sizes)
-    following = _mean_between(absent, sizes, np.minimum(sizes + counts, width))
+    has = torch.arange(kept.shape[1]) < torch.from_numpy(plan.sizes)[:, None]
+    return torch.where(has, kept, absent)
+
+
+def worth(plan: SizePlan, slopes: Slopes) -> Worth:
+    """What each row's last numbers, and those that would follow, are worth."""
+    found = columns(plan, slopes)
+    sizes, counts = plan.sizes.astype(np.int64), quarter(plan.sizes)
+    last = _mean_between(found, sizes - counts, sizes)
+    following = _mean_between(found, sizes, np.minimum(sizes + counts, found.shape[1]))
     return Worth(last, np.maximum(following, 0.0), counts)
 
 

@@ -1,0 +1,71 @@
+"""What other sizes would gain a small model's rows, by what their numbers are worth and by a price of a number."""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import pad
+
+from ciess.tables.plan import SizePlan
+
+_REACH = 1.5
+"""Rows grow and shrink by this factor at most, or by one number: farther away, slopes say little."""
+_MOST = 8.0
+"""Prices that a number counts for at most: the worth of a few is as large as that of all others together."""
+_HALVINGS = 25
+
+
+class Gains:
+    """What each row would gain by other sizes: what its numbers are worth less what they cost, over its size now.
+
+    Args:
+        plan: sizes now.
+        columns: (rows, width) worth of numbers, see `worth.columns`.
+        stands_for: (rows,) how many rows each stands for, whose numbers cost as many prices.
+
+    Attributes:
+        now: (rows,) sizes.
+        least: (rows,) the least sizes within reach.
+        most: (rows,) the largest.
+    """
+
+    def __init__(self, plan: SizePlan, columns: Tensor, stands_for: NDArray[np.float64] | None = None) -> None:
+        self.now = torch.from_numpy(plan.sizes.astype(np.int64))
+        self._worth = columns if stands_for is None else columns / torch.from_numpy(stands_for).float()[:, None]
+        self.least = torch.minimum((self.now / _REACH).floor().long(), self.now - 1).clamp(min=1)
+        self.most = (self.now * _REACH).ceil().long().clamp(max=columns.shape[1])
+
+    def of(self, sizes: Tensor, price: float | Tensor) -> Tensor:
+        """(rows, m) gains of sizes within reach, (rows, m), at a price, or at (rows, 1) prices."""
+        sums = self._sums(price)
+        return (sums.gather(1, sizes) - sums.gather(1, self.now[:, None])) / self.now[:, None]
+
+    def parts(self, price: float | Tensor) -> Tensor:
+        """(rows, 4) mean worth in prices: of the last numbers within reach, farther half first, and of the next."""
+        sums, edges = self._sums(price), [self.least, (self.least + self.now) // 2, self.now]
+        edges += [(self.now + self.most + 1) // 2, self.most]
+        at = torch.stack(edges, dim=1)
+        return sums.gather(1, at).diff(dim=1) / at.diff(dim=1).clamp(min=1) + 1
+
+    def best(self, price: float) -> Tensor:
+        """(rows,) the size within reach that gains most."""
+        sums = self._sums(price)
+        sizes = torch.arange(sums.shape[1])
+        beyond = (sizes < self.least[:, None]) | (sizes > self.most[:, None])
+        return sums.masked_fill(beyond, -torch.inf).argmax(1)
+
+    def _sums(self, price: float | Tensor) -> Tensor:
+        """(rows, width + 1) what all numbers of each size are worth, less what they cost, in prices."""
+        return pad(((self._worth / price).clamp(-1, _MOST) - 1).cumsum(1), (1, 0))
+
+
+def filling_price(wanted: Callable[[float], float], allowed: float, least: float, most: float) -> float:
+    """The price, in `least` to `most`, at which as many numbers are wanted as allowed; fewer are at higher prices."""
+    low, high = math.log(least), math.log(most)
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if wanted(math.exp(middle)) > allowed else (low, middle)
+    return math.exp((low + high) / 2)

@@ -15,7 +15,9 @@ _REACH = 1.5
 """Rows grow and shrink by this factor at most, or by one number: farther away, slopes say little."""
 _MOST = 8.0
 """Prices that a number counts for at most: the worth of a few is as large as that of all others together."""
-_HALVINGS = 25
+_CHEAPEST = 1e-9
+"""Of what the dearest number is worth."""
+_HALVINGS = 20
 
 
 class Gains:
@@ -34,7 +36,8 @@ class Gains:
 
     def __init__(self, plan: SizePlan, columns: Tensor, stands_for: NDArray[np.float64] | None = None) -> None:
         self.now = torch.from_numpy(plan.sizes.astype(np.int64))
-        self._worth = columns if stands_for is None else columns / torch.from_numpy(stands_for).float()[:, None]
+        self._stands_for = torch.from_numpy(np.ones(len(self.now)) if stands_for is None else stands_for)
+        self._worth = columns / self._stands_for.float()[:, None]
         self.least = torch.minimum((self.now / _REACH).floor().long(), self.now - 1).clamp(min=1)
         self.most = (self.now * _REACH).ceil().long().clamp(max=columns.shape[1])
 
@@ -50,12 +53,35 @@ class Gains:
         at = torch.stack(edges, dim=1)
         return sums.gather(1, at).diff(dim=1) / at.diff(dim=1).clamp(min=1) + 1
 
+    def actions(self, sizes: Tensor) -> Tensor:
+        """(rows, m) sizes as actions: −1 is the least within reach, 0 the size now, 1 the largest."""
+        steps = sizes - self.now[:, None]
+        return steps / self._room(steps)
+
+    def sizes(self, actions: Tensor) -> Tensor:
+        """(rows, m) the inverse: real numbers."""
+        return self.now[:, None] + actions * self._room(actions)
+
+    def _room(self, steps: Tensor) -> Tensor:
+        """(rows, m) how far a step of this sign can go, at least 1."""
+        up, down = self.most - self.now, self.now - self.least
+        return torch.where(steps > 0, up[:, None], down[:, None]).clamp(min=1)
+
     def best(self, price: float) -> Tensor:
         """(rows,) the size within reach that gains most."""
         sums = self._sums(price)
         sizes = torch.arange(sums.shape[1])
         beyond = (sizes < self.least[:, None]) | (sizes > self.most[:, None])
         return sums.masked_fill(beyond, -torch.inf).argmax(1)
+
+    def price(self, allowed: float) -> float:
+        """At which rows' best sizes take as many numbers as allowed."""
+        most = max(float(self._worth.max()), torch.finfo(self._worth.dtype).tiny)
+        return filling_price(lambda price: self.numbers(self.best(price)), allowed, most * _CHEAPEST, most)
+
+    def numbers(self, sizes: Tensor) -> float:
+        """What (rows,) sizes take of all rows that these stand for."""
+        return float(sizes.double() @ self._stands_for)
 
     def _sums(self, price: float | Tensor) -> Tensor:
         """(rows, width + 1) what all numbers of each size are worth, less what they cost, in prices."""

@@ -210,8 +210,7 @@ class _BudgetSearch:
     def _visited(self, gains: Gains, states: Tensor, noise: Tensor) -> Tensor:
         """(rows, m) whole sizes within reach: the actor's with noise, and those that a walk from there visits."""
         wanted = gains.sizes(self._act(states, 0 if self.settings.noise.after_choice else noise))
-        visited = self.walk.visit(wanted.squeeze(1).round(), self.generator)
-        return torch.minimum(torch.maximum(visited, gains.least[:, None]), gains.most[:, None])
+        return gains.within(self.walk.visit(wanted.squeeze(1).round(), self.generator))
 
     def _act(self, states: Tensor, noise: Tensor | float) -> Tensor:
         acts = [agent.act(seen) for agent, seen in zip(self.agents, self._apart(states), strict=True)]

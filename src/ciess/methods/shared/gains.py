@@ -59,8 +59,12 @@ class Gains:
         return steps / self._room(steps)
 
     def sizes(self, actions: Tensor) -> Tensor:
-        """(rows, m) the inverse: real numbers."""
-        return self.now[:, None] + actions * self._room(actions)
+        """(rows, m) the inverse: real numbers within reach."""
+        return self.within(self.now[:, None] + actions * self._room(actions))
+
+    def within(self, sizes: Tensor) -> Tensor:
+        """(rows, m) sizes, brought within reach."""
+        return torch.minimum(torch.maximum(sizes, self.least[:, None]), self.most[:, None])
 
     def _room(self, steps: Tensor) -> Tensor:
         """(rows, m) how far a step of this sign can go, at least 1."""

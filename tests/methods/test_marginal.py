@@ -5,7 +5,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from numpy.typing import NDArray
+from planted import of_two_lengths
 
 from ciess.data import Split
 from ciess.evaluation.metrics import Evaluator
@@ -14,7 +14,6 @@ from ciess.methods.marginal import Marginal, moved
 from ciess.methods.problem import Problem
 from ciess.methods.shared.worth import Worth, quarter
 from ciess.models import backbone_named
-from ciess.models.factors import Factors
 from ciess.tables.budget import Budget
 from ciess.tables.plan import SizePlan
 from ciess.train.fit import fit
@@ -48,20 +47,8 @@ def test_moving_keeps_the_sum_the_bounds_and_the_limit(seed: int, most: int) -> 
     assert (values[1][change > 0] > 0).all()
 
 
-def planted(split: Split, seed: int = 0) -> tuple[Problem, NDArray[np.bool_]]:
-    """Tables trained elsewhere: a random half of the items is made of two dimensions, the others of eight."""
-    rng = np.random.default_rng(seed)
-    users, items = rng.standard_normal((split.train.n_users, 8)), rng.standard_normal((split.train.n_items, 8))
-    short = rng.random(len(items)) < 0.5
-    items[short, 2:] *= 0.02
-    config = Factors.from_arrays(users.astype(np.float32), items.astype(np.float32))
-    full = config.build(split.train)
-    valid = Evaluator(split.train.matrix, split.valid.matrix)
-    return Problem(full, config, split.train, valid, [Budget.parse("60%")], Truncate()), short
-
-
 def test_rows_get_the_numbers_that_they_are_made_of(split: Split) -> None:
-    problem, short = planted(split)
+    problem, short = of_two_lengths(split)
     [[found]] = Marginal(rounds=8, steps=10).search(problem).best.values()
     sizes = found.plan.item_sizes
     assert np.median(sizes[short]) <= 2

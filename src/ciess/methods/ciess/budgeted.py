@@ -2,7 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -31,6 +31,8 @@ _STRAYING = 0.5
 """Standard deviation of the logarithm of the prices that are learned from, around what fills the budget."""
 _TRIED = 9
 """Actions that a critic chooses from."""
+_STORED = 100_000
+"""Transitions of a side and step, at most: of more, a random part."""
 _LEAST = 0.05
 """Of a number's worth in prices, as a state shows it."""
 
@@ -55,13 +57,15 @@ class Ciess(Checked):
     - One small model learns on from plan to plan; the plan of the lowest loss on fresh draws is kept.
 
     Attributes:
-        rounds: of choosing sizes.
-        steps: of distillation after each round, and before the first.
+        episodes: of each budget (M). Sizes go on from one to the next, only noise starts anew.
+        steps: plans of an episode (T).
+        finish_steps: of distillation with each plan, and with the one to begin from.
         looks: at how many samples each row is looked at for each of two gradients, of states and of rewards.
-        updates: TD3 updates of each side in a round.
+        updates: TD3 updates of each side at every step.
         seed: of everything random.
         start: what finds the plan to begin from; None for equal sizes.
         noise: on actions, whose range is 2.
+        choice: the `critic` chooses among the sizes within reach, or the `actor` alone.
         walk_length: steps of the random walk; 0 leaves it out.
         walk_threshold: the largest difference of neighbouring sizes on the walk (t).
         td3: settings of TD3, but for γ; its noise is in 127ths of the range of actions.
@@ -72,13 +76,15 @@ class Ciess(Checked):
 
     cheap: ClassVar[bool] = True
 
-    rounds: Count = 8
-    steps: Positive = 60
+    episodes: Count = 2
+    steps: Positive = 4
+    finish_steps: Positive = 60
     looks: Positive = 1
     updates: Count = 300
     seed: Count = 0
     start: Popularity | Marginal | None = field(default_factory=Popularity)
     noise: Noise = field(default_factory=lambda: Noise(scale=0.1))
+    choice: Literal["critic", "actor"] = "critic"
     walk_length: Count = 5
     walk_threshold: Positive = 3
     td3: TD3Settings = field(
@@ -156,27 +162,30 @@ class _BudgetSearch:
         # Beside features: size, worth of four parts, price.
         width, td3 = self.features.shape[1] + 6, dataclasses.replace(settings.td3, gamma=0.0)
         self.agents = [TD3(width, td3, 2 * seed + side, _NOISE_UNIT) for side in (0, 1)]
-        kept = settings.rounds * (settings.walk_length + 1)
-        self.replays = [Replay(max(1, kept) * rows, width) for rows in (shape.n_users, shape.n_items)]
+        visits, steps = settings.walk_length + 1, max(1, settings.episodes * settings.steps)
+        self.replays = [Replay(steps * min(_STORED, visits * rows), width) for rows in (shape.n_users, shape.n_items)]
         found = begun.best[budget]
-        self.begun = self.student.tried(found[0].plan if found else problem.equal(budget), settings.steps)
+        self.begun = self.student.tried(found[0].plan if found else problem.equal(budget), settings.finish_steps)
         self.student.begin(self.begun)
         rows = shape.rows if stands_for is None else stands_for.sum()
         self.allowed = problem.numbers[budget] / shape.rows * rows
         self.first_price = 0.0
 
     def run(self, trace: list[dict[str, float | str]]) -> SizePlan:
-        """All rounds; the plan of the lowest loss."""
-        best, student = (self.begun.loss, self.begun.plan), self.student
-        for turn in range(self.settings.rounds):
+        """All episodes; the plan of the lowest loss."""
+        best, steps = (self.begun.loss, self.begun.plan), self.settings.steps
+        total, before = self.settings.episodes * steps, self.problem.budgets.index(self.budget)
+        for step in range(total):
+            if step % steps == 0:
+                self.noise.reset()
             plan, price = self._choose()
-            loss = student.learn(plan, self.settings.steps)
-            best = min(best, (loss, student.plan), key=lambda each: each[0])
-            about: dict[str, float | str] = {"kind": "ciess", "budget": str(self.budget), "round": turn}
-            trace.append({**about, "loss": loss, "quality": self.problem.quality(student.small), "price": price})
-            before = self.problem.budgets.index(self.budget) * self.settings.rounds
-            total = len(self.problem.budgets) * self.settings.rounds
-            self.problem.progress("ciess", before + turn + 1, total, f"{self.budget} loss {loss:.4f}")
+            loss = self.student.learn(plan, self.settings.finish_steps)
+            best = min(best, (loss, plan), key=lambda each: each[0])
+            about: dict[str, float | str] = {"kind": "ciess", "budget": str(self.budget), "episode": step // steps}
+            quality = self.problem.quality(self.student.small)
+            trace.append({**about, "quality": quality, "loss": loss, "price": price})
+            done, all_steps = before * total + step + 1, len(self.problem.budgets) * total
+            self.problem.progress("ciess", done, all_steps, f"{self.budget} loss {loss:.4f}")
         return best[1]
 
     def _choose(self) -> tuple[SizePlan, float]:
@@ -217,8 +226,8 @@ class _BudgetSearch:
         return (torch.cat(acts)[:, None] + noise).clamp(-1, 1)
 
     def _chosen(self, gains: Gains, states: Tensor, noise: Tensor) -> Tensor:
-        """(rows,) sizes that the critics value most of those within reach; without a walk the actors' own."""
-        if not self.settings.walk_length:
+        """(rows,) sizes that the critics value most of those within reach, or the actors' own."""
+        if self.settings.choice == "actor":
             return gains.sizes(self._act(states, noise)).squeeze(1)
         actions = torch.linspace(-1, 1, _TRIED).expand(len(states), _TRIED)
         parts = zip(self.agents, *map(self._apart, (states, actions)), strict=True)
@@ -230,8 +239,9 @@ class _BudgetSearch:
         """Store a transition for each size that was visited, update both agents."""
         parts = zip(self.agents, self.replays, *map(self._apart, (states, actions, rewards)), strict=True)
         for agent, replay, seen, acted, gained in parts:
-            each = seen.repeat_interleave(acted.shape[1], dim=0)
-            replay.add(Transitions(each, acted.reshape(-1), gained.reshape(-1), each))
+            at = torch.randperm(acted.numel(), generator=self.generator)[:_STORED]
+            each = seen[at // acted.shape[1]]
+            replay.add(Transitions(each, acted.reshape(-1)[at], gained.reshape(-1)[at], each))
             for _ in range(self.settings.updates):
                 agent.update(replay)
 

@@ -19,6 +19,7 @@ import ciess
 from ciess.checks import Count, Share
 from ciess.data import Interactions
 from ciess.evaluation.metrics import Evaluator
+from ciess.methods.marginal import Marginal
 from ciess.methods.problem import Candidate, Method, Problem, SearchResult
 from ciess.progress import ConsoleProgress
 
@@ -102,7 +103,7 @@ def main() -> None:
     console, data = Console(width=120), ciess.read(settings.data)
     methods: dict[str, Method] = {
         "popularity": ciess.Popularity(),
-        "marginal": ciess.Marginal(),
+        "marginal": Marginal(),
         "ciess": ciess.Ciess(start=None),
         f"policy of {settings.share:.0%}": FromSample(settings.share),
     }

@@ -22,7 +22,7 @@ from ciess.train.losses import Distillation
 _TRACE = 1e-3
 """Of the teacher's numbers, where rows would grow."""
 _PART = 4
-"""Rows grow and shrink by one in so many of their numbers."""
+"""The trace is as long as one in so many of a row's numbers."""
 
 
 class Draw(NamedTuple):
@@ -51,20 +51,6 @@ class Slopes(NamedTuple):
     tables: Tensor
     gradients: tuple[Tensor, Tensor]
     curvature: Tensor
-
-
-class Worth(NamedTuple):
-    """What numbers are worth in the teacher's loss, users first: (rows,) each.
-
-    Attributes:
-        last: mean worth of the last quarter of a row's numbers.
-        following: mean worth of as many numbers after these; 0 where there are none, or they would gain nothing.
-        counts: how many numbers such a quarter is.
-    """
-
-    last: NDArray[np.float64]
-    following: NDArray[np.float64]
-    counts: NDArray[np.int64]
 
 
 def quarter(sizes: NDArray[np.int32]) -> NDArray[np.int64]:
@@ -165,19 +151,3 @@ def columns(plan: SizePlan, slopes: Slopes) -> Tensor:
     absent = first * second / (2 * slopes.curvature).clamp(min=torch.finfo(first.dtype).tiny)
     has = torch.arange(kept.shape[1]) < torch.from_numpy(plan.sizes)[:, None]
     return torch.where(has, kept, absent)
-
-
-def worth(plan: SizePlan, slopes: Slopes) -> Worth:
-    """What each row's last numbers, and those that would follow, are worth."""
-    found = columns(plan, slopes)
-    sizes, counts = plan.sizes.astype(np.int64), quarter(plan.sizes)
-    last = _mean_between(found, sizes - counts, sizes)
-    following = _mean_between(found, sizes, np.minimum(sizes + counts, found.shape[1]))
-    return Worth(last, np.maximum(following, 0.0), counts)
-
-
-def _mean_between(values: Tensor, start: NDArray[np.int64], end: NDArray[np.int64]) -> NDArray[np.float64]:
-    """(rows,) mean of each row's values from column `start` to before `end`; 0 where there are none."""
-    sums = np.pad(values.double().cumsum(1).numpy(), ((0, 0), (1, 0)))
-    rows = np.arange(len(sums))
-    return np.asarray((sums[rows, end] - sums[rows, start]) / np.maximum(end - start, 1))

@@ -23,6 +23,7 @@ import ciess
 from ciess.evaluation.significance import SIGNIFICANT, spelled_p
 from ciess.files import write_whole
 from ciess.methods.ciess.noise import Noise
+from ciess.methods.marginal import Marginal
 from ciess.methods.mixed import MixedRandom
 from ciess.methods.popularity import Popularity
 from ciess.methods.problem import Method
@@ -71,7 +72,8 @@ class Reproduce(Measured):
     budgets: tuple[str, ...] = ("20%", "10%", "5%")
     """Of the bytes of the full tables: 80, 90 and 95 % sparsity."""
     ablation: bool = False
-    """CIESS from nothing, so with uniform and OU noise, and without the random walk, too (the first backbone only)."""
+    """CIESS from nothing, so with other noise or none, without the random walk, and without the critic's choice, and
+    marginal allocation, too (the first backbone only)."""
 
 
 def main() -> None:
@@ -107,15 +109,17 @@ def methods_beside(ablation: bool) -> dict[str, Method]:
     """CIESS and the methods beside it and equal sizes."""
     methods: dict[str, Method] = {"mixed random": MixedRandom(), "popularity": Popularity(), "ciess": ciess.Ciess()}
     if ablation:
-        # From nothing: what starts from the popularity rule rarely leaves it, whatever its noise. As many
-        # measurements as the rule and CIESS take together.
-        methods["from nothing"] = alone = ciess.Ciess(start=None, episodes=5)
+        # From nothing: what starts from a good plan shows less of what finds one.
+        methods["marginal"] = Marginal()
+        methods["from nothing"] = alone = ciess.Ciess(start=None)
         # The same spread as Gaussian noise of σ = 6 sizes has beside a uniform one of ± 11 and OU's σ = 40.
-        scale = alone.noise.scale
+        scale = alone.noise.effective_scale
         for name, changes in {
             "uniform noise": {"noise": Noise("uniform", scale * 11 / 6)},
             "OU noise": {"noise": Noise("ou", scale * 40 / 6)},
+            "no noise": {"noise": Noise("none")},
             "no walk": {"walk_length": 0},
+            "no critic's choice": {"choice": "actor"},
         }.items():
             methods[name] = dataclasses.replace(alone, **changes)
     return methods

@@ -35,7 +35,12 @@ from ciess.train.finish import Finish, finish
 from ciess.train.fit import Fitted
 
 QUICK = ciess.Ciess(
-    episodes=4, steps=4, updates=1, start=Popularity(rounds=1), td3=TD3Settings(gamma=0.9, batch_size=256, hidden=32)
+    episodes=2,
+    steps=1,
+    finish_steps=5,
+    updates=1,
+    start=Popularity(rounds=1),
+    td3=TD3Settings(batch_size=256, hidden=32),
 )
 BACKBONE = ciess.LightGCN(dim=16, training=Training(steps=200, batch_size=2_000, l2=0.02))
 

@@ -14,7 +14,7 @@ from ciess.train.finish import Finish
 SETTINGS = {
     "backbone": ciess.MF(dim=4, training=Training(steps=2, batch_size=100)),
     "budgets": ("60%",),
-    "method": Ciess(episodes=1, steps=1, start=None),
+    "method": Ciess(episodes=1, steps=1, finish_steps=5, updates=1, start=None),
     "beside": {"mixed random": MixedRandom(seed=2)},
     "finishing": Finish().lasting(0),
     "precision": Precision.INT8,

@@ -5,11 +5,12 @@ import polars as pl
 import torch
 from numpy.typing import NDArray
 
-from ciess.data import Interactions
+from ciess.data import Interactions, Split
 from ciess.evaluation.metrics import Evaluator
 from ciess.methods.fidelity import Truncate
 from ciess.methods.problem import Problem
 from ciess.models import BackboneConfig, Training
+from ciess.models.factors import Factors
 from ciess.models.mf import MF
 from ciess.tables.budget import Budget
 
@@ -73,3 +74,15 @@ def contrasting(seed: int = 0) -> Problem:
         held_out.append(drawn[2:4])
     config = MF(dim=16, training=Training(lr=0.03, l2=1e-3, batch_size=2_000))
     return _problem(config, *(interactions(each, clusters * size) for each in (learned, held_out)))
+
+
+def of_two_lengths(split: Split, seed: int = 0) -> tuple[Problem, NDArray[np.bool_]]:
+    """Tables trained elsewhere: a random half of the items is made of two dimensions, the others of eight."""
+    rng = np.random.default_rng(seed)
+    users, items = rng.standard_normal((split.train.n_users, 8)), rng.standard_normal((split.train.n_items, 8))
+    short = rng.random(len(items)) < 0.5
+    items[short, 2:] *= 0.02
+    config = Factors.from_arrays(users.astype(np.float32), items.astype(np.float32))
+    full = config.build(split.train)
+    valid = Evaluator(split.train.matrix, split.valid.matrix)
+    return Problem(full, config, split.train, valid, [Budget.parse("60%")], Truncate()), short

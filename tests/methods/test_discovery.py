@@ -98,7 +98,7 @@ def test_settings_are_read_behind_a_name(own: Path) -> None:
         "popularity:rounds=5,plans=7": Popularity(rounds=5, plans=7)
     }
     assert method_named("BET:predicted=False") == BET(predicted=False)
-    assert method_named("ciess:reward=ratio,price=None") == Ciess(reward="ratio")
+    assert method_named("ciess:choice=actor,start=None") == Ciess(choice="actor", start=None)
     assert method_named("autoemb:candidates=(2, 4),hidden=8") == AutoEmb(candidates=(2, 4), hidden=8)
     [(name, mine)] = methods_named(f"{own}:MostToItems:share=0.25").items()
     assert (name, dataclasses.asdict(mine)) == ("most-to-items:share=0.25", {"share": 0.25})  # type: ignore[call-overload]
@@ -115,7 +115,7 @@ def test_what_is_no_method_is_refused_with_one_sentence(own: Path, tmp_path: Pat
         ("popularity:round=3", "popularity has no such setting as in 'popularity:round=3': it has rounds, plans"),
         ("popularity:rounds=abc", "rounds is 'abc': give a whole number"),
         ("popularity:plans=0", "plans is 0: give a number of 1 or more"),
-        ("ciess:reward=ratoi", "reward is 'ratoi'"),
+        ("ciess:choice=critics", "choice is 'critics'"),
         ("pep:start=old", "start is 'old'"),
         ("optembed:mutation_rate=2", "mutation_rate is 2: give a number from 0 to 1"),
         ("autoemb:candidates=4", "candidates is 4: give one value or more as a tuple"),

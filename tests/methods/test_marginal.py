@@ -1,67 +1,23 @@
-"""Numbers move to where they are worth most, and a planted problem's sizes are found."""
+"""Rows get the sizes that gain most: a planted problem's are found, and the loss falls."""
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
-from numpy.typing import NDArray
+from planted import of_two_lengths
 
 from ciess.data import Split
 from ciess.evaluation.metrics import Evaluator
 from ciess.methods.fidelity import Truncate
-from ciess.methods.marginal import Marginal, moved
+from ciess.methods.marginal import Marginal
 from ciess.methods.problem import Problem
-from ciess.methods.shared.worth import Worth, quarter
 from ciess.models import backbone_named
-from ciess.models.factors import Factors
 from ciess.tables.budget import Budget
-from ciess.tables.plan import SizePlan
 from ciess.train.fit import fit
 from ciess.train.losses import BPR
 
 
-def test_numbers_move_from_the_least_worth_to_the_most_until_the_two_meet() -> None:
-    """Two users of 4 (quarters of 1), two items of 8 (of 2), which are as long as can be."""
-    plan = SizePlan(np.array([4, 4]), np.array([8, 8]), 8)
-    worth = Worth(np.array([1.0, 5, 2, 9]), np.array([7.0, 3, 0, 0]), quarter(plan.sizes))
-    # The first user's last number costs 1 and comes back to it for 7; the items' cost 2, for the second user's 3.
-    assert moved(plan, worth, 1).tolist() == [4, 4, 8, 8]
-    assert moved(plan, worth, 2).tolist() == [4, 5, 7, 8]
-    assert moved(plan, worth, 9).tolist() == [4, 5, 7, 8], "there is room for no more"
-    dear = worth._replace(last=np.array([99.0, 99, 9, 9]))
-    assert moved(plan, dear, 9).tolist() == [4, 4, 8, 8], "all cost more than any gains"
-
-
-@given(seed=st.integers(0, 999), most=st.integers(0, 60))
-def test_moving_keeps_the_sum_the_bounds_and_the_limit(seed: int, most: int) -> None:
-    rng = np.random.default_rng(seed)
-    plan = SizePlan(rng.integers(1, 13, 9), rng.integers(1, 13, 5), 12)
-    values = [rng.integers(0, 4, 14).astype(float) for _ in range(2)]
-    sizes = moved(plan, Worth(values[0], values[1], quarter(plan.sizes)), most)
-    assert sizes.sum() == plan.numbers
-    assert sizes.min() >= 1
-    assert sizes.max() <= 12
-    change = sizes - plan.sizes
-    assert change.clip(0).sum() <= most
-    assert (abs(change) <= quarter(plan.sizes)).all()
-    assert (values[1][change > 0] > 0).all()
-
-
-def planted(split: Split, seed: int = 0) -> tuple[Problem, NDArray[np.bool_]]:
-    """Tables trained elsewhere: a random half of the items is made of two dimensions, the others of eight."""
-    rng = np.random.default_rng(seed)
-    users, items = rng.standard_normal((split.train.n_users, 8)), rng.standard_normal((split.train.n_items, 8))
-    short = rng.random(len(items)) < 0.5
-    items[short, 2:] *= 0.02
-    config = Factors.from_arrays(users.astype(np.float32), items.astype(np.float32))
-    full = config.build(split.train)
-    valid = Evaluator(split.train.matrix, split.valid.matrix)
-    return Problem(full, config, split.train, valid, [Budget.parse("60%")], Truncate()), short
-
-
 def test_rows_get_the_numbers_that_they_are_made_of(split: Split) -> None:
-    problem, short = planted(split)
+    problem, short = of_two_lengths(split)
     [[found]] = Marginal(rounds=8, steps=10).search(problem).best.values()
     sizes = found.plan.item_sizes
     assert np.median(sizes[short]) <= 2

@@ -1,5 +1,5 @@
 import numpy as np
-from test_ciess import Bandit
+from bandit import Bandit
 
 from ciess.methods.mixed import MixedRandom
 

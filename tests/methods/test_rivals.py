@@ -42,8 +42,8 @@ BACKBONES = {
     "als": ciess.ALS(dim=8, training=Training(steps=2)),
 }
 METHODS: dict[str, Method] = {
-    "ciess": Ciess(episodes=1, steps=1, updates=1, start=Popularity(rounds=1, plans=2), td3=SMALL),
-    "ciess-alone": Ciess(episodes=1, steps=2, updates=1, start=None, td3=SMALL),
+    "ciess": Ciess(episodes=1, steps=1, finish_steps=5, updates=1, start=Popularity(rounds=1, plans=2), td3=SMALL),
+    "ciess-alone": Ciess(episodes=1, steps=2, finish_steps=5, updates=1, start=None, td3=SMALL),
     "mixed-random": MixedRandom(),
     "popularity": Popularity(rounds=2, plans=3),
     "cross-entropy": CrossEntropy(rounds=2, plans=4, elite=2),

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from ciess.data import Split
-from ciess.methods.shared.worth import Draw, Slopes, draws, quarter, slopes, smoothed, worth
+from ciess.methods.shared.worth import Draw, Slopes, columns, draws, slopes, smoothed
 from ciess.models import Backbone, Training, backbone_named
 from ciess.tables.plan import SizePlan, TableShape
 from ciess.train.losses import Distillation
@@ -98,19 +98,15 @@ def test_smoothing_keeps_the_sums_of_rows_and_columns() -> None:
 
 
 def test_worth_is_what_second_order_says() -> None:
-    """A user of size 4 and an item of size 5 of 6: quarters are 1 and 2 numbers, of which the item lacks one more."""
+    """A user that has four numbers of six, and an item that has five."""
     plan = SizePlan(np.array([4]), np.array([5]), 6)
-    assert quarter(plan.sizes).tolist() == [1, 2]
     tables = torch.tensor([[1.0, 1, 1, 3, 0, 0], [1, 1, 1, 2, 4, 0]])
     first = torch.tensor([[9.0, 9, 9, 9, 2, 9], [9, 9, 9, 9, 9, 3]])
-    second = torch.tensor([[9.0, 9, 9, 9, 5, 9], [9, 9, 9, 9, 9, -1]])
+    second = torch.tensor([[9.0, 9, 9, 9, 5, 1], [9, 9, 9, 9, 9, -1]])
     curvature = torch.tensor([[2.0] * 6, [0.5] * 6])
-    found = worth(plan, Slopes(tables, (first, second), curvature))
-    assert found.counts.tolist() == [1, 2]
-    # ½ · 2 · 3²; ½ · ½ · (2² + 4²) / 2.
-    assert found.last.tolist() == pytest.approx([9, 2.5])
-    # ½ · 2 · 5 / 2; estimates that disagree in sign are worth nothing.
-    assert found.following.tolist() == pytest.approx([2.5, 0])
+    # ½ · 2 · 3², then ½ · 2 · 5 / 2; estimates that disagree in sign are worth less than nothing.
+    expected = [[1, 1, 1, 9, 2.5, 2.25], [0.25, 0.25, 0.25, 1, 4, -3]]
+    torch.testing.assert_close(columns(plan, Slopes(tables, (first, second), curvature)), torch.tensor(expected))
 
 
 def test_a_column_that_nobody_has_is_worth_what_both_sides_would_gain_by_it(split: Split) -> None:
@@ -122,6 +118,6 @@ def test_a_column_that_nobody_has_is_worth_what_both_sides_would_gain_by_it(spli
     plan = SizePlan.equal(TableShape(split.train.n_users, split.train.n_items, 4), 1)
     loss = Distillation(small, full, backbone_named("mf").distillation, seed=0)
     halves = [draws(loss, plan.shape[:2], 8, torch.Generator().manual_seed(seed)) for seed in (1, 2)]
-    found = worth(plan, slopes(small, full, plan, loss, (halves[0], halves[1])))
-    assert (found.following > 0).mean() > 0.8
-    assert 0.01 < np.median(found.following) / np.median(found.last) < 10
+    last, following = columns(plan, slopes(small, full, plan, loss, (halves[0], halves[1])))[:, :2].T
+    assert (following > 0).float().mean() > 0.8
+    assert 0.01 < following.median() / last.median() < 10

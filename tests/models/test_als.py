@@ -163,7 +163,7 @@ def test_the_whole_way(split: Split) -> None:
         split,
         backbone=dataclasses.replace(DENSE, dim=8),
         budgets=["60%"],
-        method=ciess.Ciess(episodes=2, steps=2, updates=1, td3=TD3Settings(batch_size=64, hidden=16)),
+        method=ciess.Ciess(episodes=2, steps=1, finish_steps=5, updates=1, td3=TD3Settings(batch_size=64, hidden=16)),
         progress=lambda phase, _, total, __: phases.update({phase: total}),
     )
     assert outcome.row("search", "60%").kept > 0.7

@@ -18,7 +18,7 @@ from ciess.models.factors import Factors
 from ciess.train.finish import Finish
 from ciess.train.fit import fit
 
-QUICK = ciess.Ciess(episodes=2, steps=2, updates=1, td3=TD3Settings(gamma=0.9, batch_size=64, hidden=16))
+QUICK = ciess.Ciess(episodes=2, steps=1, finish_steps=5, updates=1, td3=TD3Settings(batch_size=64, hidden=16))
 FINISH = Finish(training=Training(steps=5, batch_size=64, lr=0.01, eval_every=5))
 Tables = tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]
 

@@ -18,7 +18,7 @@ from ciess.models import Backbone, BackboneConfig, InnerProduct, Represented, Tr
 from ciess.models.base import normal_table
 from ciess.train.finish import Finish
 
-QUICK = ciess.Ciess(episodes=2, steps=2, updates=1, td3=TD3Settings(gamma=0.9, batch_size=64, hidden=16))
+QUICK = ciess.Ciess(episodes=2, steps=1, finish_steps=5, updates=1, td3=TD3Settings(batch_size=64, hidden=16))
 FINISH = Finish(training=Training(steps=10, batch_size=64, lr=0.05, eval_every=5))
 TRAINING = Training(steps=60, batch_size=1_000, lr=0.03, eval_every=20)
 

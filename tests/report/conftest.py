@@ -19,7 +19,7 @@ def outcome(split: Split) -> Outcome:
         split,
         backbone=ciess.MF(dim=16, training=Training(steps=60, batch_size=2_000)),
         budgets=["40%", "20%"],
-        method=ciess.Ciess(episodes=2, steps=2, start=Popularity(rounds=1)),
+        method=ciess.Ciess(episodes=2, steps=1, finish_steps=5, updates=1, start=Popularity(rounds=1)),
         beside={"mixed <random>|": MixedRandom()},
     )
 

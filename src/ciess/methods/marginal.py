@@ -1,35 +1,28 @@
 """Sizes by what numbers are worth to the teacher's loss; validation data is not used to find them.
 
 A budget is spent best when the last number of every row is worth the same (marginal allocation: Fox, Discrete
-Optimization via Marginal Analysis, Management Science, 1966). So numbers move from the rows that lose least by it to
-those that gain most until the two meet.
+Optimization via Marginal Analysis, Management Science, 1966). That worth is the price of a number: at it each row takes
+by itself the size that gains most (Everett, Generalized Lagrange Multiplier Method, Operations Research, 1963).
 """
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-
-from ciess.checks import Checked, Positive, Seed, Share
+from ciess.checks import Checked, Positive, Seed
 from ciess.methods.popularity import EQUAL, Rule, desired_sizes
 from ciess.methods.problem import Candidate, Problem, SearchResult, seed_for
-from ciess.methods.shared.worth import Worth, draws, slopes, worth
-from ciess.models.base import Backbone
+from ciess.methods.shared.gains import Gains
+from ciess.methods.shared.student import Begun, Student
+from ciess.methods.shared.worth import columns
 from ciess.tables.budget import Budget
 from ciess.tables.plan import SizePlan
-from ciess.train.finish import Finish, distil, finish
-from ciess.train.losses import Distillation
 
-_FRESH = 4
-"""Draws that the loss of a round is measured on, the same for all rounds and other than any that it learns from."""
 _RATIOS = (4.0, 1.0, 1 / 4, 1 / 16)
 """Of users' sizes to items', where the search may begin: with a graph, users can do with next to nothing if items keep
 more, but moving numbers does not lead there from equal sizes."""
 _EXPONENTS = (("item_exponent", 0.5), ("user_exponent", 0.25))
-"""Of popularity, tried one after the other with the best ratio: rows move by a quarter a round, and the largest are
+"""Of popularity, tried one after the other with the best ratio: rows change by half a round, and the largest are
 many times as long as the smallest."""
 STARTS = len(_RATIOS) + len(_EXPONENTS)
 """How many plans are tried to begin from."""
@@ -37,17 +30,15 @@ STARTS = len(_RATIOS) + len(_EXPONENTS)
 
 @dataclass(frozen=True)
 class Marginal(Checked):
-    """Sizes by what numbers are worth: numbers move to where they lower the teacher's loss most.
+    """Sizes by what numbers are worth: each row takes the size that gains most at the price that fills the budget.
 
     It begins from the best of a few plans: one size for users and one for items, or sizes by popularity. In each round
-    the worth of every row's last and following numbers is estimated, numbers move, and the small model learns on for
-    some steps, numbers that are new starting as the full model's. The plan of the round with the lowest loss is kept.
-    Each budget has a search of its own.
+    the worth of every row's numbers, and of those that would follow, is estimated, rows take new sizes within reach,
+    and the small model learns on for some steps, numbers that are new starting as the full model's. The plan of the
+    round with the lowest loss is kept. Each budget has a search of its own.
 
     Attributes:
-        rounds: of moving numbers.
-        moved: of all numbers, how many may move in the first round.
-        fall: what that share is multiplied by from round to round.
+        rounds: of new sizes.
         steps: of distillation after each round; a half of them for each plan to begin from.
         looks: at how many samples each row is looked at for each of two gradients.
         seed: of everything random.
@@ -56,8 +47,6 @@ class Marginal(Checked):
     cheap: ClassVar[bool] = True
 
     rounds: Positive = 6
-    moved: Share = 0.25
-    fall: Share = 0.7
     steps: Positive = 60
     looks: Positive = 2
     seed: Seed = 0
@@ -69,9 +58,9 @@ class Marginal(Checked):
             losses: list[tuple[float, SizePlan]] = []
             search = _Descent(self, problem, budget)
             for turn in range(self.rounds):
-                loss = search.round(turn)
-                losses.append((loss, search.plan))
-                quality = problem.quality(search.small)
+                loss = search.round()
+                losses.append((loss, search.student.plan))
+                quality = problem.quality(search.student.small)
                 about: dict[str, float | str] = {"kind": "marginal", "budget": str(budget), "round": turn}
                 result.trace.append({**about, "loss": loss, "quality": quality})
                 done, total = number * self.rounds + turn + 1, len(problem.budgets) * self.rounds
@@ -81,99 +70,33 @@ class Marginal(Checked):
         return result
 
 
-class _Begun(NamedTuple):
-    """Where a search may begin."""
-
-    loss: float
-    rule: Rule
-    plan: SizePlan
-    small: Backbone
-
-
 class _Descent:
     """The search for one budget."""
 
     def __init__(self, settings: Marginal, problem: Problem, budget: Budget) -> None:
         self.settings, self.problem, self.budget = settings, problem, budget
-        self.full, self.seed = problem.full_model, seed_for(budget, settings.seed)
-        self.recipe = Finish.suiting(problem.config)
-        self.generator = torch.Generator().manual_seed(self.seed)
-        loss = self._distillation(self.full)
-        self.fresh = draws(loss, problem.shape[:2], -(-_FRESH // loss.parts), self.generator)[:_FRESH]
-        begun = self._start()
-        self.plan, self.small = begun.plan, begun.small
-        self.loss = self._distillation(self.small)
+        self.student = Student(problem, seed_for(budget, settings.seed))
+        self.student.begin(self._start())
 
-    def _distillation(self, small: Backbone) -> Distillation:
-        return Distillation(small, self.full, self.recipe.training, self.seed)
-
-    def _start(self) -> "_Begun":
+    def _start(self) -> Begun:
         """The simple rule that leads to the lowest loss."""
         # One by one: each holds tables of its own.
-        tried = (self._begun(EQUAL._replace(share=math.log(ratio))) for ratio in _RATIOS)
-        best = min(tried, key=lambda each: each.loss)
+        tried = ((rule := EQUAL._replace(share=math.log(ratio)), self._begun(rule)) for ratio in _RATIOS)
+        rule, best = min(tried, key=lambda each: each[1].loss)
         for exponent, value in _EXPONENTS:
-            best = min(best, self._begun(best.rule._replace(**{exponent: value})), key=lambda each: each.loss)
+            changed = rule._replace(**{exponent: value})
+            if (begun := self._begun(changed)).loss < best.loss:
+                rule, best = changed, begun
         return best
 
-    def _begun(self, rule: Rule) -> "_Begun":
+    def _begun(self, rule: Rule) -> Begun:
         """A rule's plan, learned for half as long as a round."""
         plan = self.problem.project(desired_sizes(self.problem, rule), self.budget)
-        small, _ = finish(self.full, plan, self.recipe.shortened(-(-self.settings.steps // 2)), seed=self.seed)
-        return _Begun(self._loss(small), rule, plan, small)
+        return self.student.tried(plan, -(-self.settings.steps // 2))
 
-    def _loss(self, small: Backbone) -> float:
-        """Of a small model on draws that it has not learned from, the same for all."""
-        loss, vectors = self._distillation(small), small.vectors()
-        return float(np.mean([loss.on(vectors, draw.users, draw.items).item() for draw in self.fresh]))
-
-    def round(self, turn: int) -> float:
-        """Move numbers, let the small model learn on, and measure its loss on fresh draws."""
-        settings, shape = self.settings, self.problem.shape[:2]
-        halves = [draws(self.loss, shape, settings.looks, self.generator) for _ in range(2)]
-        found = worth(self.plan, slopes(self.small, self.full, self.plan, self.loss, (halves[0], halves[1])))
-        most = round(settings.moved * settings.fall**turn * self.plan.numbers)
-        before, self.plan = self.plan, self.problem.project(moved(self.plan, found, most), self.budget)
-        _grow(self.small, self.full, before, self.plan)
-        distil(self.small, self.full, self.plan, self.recipe.shortened(settings.steps), seed=self.seed + turn + 1)
-        return self._loss(self.small)
-
-
-def moved(plan: SizePlan, found: Worth, most: int) -> NDArray[np.int64]:
-    """(rows,) sizes after numbers have moved from rows that lose least by it to rows that gain more than that.
-
-    Args:
-        plan: sizes before.
-        found: the worth of their numbers.
-        most: how many numbers may move.
-    """
-    sizes = plan.sizes.astype(np.int64)
-    takers, room = _queue(-found.following, np.minimum(found.counts, plan.dim - sizes) * (found.following > 0))
-    givers, spare = _queue(found.last, np.minimum(found.counts, sizes - 1))
-    number = np.arange(min(most, int(room.sum()), int(spare.sum())))
-    # What the next number gains falls, what it costs rises: they meet once.
-    gains = found.following[takers][np.searchsorted(room.cumsum(), number, side="right")]
-    costs = found.last[givers][np.searchsorted(spare.cumsum(), number, side="right")]
-    count = int((gains > costs).sum())
-    for rows, part, sign in ((takers, room, 1), (givers, spare, -1)):
-        sizes[rows] += sign * np.diff(np.minimum(part.cumsum(), count), prepend=0)
-    return sizes
-
-
-def _queue(order: NDArray[np.float64], numbers: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows that have numbers to give or to take, in rising order, and how many."""
-    rows = np.argsort(order, kind="stable")
-    rows = rows[numbers[rows] > 0]
-    return rows, numbers[rows]
-
-
-@torch.no_grad()
-def _grow(small: Backbone, full: Backbone, before: SizePlan, after: SizePlan) -> None:
-    """Give numbers that are new the full model's values."""
-    for table, source, old, new in (
-        (small.user_table, full.user_table, before.user_sizes, after.user_sizes),
-        (small.item_table, full.item_table, before.item_sizes, after.item_sizes),
-    ):
-        columns = torch.arange(table.shape[1])
-        start, end = (torch.from_numpy(sizes.astype(np.int64))[:, None] for sizes in (old, new))
-        table.copy_(torch.where((columns >= start) & (columns < end), source, table))
+    def round(self) -> float:
+        """Choose sizes, let the small model learn on, and measure its loss on fresh draws."""
+        plan = self.student.plan
+        gains = Gains(plan, columns(plan, self.student.slopes(self.settings.looks)))
+        best = gains.best(gains.price(plan.numbers))
+        return self.student.learn(self.problem.project(best, self.budget), self.settings.steps)

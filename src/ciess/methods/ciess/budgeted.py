@@ -1,8 +1,6 @@
 """CIESS under budgets of bytes: where this package departs from the paper (`paper.py`), each departure by itself."""
 
 import dataclasses
-import heapq
-import math
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
@@ -11,63 +9,66 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ciess.checks import Checked, Count, NotNegative, Positive, Seed
+from ciess.checks import Checked, Count, Positive, Seed
 from ciess.methods import method_name
-from ciess.methods.ciess import paper
 from ciess.methods.ciess.noise import Noise, NoiseSource
-from ciess.methods.ciess.paper import CiessPaper, Side, best_visited, evaluated, quality_ratio
-from ciess.methods.ciess.td3 import TD3, TD3Settings
+from ciess.methods.ciess.paper import CiessPaper, best_visited
+from ciess.methods.ciess.policy import Scale, SidePolicy, SizePolicy, described, log_to_actions
+from ciess.methods.ciess.td3 import TD3, Replay, TD3Settings, Transitions
 from ciess.methods.ciess.walk import RandomWalk
-from ciess.methods.equal import EqualSizes
-from ciess.methods.fidelity import FineTune, Scratch, Truncate
+from ciess.methods.marginal import Marginal
 from ciess.methods.popularity import Popularity
-from ciess.methods.problem import Candidate, Measurement, Problem, SearchResult, seed_for
+from ciess.methods.problem import Candidate, Problem, SearchResult, seed_for
+from ciess.methods.shared.gains import Gains, filling_price
+from ciess.methods.shared.student import Student
+from ciess.methods.shared.worth import columns
 from ciess.tables.budget import Budget
 from ciess.tables.plan import SizePlan
 
 _NOISE_UNIT = 2 / 127
 """What one size of TD3's noise is in actions, whatever the dim: here sizes are no equal steps of actions."""
-_STRAYING = 0.15
-"""Standard deviation of the log-odds of the users' share around the best plan's."""
+_STRAYING = 0.5
+"""Standard deviation of the logarithm of the prices that are learned from, around what fills the budget."""
+_TRIED = 9
+"""Actions that a critic chooses from."""
+_STORED = 100_000
+"""Transitions of a side and step, at most: of more, a random part."""
+_LEAST = 0.05
+"""Of a number's worth in prices, as a state shows it."""
 
 
 @dataclass(frozen=True)
 class Ciess(Checked):
     """CIESS with budgets that hold. Each budget has a search of its own: what is found depends on no other budget.
 
-    The loop is the paper's: the actor, noise, a random walk and the critic choose a size for every user and item, the
-    plan is measured, each entity's transition is stored, and TD3 learns. Departures, where they measured better:
+    The loop is the paper's: the actor, noise, a random walk and the critic choose a size for every user and item, a
+    small model of these sizes learns, each entity's transitions are stored, and TD3 learns. Departures:
 
-    - Warm start: actors first learn to act as the popularity rule that was best (`start`).
-    - Filled budgets: sizes are scaled onto the budget before they are measured.
-    - Share between the sides: the users' part of the budget is the best plan's, and strays a little at every step. No
-      entity's reward tells what moving memory between the sides is worth.
-    - Fidelity: plans are measured by cutting the full model, or with graphs by a few steps of distillation.
-    - Logarithmic actions: at tight budgets the paper's linear ones leave all sizes at one end of their range.
-    - Credit: an entity is rewarded with what it adds to the users' summed quality: a user with the quality it gains on
-      the full model, an item with the part of quality that its own hits gain. The paper rewards an item with its users'
-      mean quality, which hardly depends on the item's own size.
-    - Prices: λ tunes itself for each side, and a size costs in proportion, not by its square.
-    - Peers: the state has means over entities of like popularity. One user's validation quality is mostly chance: a
-      policy that sees it gains on validation what it loses on test.
+    - Reward: what the entity's own columns are worth in the loss against the full model, less a price for each number,
+      over its size (see `shared/gains.py`). It is known for every size that the walk visits, whichever is taken, and
+      hardly left to chance, unlike an entity's quality on validation.
+    - State: popularity, size, mean squares of the full row by bands of columns, worth of its last and next numbers, and
+      the price. What a state shows comes from other draws than what its reward comes from, so that the critic learns
+      how far to trust it.
+    - Actions: from the least to the largest size within reach, 0 being the present one. A choice is judged by itself
+      (γ is 0): the next step looks anew.
+    - Price: one for users and items, at which the sizes that are chosen fill the budget (λ). What is stored has prices
+      around it.
+    - One small model learns on from plan to plan; the plan of the lowest loss on fresh draws is kept.
 
     Attributes:
-        episodes: of each budget (M).
-        steps: of an episode (T).
+        episodes: of each budget (M). Sizes go on from one to the next, only noise starts anew.
+        steps: plans of an episode (T).
+        finish_steps: of distillation with each plan, and with the one to begin from.
+        looks: at how many samples each row is looked at for each of two gradients, of states and of rewards.
         updates: TD3 updates of each side at every step.
         seed: of everything random.
-        fidelity: how plans are measured; None for what suits the backbone, see `suiting`.
-        start: the rule to start from; None starts from nothing, and the budget is shared as sizes wish.
-        log_sizes: sizes are actions on a logarithmic scale; else on the paper's linear one.
-        reward: `credit` as above; `ratio`, the paper's share of the full model's quality; `raw`, the quality.
-        price: what an entity of full size costs (λ); None tunes it.
-        price_rate: how fast a price follows when the actor would spend more or less than the budget.
+        start: what finds the plan to begin from; None for equal sizes.
         noise: on actions, whose range is 2.
+        choice: the `critic` chooses among the sizes within reach, or the `actor` alone.
         walk_length: steps of the random walk; 0 leaves it out.
         walk_threshold: the largest difference of neighbouring sizes on the walk (t).
-        peers: groups of like popularity whose entities share the quality and size they see; 0 for none.
-        finalists: candidates returned for each budget, beside equal sizes and the rule's.
-        td3: settings of TD3; its noise is in 127ths of the range of actions.
+        td3: settings of TD3, but for γ; its noise is in 127ths of the range of actions.
 
     Raises:
         InputError: a setting outside of its bounds.
@@ -77,21 +78,17 @@ class Ciess(Checked):
 
     episodes: Count = 2
     steps: Positive = 4
-    updates: Count = 4
+    finish_steps: Positive = 60
+    looks: Positive = 1
+    updates: Count = 300
     seed: Seed = 0
-    fidelity: Truncate | FineTune | Scratch | None = None
-    start: Popularity | None = field(default_factory=Popularity)
-    log_sizes: bool = True
-    reward: Literal["credit", "ratio", "raw"] = "credit"
-    price: NotNegative | None = None
-    price_rate: NotNegative = 0.1
-    noise: Noise = field(default_factory=lambda: Noise(scale=0.2))
+    start: Popularity | Marginal | None = field(default_factory=Popularity)
+    noise: Noise = field(default_factory=lambda: Noise(scale=0.1))
+    choice: Literal["critic", "actor"] = "critic"
     walk_length: Count = 5
-    walk_threshold: Positive = 5
-    peers: Count = 32
-    finalists: Positive = 1
+    walk_threshold: Positive = 3
     td3: TD3Settings = field(
-        default_factory=lambda: TD3Settings(gamma=0.9, max_grad_norm=1.0, batch_size=2048, hidden=64)
+        default_factory=lambda: TD3Settings(gamma=0.0, max_grad_norm=1.0, batch_size=2048, hidden=64)
     )
 
     @staticmethod
@@ -105,61 +102,44 @@ class Ciess(Checked):
         return CiessPaper.program(price, dim)
 
     def search(self, problem: Problem) -> SearchResult:
-        """Find plans for every budget. Equal sizes and the rule's plans are among the candidates."""
-        equal, rule = EqualSizes().search(problem), SearchResult({budget: [] for budget in problem.budgets})
-        if self.start is not None:
-            rule = dataclasses.replace(self.start, seed=self.seed).search(problem)
-        result = SearchResult(best={}, trace=rule.trace)
+        """Find plans for every budget. What a search started from is among the candidates."""
+        begun = self._started(problem)
+        result = SearchResult(best={}, trace=begun.trace)
         for budget in problem.budgets:
-            by_rule = [dataclasses.replace(each, found_by=method_name(Popularity)) for each in rule.best[budget]]
-            search = _BudgetSearch(self, problem, budget, by_rule, result.trace)
-            for episode in range(self.episodes):
-                search.episode(episode)
-            # A plan that was found twice is the rule's.
-            plans = {each.plan: each for each in [*search.found, *equal.best[budget], *by_rule]}
+            found = _BudgetSearch(self, problem, budget, begun).run(result.trace)
+            # A plan that was found twice is the start's.
+            plans = {found: Candidate(found, problem.quality_of(found))}
+            plans |= {each.plan: each for each in begun.best[budget]}
             result.best[budget] = sorted(plans.values(), key=lambda each: -each.quality)
         return result
 
+    def learned(self, problem: Problem, budget: Budget, stands_for: NDArray[np.float64] | None = None) -> SizePolicy:
+        """Search for a budget, and learn to size other rows as the plan that is found sizes these.
 
-def log_to_sizes(actions: Tensor, dim: int) -> Tensor:
-    """Actions in [−1, 1] to sizes in [1, dim], each step by the same factor."""
-    return dim ** ((actions + 1) / 2)
+        Args:
+            problem: with the rows to learn from, maybe a sample.
+            budget: one of the problem's.
+            stands_for: (n_users + n_items,) how many rows of all each row of a sample stands for; None for one.
+        """
+        found = _BudgetSearch(self, problem, budget, self._started(problem), stands_for).run([])
+        tables = (problem.full_model.user_table, problem.full_model.item_table)
+        sides = zip(problem.popularity, tables, (found.user_sizes, found.item_sizes), strict=True)
+        return SizePolicy(
+            *(
+                SidePolicy(counts, table.detach().numpy(), sizes, self.td3, 2 * self.seed + side)
+                for side, (counts, table, sizes) in enumerate(sides)
+            )
+        )
 
-
-def log_to_actions(sizes: Tensor, dim: int) -> Tensor:
-    """The inverse; a single possible size is −1."""
-    return 2 * sizes.float().log() / math.log(max(dim, 2)) - 1
-
-
-class Peers:
-    """Entities of like popularity, who share what they see.
-
-    Args:
-        popularity: (n,) interactions.
-        groups: at most so many, by quantiles: the same popularity means the same group.
-    """
-
-    def __init__(self, popularity: NDArray[np.int64], groups: int) -> None:
-        edges = np.unique(np.quantile(popularity, np.linspace(0, 1, groups + 1)[1:-1]))
-        _, group_of = np.unique(np.searchsorted(edges, popularity, side="right"), return_inverse=True)
-        self._group_of = torch.from_numpy(group_of)
-
-    def mean(self, values: Tensor) -> Tensor:
-        """(n,) the mean of the entity's group over its known values; NaN where none is known."""
-        known = ~values.isnan()
-        total = torch.bincount(self._group_of, values.nan_to_num(0.0).double())
-        return (total / torch.bincount(self._group_of, known.double()))[self._group_of].float()
-
-
-def credit(measured: Measurement, full: Measurement) -> list[Tensor]:
-    """What users' own quality, and items' part of it, gain on the full model, in its mean quality."""
-    gains = (measured.user_quality - full.user_quality, measured.item_credit - full.item_credit)
-    return [gain / max(full.quality, torch.finfo(gain.dtype).tiny) for gain in gains]
-
-
-def tuned_price(price: float, wanted: float, allowed: float, rate: float) -> float:
-    """Dual ascent on the budget: the price rises while the actor wants more dimensions than allowed, else it falls."""
-    return price * math.exp(rate * min(1.0, max(-1.0, math.log(wanted / allowed))))
+    def _started(self, problem: Problem) -> SearchResult:
+        """Plans to begin from, the best first for each budget, and what found them."""
+        if self.start is None:
+            return SearchResult({budget: [] for budget in problem.budgets})
+        begun = dataclasses.replace(self.start, seed=self.seed).search(problem)
+        name = method_name(self.start)
+        for budget, found in begun.best.items():
+            begun.best[budget] = [dataclasses.replace(each, found_by=name) for each in found]
+        return begun
 
 
 class _BudgetSearch:
@@ -170,147 +150,114 @@ class _BudgetSearch:
         settings: Ciess,
         problem: Problem,
         budget: Budget,
-        started: list[Candidate],
-        trace: list[dict[str, float | str]],
+        begun: SearchResult,
+        stands_for: NDArray[np.float64] | None = None,
     ) -> None:
-        self.settings, self.problem, self.budget, self.trace = settings, problem, budget, trace
-        self.dim, seed = problem.shape.dim, seed_for(budget, settings.seed)
-        self.to_sizes, self.to_actions = (
-            (log_to_sizes, log_to_actions) if settings.log_sizes else (paper.to_sizes, paper.to_actions)
-        )
-        self.rng, self.generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
-        self.noise = NoiseSource(settings.noise, problem.shape.rows, self.generator)
-        self.walk = RandomWalk(self.dim, settings.walk_threshold, settings.walk_length)
-        self.sides = [
-            Side(
-                np.log1p(popularity) if settings.log_sizes else popularity,
-                TD3(paper.STATE_SIZE, settings.td3, 2 * seed + side, _NOISE_UNIT),
-                settings.episodes * settings.steps,
-            )
-            for side, popularity in enumerate(problem.popularity)
-        ]
-        self.peers = [Peers(popularity, settings.peers) for popularity in problem.popularity] if settings.peers else []
-        self.peaks = evaluated(problem, problem.full)
-        self.prices = [1.0 if settings.price is None else settings.price] * 2
-        self.found = list(started)
-        if started and settings.episodes:
-            self._imitate(started[0].plan)
+        self.settings, self.problem, self.budget, self.stands_for = settings, problem, budget, stands_for
+        seed, shape = seed_for(budget, settings.seed), problem.shape
+        self.student, self.generator = Student(problem, seed), torch.Generator().manual_seed(seed)
+        self.noise = NoiseSource(settings.noise, shape.rows, self.generator)
+        self.walk = RandomWalk(shape.dim, settings.walk_threshold, settings.walk_length)
+        self.features = _features(problem)
+        # Beside features: size, worth of four parts, price.
+        width, td3 = self.features.shape[1] + 6, dataclasses.replace(settings.td3, gamma=0.0)
+        self.agents = [TD3(width, td3, 2 * seed + side, _NOISE_UNIT) for side in (0, 1)]
+        visits, steps = settings.walk_length + 1, max(1, settings.episodes * settings.steps)
+        self.replays = [Replay(steps * min(_STORED, visits * rows), width) for rows in (shape.n_users, shape.n_items)]
+        found = begun.best[budget]
+        self.begun = self.student.tried(found[0].plan if found else problem.equal(budget), settings.finish_steps)
+        self.student.begin(self.begun)
+        rows = shape.rows if stands_for is None else stands_for.sum()
+        self.allowed = problem.numbers[budget] / shape.rows * rows
+        self.first_price = 0.0
 
-    def _imitate(self, plan: SizePlan) -> None:
-        """Warm start: the actors learn to choose a plan's sizes, at first and after it was measured."""
-        seen = zip(self._first_states(), self._states(self.problem.measure(plan)), strict=True)
-        for side, states, sizes in zip(self.sides, seen, _sides(plan), strict=True):
-            side.agent.imitate(torch.cat(states), self.to_actions(sizes, self.dim).repeat(2))
+    def run(self, trace: list[dict[str, float | str]]) -> SizePlan:
+        """All episodes; the plan of the lowest loss."""
+        best, steps = (self.begun.loss, self.begun.plan), self.settings.steps
+        total, before = self.settings.episodes * steps, self.problem.budgets.index(self.budget)
+        for step in range(total):
+            if step % steps == 0:
+                self.noise.reset()
+            plan, price = self._choose()
+            loss = self.student.learn(plan, self.settings.finish_steps)
+            best = min(best, (loss, plan), key=lambda each: each[0])
+            about: dict[str, float | str] = {"kind": "ciess", "budget": str(self.budget), "episode": step // steps}
+            quality = self.problem.quality(self.student.small)
+            trace.append({**about, "quality": quality, "loss": loss, "price": price})
+            done, all_steps = before * total + step + 1, len(self.problem.budgets) * total
+            self.problem.progress("ciess", done, all_steps, f"{self.budget} loss {loss:.4f}")
+        return best[1]
 
-    def episode(self, episode: int) -> None:
-        """One episode, from full sizes; its last act is the actor's own plan, without noise."""
-        states = self._first_states()
-        self.noise.reset()
-        for step in range(self.settings.steps):
-            measured = self._measure(self._explore(states), episode, "explore")
-            following = self._states(measured)
-            self._learn(states, measured, following)
-            states = following
-            before = self.problem.budgets.index(self.budget) * self.settings.episodes + episode
-            total = len(self.problem.budgets) * self.settings.episodes * self.settings.steps
-            note = f"{self.budget} best {self.found[0].quality:.4f}"
-            self.problem.progress("search", before * self.settings.steps + step + 1, total, note)
-        self._measure(self._wanted(states), episode, "act")
+    def _choose(self) -> tuple[SizePlan, float]:
+        """Look at the small model, learn from that, and choose sizes that fill the budget."""
+        shown, paid, both = self._gains()
+        usual = both.price(self.allowed)
+        self.first_price = self.first_price or usual
+        prices = usual * torch.randn(len(shown.now), 1, generator=self.generator).mul(_STRAYING).exp()
+        states, noise = self._states(shown, prices), self.noise.draw()[:, None]
+        visited = self._visited(shown, states, noise)
+        self._learn(states, shown.actions(visited), paid.of(visited, prices))
 
-    def _first_states(self) -> list[Tensor]:
-        """Full sizes, and a quality of which nothing is known."""
-        return [
-            side.states(torch.ones(len(peak)), peak * torch.nan)
-            for side, peak in zip(self.sides, self.peaks, strict=True)
-        ]
+        def chosen(price: float) -> Tensor:
+            return self._chosen(both, self._states(both, torch.full_like(prices, price)), noise)
 
-    def _states(self, measured: Measurement) -> list[Tensor]:
-        """What entities see after a measurement: where there are peers, means over these."""
-        actions = [self.to_actions(sizes, self.dim) for sizes in _sides(measured.plan)]
-        ratios = [quality_ratio(*each) for each in zip(evaluated(self.problem, measured), self.peaks, strict=True)]
-        if self.peers:
-            actions, ratios = (
-                [peers.mean(each) for peers, each in zip(self.peers, both, strict=True)] for both in (actions, ratios)
-            )
-        return [side.states(*seen) for side, *seen in zip(self.sides, actions, ratios, strict=True)]
+        price = filling_price(lambda price: both.numbers(chosen(price)), self.allowed, usual / 3, usual * 3)
+        return self._plan(chosen(price)), price
 
-    def _wanted(self, states: list[Tensor]) -> list[Tensor]:
-        """Sizes that the actors wish for, before they are scaled onto the budget."""
-        return [self.to_sizes(side.agent.act(seen), self.dim) for side, seen in zip(self.sides, states, strict=True)]
+    def _gains(self) -> list[Gains]:
+        """By some draws, by others, and by both."""
+        plan = self.student.plan
+        some, others = (columns(plan, self.student.slopes(self.settings.looks)) for _ in range(2))
+        return [Gains(plan, each, self.stands_for) for each in (some, others, (some + others) / 2)]
 
-    def _explore(self, states: list[Tensor]) -> list[Tensor]:
-        """The actor's sizes with noise, and the critic's choice among those that a walk from there visits."""
-        late, chosen = self.settings.noise.after_choice, []
-        noises = self.noise.draw().split([len(each) for each in states])
-        for side, seen, noise in zip(self.sides, states, noises, strict=True):
-            size = self._moved(self.to_sizes(side.agent.act(seen), self.dim), 0 if late else noise)
-            # A critic that has learned nothing has nothing to choose by.
-            if self.settings.walk_length and len(side.replay):
-                visited = self.walk.visit(size.round(), self.generator)
-                size = best_visited(side.agent, seen, visited, self.to_actions(visited, self.dim))
-            chosen.append(self._moved(size, noise if late else 0))
-        return chosen
+    def _states(self, gains: Gains, prices: Tensor) -> Tensor:
+        """(rows, s) what entities see."""
+        size = log_to_actions(gains.now, self.problem.shape.dim)[:, None]
+        worth, price = gains.parts(prices).clamp(min=_LEAST).log(), (prices / self.first_price).log()
+        return torch.cat([self.features, size, worth / 2, price / 4], dim=1)
 
-    def _moved(self, sizes: Tensor, noise: Tensor | int) -> Tensor:
-        return self.to_sizes((self.to_actions(sizes, self.dim) + noise).clamp(-1, 1), self.dim)
+    def _visited(self, gains: Gains, states: Tensor, noise: Tensor) -> Tensor:
+        """(rows, m) whole sizes within reach: the actor's with noise, and those that a walk from there visits."""
+        wanted = gains.sizes(self._act(states, 0 if self.settings.noise.after_choice else noise))
+        return gains.within(self.walk.visit(wanted.squeeze(1).round(), self.generator))
 
-    def _measure(self, wanted: list[Tensor], episode: int, kind: str) -> Measurement:
-        """Fill the budget, measure, and keep the plan if it is among the best."""
-        plan = self._filled(wanted)
-        measured = self.problem.measure(plan)
-        best = [*self.found, Candidate(plan, measured.quality)]
-        self.found = heapq.nlargest(self.settings.finalists, best, key=lambda found: found.quality)
-        row: dict[str, float | str] = {"kind": kind, "episode": episode, "budget": str(self.budget)}
-        row |= {"quality": measured.quality, "user_price": self.prices[0], "item_price": self.prices[1]}
-        row |= {"user_size": float(plan.user_sizes.mean()), "item_size": float(plan.item_sizes.mean())}
-        self.trace.append(row)
-        return measured
+    def _act(self, states: Tensor, noise: Tensor | float) -> Tensor:
+        acts = [agent.act(seen) for agent, seen in zip(self.agents, self._apart(states), strict=True)]
+        return (torch.cat(acts)[:, None] + noise).clamp(-1, 1)
 
-    def _filled(self, wanted: list[Tensor]) -> SizePlan:
-        """Scale sizes onto the budget, each side onto its share."""
-        if self.settings.start is None:
-            return self.problem.project(torch.cat(wanted), self.budget)
-        odds = 1 / self._user_share - 1
-        strayed = 1 / (1 + odds * math.exp(self.rng.normal(0, _STRAYING)))
-        return self.problem.project_sides(wanted[0], wanted[1], strayed, self.budget)
+    def _chosen(self, gains: Gains, states: Tensor, noise: Tensor) -> Tensor:
+        """(rows,) sizes that the critics value most of those within reach, or the actors' own."""
+        if self.settings.choice == "actor":
+            return gains.sizes(self._act(states, noise)).squeeze(1)
+        actions = torch.linspace(-1, 1, _TRIED).expand(len(states), _TRIED)
+        parts = zip(self.agents, *map(self._apart, (states, actions)), strict=True)
+        best = torch.cat([best_visited(agent, seen, tried, tried) for agent, seen, tried in parts])[:, None]
+        late = noise if self.settings.noise.after_choice else 0
+        return gains.sizes((best + late).clamp(-1, 1)).squeeze(1)
 
-    @property
-    def _user_share(self) -> float:
-        """The users' part of the dimensions in the best plan so far."""
-        plan = self.found[0].plan
-        return float(plan.user_sizes.sum()) / plan.numbers
-
-    def _gains(self, measured: Measurement) -> list[Tensor]:
-        """Rewards of users and of items, before sizes are paid for."""
-        if self.settings.reward == "credit":
-            return credit(measured, self.problem.full)
-        raw = evaluated(self.problem, measured)
-        if self.settings.reward == "raw":
-            return raw
-        return [quality_ratio(*each) for each in zip(raw, self.peaks, strict=True)]
-
-    def _learn(self, states: list[Tensor], measured: Measurement, following: list[Tensor]) -> None:
-        """Store every entity's transition, update both agents, move the prices."""
-        told = zip(
-            self.sides, states, self._gains(measured), _sides(measured.plan), self.prices, following, strict=True
-        )
-        for side, seen, gain, sizes, price, then in told:
-            side.remember(seen, self.to_actions(sizes, self.dim), gain - price * sizes / self.dim, then)
+    def _learn(self, states: Tensor, actions: Tensor, rewards: Tensor) -> None:
+        """Store a transition for each size that was visited, update both agents."""
+        parts = zip(self.agents, self.replays, *map(self._apart, (states, actions, rewards)), strict=True)
+        for agent, replay, seen, acted, gained in parts:
+            at = torch.randperm(acted.numel(), generator=self.generator)[:_STORED]
+            each = seen[at // acted.shape[1]]
+            replay.add(Transitions(each, acted.reshape(-1)[at], gained.reshape(-1)[at], each))
             for _ in range(self.settings.updates):
-                side.agent.update(side.replay)
-        if self.settings.price is None:
-            wanted, allowed = self._spending(states)
-            rate = self.settings.price_rate
-            self.prices = [tuned_price(*each, rate) for each in zip(self.prices, wanted, allowed, strict=True)]
+                agent.update(replay)
 
-    def _spending(self, states: list[Tensor]) -> tuple[list[float], list[float]]:
-        """How many dimensions the actors of users and of items want, and may have."""
-        wanted = [float(sizes.sum()) for sizes in self._wanted(states)]
-        numbers = self.problem.numbers[self.budget]
-        if self.settings.start is None:
-            return [sum(wanted)] * 2, [numbers] * 2
-        return wanted, [self._user_share * numbers, (1 - self._user_share) * numbers]
+    def _plan(self, sizes: Tensor) -> SizePlan:
+        """Sizes that fill the budget; those of a sample, whose bytes are nobody's, as they are."""
+        if self.stands_for is None:
+            return self.problem.project(sizes, self.budget)
+        return SizePlan.from_sizes(sizes.round().int().numpy(), self.problem.shape, self.problem.precision[self.budget])
+
+    def _apart(self, values: Tensor) -> list[Tensor]:
+        """Users' and items' part of values of all rows."""
+        return list(values.split(self.problem.shape[:2]))
 
 
-def _sides(plan: SizePlan) -> tuple[Tensor, Tensor]:
-    return torch.from_numpy(plan.user_sizes), torch.from_numpy(plan.item_sizes)
+def _features(problem: Problem) -> Tensor:
+    """(rows, m) what users' and items' rows are like, each among its own kind."""
+    tables = (problem.full_model.user_table, problem.full_model.item_table)
+    sides = [described(*each) for each in zip(problem.popularity, (t.detach().numpy() for t in tables), strict=True)]
+    return torch.cat([Scale.of(each).scaled(each) for each in sides])

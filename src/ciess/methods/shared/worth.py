@@ -22,7 +22,7 @@ from ciess.train.losses import Distillation
 _TRACE = 1e-3
 """Of the teacher's numbers, where rows would grow."""
 _PART = 4
-"""Rows grow and shrink by one in so many of their numbers."""
+"""The trace is as long as one in so many of a row's numbers."""
 
 
 class Draw(NamedTuple):
@@ -51,20 +51,6 @@ class Slopes(NamedTuple):
     tables: Tensor
     gradients: tuple[Tensor, Tensor]
     curvature: Tensor
-
-
-class Worth(NamedTuple):
-    """What numbers are worth in the teacher's loss, users first: (rows,) each.
-
-    Attributes:
-        last: mean worth of the last quarter of a row's numbers.
-        following: mean worth of as many numbers after these; 0 where there are none, or they would gain nothing.
-        counts: how many numbers such a quarter is.
-    """
-
-    last: NDArray[np.float64]
-    following: NDArray[np.float64]
-    counts: NDArray[np.int64]
 
 
 def quarter(sizes: NDArray[np.int32]) -> NDArray[np.int64]:
@@ -157,20 +143,11 @@ def smoothed(squares: Tensor) -> Tensor:
     return squares.sum(1, keepdim=True) * (squares.sum(0, keepdim=True) / total)
 
 
-def worth(plan: SizePlan, slopes: Slopes) -> Worth:
-    """What each row's last numbers, and those that would follow, are worth."""
-    sizes, counts = plan.sizes.astype(np.int64), quarter(plan.sizes)
-    width, (first, second) = slopes.tables.shape[1], slopes.gradients
+def columns(plan: SizePlan, slopes: Slopes) -> Tensor:
+    """(rows, width) what each number is worth: one that a row has, if it were taken; one that it lacks, if given."""
+    first, second = slopes.gradients
     kept = slopes.curvature * slopes.tables.square() / 2
     # A square would count a gradient's noise as worth; the product of two independent estimates does not.
     absent = first * second / (2 * slopes.curvature).clamp(min=torch.finfo(first.dtype).tiny)
-    last = _mean_between(kept, sizes - counts, sizes)
-    following = _mean_between(absent, sizes, np.minimum(sizes + counts, width))
-    return Worth(last, np.maximum(following, 0.0), counts)
-
-
-def _mean_between(values: Tensor, start: NDArray[np.int64], end: NDArray[np.int64]) -> NDArray[np.float64]:
-    """(rows,) mean of each row's values from column `start` to before `end`; 0 where there are none."""
-    sums = np.pad(values.double().cumsum(1).numpy(), ((0, 0), (1, 0)))
-    rows = np.arange(len(sums))
-    return np.asarray((sums[rows, end] - sums[rows, start]) / np.maximum(end - start, 1))
+    has = torch.arange(kept.shape[1]) < torch.from_numpy(plan.sizes)[:, None]
+    return torch.where(has, kept, absent)

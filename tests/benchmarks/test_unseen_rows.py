@@ -1,0 +1,53 @@
+import numpy as np
+import pytest
+import torch
+from unseen_rows import FromSample, sample
+
+import ciess
+from ciess.data import Split
+from ciess.evaluation.metrics import Evaluator
+from ciess.methods.ciess.td3 import TD3Settings
+from ciess.methods.fidelity import Truncate
+from ciess.methods.problem import Problem
+from ciess.models import BackboneConfig
+from ciess.tables.budget import Budget
+
+
+def problem_of(config: BackboneConfig, split: Split, *budgets: str) -> Problem:
+    valid = Evaluator(split.train.matrix, split.valid.matrix)
+    return Problem(config.build(split.train), config, split.train, valid, [*map(Budget.parse, budgets)], Truncate())
+
+
+def test_a_sample_holds_some_users_and_the_items_that_they_touch(split: Split) -> None:
+    problem = problem_of(ciess.MF(dim=4), split, "60%")
+    some, stands_for = sample(problem, 0.2, 3)
+    users = [split.train.user_ids.to_list().index(each) for each in some.train.user_ids]
+    items = [split.train.item_ids.to_list().index(each) for each in some.train.item_ids]
+    assert len(users) == 30
+    assert sorted(items) == sorted(set(split.train.matrix[users].indices))
+    assert some.train.matrix.sum() == split.train.matrix[users].sum()
+    assert torch.equal(some.full_model.user_table, problem.full_model.user_table[users])
+    assert torch.equal(some.full_model.item_table, problem.full_model.item_table[items])
+    assert (some.popularity[1] == split.train.item_counts[items]).all(), "as popular as they are in all"
+    assert stands_for[:30].tolist() == [5] * 30
+    # An item of one user is in one sample of five, one of two in 1 − .8².
+    counts = split.train.item_counts[items]
+    assert stands_for[30:][counts == 2] == pytest.approx(1 / 0.36)
+    samples = [sample(problem, 0.2, seed)[1][30:].sum() for seed in range(40)]
+    assert np.mean(samples) == pytest.approx((split.train.item_counts > 0).sum(), rel=0.05)
+
+
+def test_sizes_for_all_rows_fill_the_budget(split: Split) -> None:
+    problem = problem_of(ciess.MF(dim=8), split, "60%", "40%")
+    quick = ciess.Ciess(
+        episodes=1, steps=1, finish_steps=3, updates=2, start=None, td3=TD3Settings(batch_size=64, hidden=8)
+    )
+    result = FromSample(0.3, method=quick).search(problem)
+    for budget, [found] in result.best.items():
+        assert budget.limit(problem.shape) >= 4 * found.plan.numbers
+        assert len(np.unique(found.plan.sizes)) > 1
+
+
+def test_a_graph_has_no_such_samples(split: Split) -> None:
+    with pytest.raises(SystemExit, match="use mf, als or ncf"):
+        sample(problem_of(ciess.LightGCN(dim=4), split, "60%"), 0.5, 0)

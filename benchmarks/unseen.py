@@ -10,6 +10,7 @@ the table is made of these.
 """
 
 import json
+import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -130,11 +131,20 @@ def study(settings: Unseen, data: Interactions, backbone: str, progress: Progres
         points += tuned_peers(split, seed, settings.cells, settings.threads, progress)
         full.append(Cell({"seed": seed}, points))
     return {
+        "commit": commit(),
         "backbone": backbone,
         "data": {"users": data.n_users, "items": data.n_items, "interactions": len(data)},
         "full": compared(full, "full"),
         "small": compared(cells),
     }
+
+
+def commit() -> str:
+    """The commit of this checkout, with a plus where files have been changed since; empty outside of a checkout."""
+    command = ["git", "describe", "--always", "--dirty=+", "--exclude=*"]
+    return subprocess.run(
+        command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False
+    ).stdout.strip()
 
 
 def tuned_peers(split: Split, seed: int, cells: Path, threads: int, progress: Progress) -> list[Point]:
@@ -198,7 +208,8 @@ def report(found: Sequence[dict[str, Any]]) -> str:
         lines += [
             f"## {each['set']}, {each['backbone']}",
             "",
-            f"{count['users']:,} users, {count['items']:,} items, {count['interactions']:,} interactions.",
+            f"{count['users']:,} users, {count['items']:,} items, {count['interactions']:,} interactions. "
+            f"By commit {each['commit']}.",
             "",
             "| budget | method | settings | Recall@20 | NDCG@20 | kept | over it | p | coverage / tail recall / Gini |",
             "|---|---|---|---|---|---|---|---|---|",

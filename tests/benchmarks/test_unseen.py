@@ -56,6 +56,7 @@ def test_tables_tell_gains_over_peers_of_the_full_model_and_of_the_search() -> N
 
     found = {
         "set": "mine",
+        "commit": "1a2b3c4",
         "backbone": "als",
         "data": {"users": 5, "items": 6, "interactions": 1234},
         "full": part([("full", "", 0.4), ("implicit ALS", "", 0.5)], [("implicit ALS", "", -0.2, 0.001)]),
@@ -65,6 +66,7 @@ def test_tables_tell_gains_over_peers_of_the_full_model_and_of_the_search() -> N
         ),
     }
     lines = unseen.report([found]).splitlines()
+    assert "5 users, 6 items, 1,234 interactions. By commit 1a2b3c4." in lines
     assert "|  | implicit ALS | implicit ALS | 0.5000 | 0.5000 | 125.0% | *-20.0%* | 0.0010 |  |" in lines
     assert "| 5% | PQ | PQ | 0.2000 | 0.2000 | 50.0% | **+50.0%** | 0.0100 |  |" in lines
     assert "| 10% | PQ | PQ | 0.2000 | 0.2000 | 50.0% | +10.0% | 0.2000 |  |" in lines

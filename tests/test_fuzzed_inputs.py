@@ -20,9 +20,10 @@ from bad_files import BSR, COO, CSR, NPZ, TEXT, packed_matrix, saved, zst
 from bad_files import block as zst_block
 
 from ciess.data import read
-from ciess.data.foreign import array_in, most_unpacked
+from ciess.data.foreign import most_unpacked
 from ciess.data.id_files import ids_in
 from ciess.errors import InputError
+from ciess.models.factors import Factors
 
 RUNS = int(os.environ.get("CIESS_FUZZ", "600"))
 Read = Callable[[Path], Any]
@@ -40,6 +41,10 @@ def table(compression: Any) -> bytes:
 
 def ids(path: Path) -> pl.Series:
     return ids_in(path, "user")
+
+
+def factors(path: Path) -> Any:
+    return Factors(users=path, items=path).tables[0]
 
 
 LINES = b"".join(b"%d %d %d %d\n" % (user, user, user + 7, user * 3) for user in range(40)) + b"40 1\n"
@@ -62,7 +67,7 @@ FILES: list[tuple[str, bytes, Read]] = [
     ("ids.csv", b"user,x\n1,2\n3,4\n", ids),
     ("ids.txt", b"one\ntwo\n3\n", ids),
     ("ids.npy", saved(np.array(["a", "bc", "d"])), ids),
-    ("factors.npy", saved(np.arange(12.0).reshape(6, 2)), array_in),
+    ("factors.npy", saved(np.arange(12.0).reshape(6, 2)), factors),
 ]
 _TELLING = [b"\x00", b"\xff", b"\n", b",", b'"', b"\t", b"-1", b"9" * 20, b"1e400", b"nan", b"'", b"\xff\xff\xff\x7f"]
 

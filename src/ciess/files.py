@@ -276,21 +276,26 @@ def there(path: Path) -> bool:
             raise
 
 
-def check_file(path: Path) -> None:
+def check_file(path: Path, wanted: str) -> int:
     """Refuse what cannot be read to its end: nothing, a folder, and pipes and devices, of which some never end.
+
+    Args:
+        path: the file.
+        wanted: what to name instead, such as `a file of ids`.
+
+    Returns:
+        the file's size in bytes. One of 0 must not be read: the system's own, which look like files, may wait for ever.
 
     Raises:
         InputError: it is refused.
     """
     if not there(path):
-        raise InputError(f"{path} does not exist: check the path")
+        raise InputError(f"{path} does not exist: name {wanted}")
     if not path.is_file():
         what = "a folder" if path.is_dir() else "a pipe or a device"
-        raise InputError(f"{path} is {what}: name a file, and save there first what comes through a pipe")
+        raise InputError(f"{path} is {what}: name {wanted}")
     with refused(f"{path} cannot be read", "check its permissions"), path.open("rb") as file:
-        # So are those of the system's that look like files, and may wait for ever.
-        if os.fstat(file.fileno()).st_size == 0:
-            raise InputError(f"{path} is empty: name a file that holds something")
+        return os.fstat(file.fileno()).st_size
 
 
 def check_folder(folder: Path) -> None:

@@ -262,7 +262,7 @@ def test_unknown_names_and_settings_are_refused() -> None:
 
 def test_settings_that_no_model_has_are_refused() -> None:
     for config in (MF, ALS):
-        with pytest.raises(InputError, match="dim is 0: give a number of 1 or more"):
+        with pytest.raises(InputError, match="dim is 0: give a number from 1 to 65536"):
             config(dim=0)
     for name, value in (("l2", float("nan")), ("network_l2", -0.1), ("lr", float("inf"))):
         with pytest.raises(InputError, match=f"{name} is {value:g}: give a (finite )?number"):

@@ -183,7 +183,7 @@ HOLES = np.ones((150, 8))
 HOLES[3, 2] = np.nan
 BAD: dict[str, tuple[Callable[[Path], Any], str]] = {
     "missing": (lambda path: path.unlink(), "U.npy does not exist"),
-    "a folder": (lambda path: (path.unlink(), path.mkdir()), "U.npy does not exist"),
+    "a folder": (lambda path: (path.unlink(), path.mkdir()), "U.npy is a folder: name a .npy file"),
     "text": (lambda path: path.write_text("1 2 3"), "is no .npy file of numbers"),
     "empty": (lambda path: path.write_bytes(b""), "is no .npy file of numbers"),
     "cut": (lambda path: path.write_bytes(path.read_bytes()[:-9]), "is no .npy file of numbers"),

@@ -28,7 +28,8 @@ def ids_in(path: Path, side: str) -> pl.Series:
         ".csv": lambda each: pl.read_csv(each, infer_schema=False),
         ".parquet": _parquet,
     }
-    check_file(path)
+    if not check_file(path, "a file of ids"):
+        raise InputError(f"{path} is empty: name a file of ids")
     with refused(f"{path} is no file of ids", "write one id a line, or .npy, .csv or .parquet"):
         found = readers.get(path.suffix.lower(), _lines)(path)
     return _column(found, side, path) if isinstance(found, pl.DataFrame) else found

@@ -88,7 +88,8 @@ def read(
         return synthetic().interactions
     files = _files(path if known else _named(str(path)))
     for file in files:
-        check_file(file)
+        if not check_file(file, "a file with interactions"):
+            raise InputError(f"{file} is empty: name a file with interactions")
     try:
         if ending(files[0]) == ".npz":
             _refuse_options(path, wanted, layout)

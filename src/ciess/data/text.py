@@ -42,9 +42,9 @@ def content_of(path: Path) -> bytes:
     Raises:
         InputError: it cannot be read, is empty or no text.
     """
-    check_file(path)
+    size = check_file(path, "a file with interactions")
     with refused(f"{path} cannot be read", "check that it is whole"):
-        content = _unpacked(path, path.read_bytes()).removeprefix(_BOM)
+        content = _unpacked(path, path.read_bytes() if size else b"").removeprefix(_BOM)
     if not content.strip():
         raise InputError(f"{path} is empty: name a file with interactions")
     if len(content.translate(None, _CONTROLS)) < len(content):

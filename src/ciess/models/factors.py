@@ -14,7 +14,8 @@ from torch import nn
 from ciess.data import Interactions
 from ciess.data.columns import Ids
 from ciess.data.foreign import array_in
-from ciess.errors import InputError
+from ciess.errors import InputError, refused
+from ciess.files import check_file
 from ciess.models import factor_rows
 from ciess.models.base import DESCENT, BackboneConfig, Training, TwoTables
 from ciess.models.factor_rows import RowIds
@@ -205,7 +206,12 @@ class FactorsModel(TwoTables):
 
 
 def _read(path: Path) -> _Table:
-    return _checked(array_in(path), str(path))
+    size = check_file(path, "a .npy file, as numpy.save writes it")
+    with refused(f"{path} is no .npy file of numbers", "write it with numpy.save"):
+        if not size:
+            raise EOFError("it is empty")
+        table = array_in(path)
+    return _checked(table, str(path))
 
 
 def _checked(table: Any, name: str) -> _Table:

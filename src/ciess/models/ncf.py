@@ -1,14 +1,14 @@
 """NCF (He et al., WWW 2017): NeuMF, an inner product and a small network side by side, here trained with BPR."""
 
 from dataclasses import dataclass, field
-from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding, pad, relu
 
-from ciess.checks import Within
+from ciess.checks import Dim
 from ciess.data import Interactions
+from ciess.errors import InputError
 from ciess.models.base import (
     Backbone,
     BackboneConfig,
@@ -26,13 +26,21 @@ class NCF(BackboneConfig):
     """NeuMF trained with BPR.
 
     Attributes:
-        dim: numbers of a full row, both branches together; 2 or more, since each branch needs one.
+        dim: numbers of a full row, both branches together.
+
+    Raises:
+        InputError: a dim below 2.
     """
 
     distillation = Training(steps=120, batch_size=1_000_000, lr=0.1, lr_every=10, eval_every=40, patience=2)
 
-    dim: Annotated[int, Within(2, 2**16)] = 256
+    dim: Dim = 256
     training: Training = field(default_factory=lambda: Training(steps=600, lr=0.01, l2=5e-3, network_l2=2e-3))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.dim < 2:
+            raise InputError(f"dim is {self.dim}: NCF needs at least 2, a number for each branch")
 
     @property
     def network_parameters(self) -> int:

@@ -17,6 +17,7 @@ import ciess
 from ciess.data import Interactions
 from ciess.errors import InputError
 from ciess.models.base import Represented
+from ciess.serve.folder import Parts
 from ciess.serve.model import CompressedModel
 from ciess.tables.plan import SizePlan
 
@@ -106,6 +107,23 @@ def test_reading_beyond_the_end_of_a_file_ends_no_process(tmp_path: Path) -> Non
                 os._exit(3)
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_what_is_written_while_files_are_checked_is_not_served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = packed(1).save(tmp_path) / "tables.safetensors"
+    model = ciess.load(tmp_path)
+
+    def overwritten(_: Parts) -> None:
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        with path.open("r+b") as file:
+            file.write(content)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Parts, "check", overwritten)
+        model.verify()
+    with pytest.raises(InputError, match=r"tables\.safetensors is damaged"):
+        model.recommend(DATA.user_ids[0])
 
 
 def test_files_that_are_only_touched_are_served(tmp_path: Path) -> None:

@@ -73,11 +73,14 @@ def test_interactions_on_a_full_disk(name: str, most: int, tmp_path: Path) -> No
     refused_and_as_before(lambda: convert(data, tmp_path / name), tmp_path, most)
 
 
+LIBRARIES = {"faiss": "faiss", "faiss_int8": "faiss", "onnx": "onnx", "usearch": "usearch.index"}
+
+
 @pytest.mark.parametrize("most", [0, 1500])
 @pytest.mark.parametrize("target", target_names())
 def test_exports_on_a_full_disk(target: str, most: int, model: CompressedModel, tmp_path: Path) -> None:
-    if target in ("faiss", "onnx"):
-        pytest.importorskip(target)
+    if target in LIBRARIES:
+        pytest.importorskip(LIBRARIES[target])
     refused_and_as_before(lambda: export(model, target, tmp_path), tmp_path, most)
 
 
@@ -164,7 +167,7 @@ def test_other_errors_are_shown_whole(monkeypatch: pytest.MonkeyPatch) -> None:
         main(["data", "list"])
 
 
-@pytest.mark.parametrize("target", ["faiss", "onnx"])
+@pytest.mark.parametrize("target", LIBRARIES)
 def test_an_extra_that_is_not_installed(
     target: str,
     model: CompressedModel,
@@ -172,7 +175,7 @@ def test_an_extra_that_is_not_installed(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setitem(sys.modules, target, None)
+    monkeypatch.setitem(sys.modules, LIBRARIES[target], None)
     saved = model.save(tmp_path / "model")
     with pytest.raises(SystemExit) as end:
         main(["export", str(saved), target, str(tmp_path / "out")])

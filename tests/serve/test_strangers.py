@@ -81,6 +81,9 @@ WRONG_NUMBERS = {
     "items that fall": numbers(SEEN, "items", "u1", swap),
     "an order beyond the rows": numbers(IDS, "users.order", "<i4", put(0, 40)),
     "an order below 0": numbers(IDS, "items.order", "<i4", put(0, -1)),
+    "the last row counted from the end": numbers(
+        IDS, "users.order", "<i4", lambda array: put(array.argmax(), -1)(array)
+    ),
     "a row twice in the order": numbers(IDS, "users.order", "<i4", lambda array: put(1, array[0])(array)),
     "an order that is none": numbers(IDS, "items.order", "<i4", swap),
     "letters that are not UTF-8": numbers(IDS, "users.letters", "u1", put(0, 255)),
@@ -248,9 +251,8 @@ def test_tables_that_would_be_far_larger_than_their_files_are_refused(tmp_path: 
 
 
 def test_factors_that_name_files_read_none(tmp_path: Path) -> None:
-    """With a width of 0, `Factors` would read its files."""
+    """With a width of 0, `Factors` would read its files: of these it would say that they are not there."""
     outside = str(tmp_path / "secret.npy")
-    np.save(outside, np.ones((40, 6), dtype=np.float32))
     for dim, alone in itertools.product(({"dim": 0}, {"dim": 6}, {}), (True, False)):
         folder = saved(tmp_path / f"{dim}-{alone}")
         given = {"name": "factors", **dim, "users": outside, "items": outside, "user_ids": outside}

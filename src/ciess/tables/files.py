@@ -25,6 +25,7 @@ _DTYPES: dict[str, type[np.generic]] = {
     "U64": np.uint64,
     "I64": np.int64,
     "F64": np.float64,
+    "C64": np.complex64,
     "F32": np.float32,
     "U32": np.uint32,
     "I32": np.int32,

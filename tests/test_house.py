@@ -5,6 +5,7 @@ import re
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
+import mutants
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -89,3 +90,8 @@ def test_the_map_shows_every_folder_and_fits_on_a_screen() -> None:
     for folder in folders:
         for inner in folder.parts[1:]:
             assert f"`{inner}/`" in told[folder.parts[0]], f"the map does not tell of {folder}"
+
+
+def test_every_fault_of_the_campaign_stands_in_the_code_once() -> None:
+    """Else the campaign, which takes long and so runs seldom, stops before it begins."""
+    assert len({(each.file, each.fault) for each in mutants.listed()}) == len(mutants.listed()) > 300

@@ -18,7 +18,7 @@ from ciess.report.wording import again, facts, label, listed, time_sections, tra
 from ciess.results.outcome import EQUAL, FULL, KEPT, OutcomeData, Row
 from ciess.tables.budget import Budget
 
-_KINDS = {"popularity": "popularity rule", "explore": "policy, exploring", "act": "policy"}
+_KINDS = {"popularity": "popularity rule", "explore": "policy, exploring", "ciess": "policy"}
 _FIDELITIES = {
     "Truncate": "the full model cut to it",
     "FineTune": "the full model cut to it, after a few steps of distillation",

@@ -1,6 +1,7 @@
 """The paper's equations, by hand, and its loop on a problem that is known."""
 
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -256,3 +257,14 @@ def test_evaluations_are_of_users_and_items() -> None:
     users, items = evaluated(problem, problem.measure(SizePlan.equal(problem.shape, 2)))
     assert users.tolist() == [2.0] * 60
     assert items.tolist() == [2.0] * 40
+
+
+def test_users_that_are_not_measured_count_for_nothing() -> None:
+    """Two of three users are measured: transitions are of these, not of zeros for the other."""
+    side = Side(np.array([1, 2, 3]), TD3(3, SMALL, 0), 2)
+    quality = torch.tensor([0.5, math.nan, 0.25])
+    states = side.states(torch.ones(3), quality)
+    assert states[:, 2].tolist() == [0, 0, -0.5], "unknown quality is seen as the middle"
+    side.remember(states, torch.zeros(3), quality, states)
+    assert len(side.replay) == 2
+    assert side.replay._kept.rewards[:2].tolist() == [0.5, 0.25]

@@ -268,5 +268,5 @@ def test_a_file_that_holds_no_matrix_is_refused(tmp_path: Path) -> None:
     (tmp_path / "text.npz").write_text("no archive")
     np.savez(tmp_path / "dense.npz", a=np.ones(3))
     for name in ("text.npz", "dense.npz"):
-        with pytest.raises(InputError, match=r"holds no sparse matrix: write it with scipy\.sparse\.save_npz"):
+        with pytest.raises(InputError, match=r"holds no sparse matrix.*: write it with scipy\.sparse\.save_npz"):
             read(tmp_path / name)

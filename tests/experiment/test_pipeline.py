@@ -324,7 +324,13 @@ def test_plans_that_exceed_their_budget_or_are_missing_are_refused(split: Split)
 def test_plans_are_measured_by_what_suits_the_backbone(name: str, fidelity: str, split: Split) -> None:
     training = Training(steps=2, eval_every=1)
     backbone = backbone_named(name, dim=4, training=training)
-    found = ciess.search(split, backbone=backbone, budgets=["60%"], method=QUICK, finishing=Finish().lasting(0))
+    found = ciess.search(
+        split,
+        backbone=backbone,
+        budgets=["60%"],
+        method=ciess.BET(rounds=1, finalists=1),
+        finishing=Finish().lasting(0),
+    )
     assert found.settings["method"]["fidelity"]["name"] == fidelity
 
 
@@ -426,7 +432,9 @@ def test_precisions_are_compared_by_what_a_finish_makes_of_them(split: Split, mo
 
 
 def test_packed_outputs_need_no_graph(split: Split, tmp_path: Path) -> None:
-    found = ciess.search(split, backbone=SHORT, budgets=["30%"], method=QUICK, target="output", refit=False)
+    found = ciess.search(
+        split, backbone=SHORT, budgets=["30%"], method=ciess.BET(rounds=1, finalists=1), target="output", refit=False
+    )
     assert found.settings["method"]["fidelity"]["name"] == "Truncate"
     [folder] = found.save(tmp_path).values()
     model = ciess.load(folder)

@@ -190,7 +190,7 @@ def test_saving_writes_the_report_beside_the_result(outcome: Outcome, tmp_path: 
 
 def test_a_folder_that_cannot_be_written_is_named(outcome: Outcome, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match=r"file/figures cannot be written .*: choose another folder"):
+    with pytest.raises(InputError, match=r"file cannot be written .*: choose another folder"):
         outcome.report(tmp_path / "file")
 
 

@@ -129,10 +129,10 @@ def test_whole_numbers_of_any_type_will_do_as_k(model: CompressedModel, k: Any) 
 
 @pytest.mark.parametrize("k", [0, -1, 2.5, np.nan, np.inf, True, "3", None, 6])
 def test_other_k_are_refused_with_a_sentence(model: CompressedModel, k: Any) -> None:
-    with pytest.raises(InputError, match=f"^k is {k}: ask for 1 to 5 items$"):
+    with pytest.raises(InputError, match=f"^k is {k!r}: ask for 1 to 5 items$"):
         model.recommend("b", k=k)
     if k != 6:
-        with pytest.raises(InputError, match=f"^k is {k}: give a whole number of 1 or more$"):
+        with pytest.raises(InputError, match=f"^k is {k!r}: give a whole number of 1 or more$"):
             model.evaluate(DATA, k=k)
 
 

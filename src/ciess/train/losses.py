@@ -105,7 +105,7 @@ class Distillation:
     dropout: ClassVar[bool] = False
     """The full model's scores, of which there are as many as one likes, leave nothing to overfit."""
     coarse: ClassVar[bool] = True
-    """Products of draws are most of a step; rounded they take a half to a quarter of the time, and no quality."""
+    """Products of draws are most of a step; rounded they took less than half of the time, at the same quality."""
 
     def __init__(self, backbone: Backbone, teacher: Backbone, training: Training, seed: int) -> None:
         self._backbone, self._teacher = backbone, teacher

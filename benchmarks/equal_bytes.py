@@ -157,7 +157,7 @@ class EqualBytes:
     @cached_property
     def full(self) -> Evaluation:
         """The full model on test."""
-        return self._bench.full_shown()
+        return self._bench.full_models.shown()
 
     def _ours(self) -> Iterator[Point]:
         """Our lines, in a comparison for each precision and budget: none depends on which others are asked for."""
@@ -199,14 +199,14 @@ class EqualBytes:
 
     def _chosen(self, budget: Budget) -> list[Peer]:
         """The best settings of each peer on validation."""
-        rows, limit = _rows(self._bench.full), budget.limit(self._shape)
+        rows, limit = _rows(self._bench.full_models.on(1).packed), budget.limit(self._shape)
         found: list[tuple[float, Peer]] = []
 
         def tried(peers: Sequence[Peer]) -> None:
             for number, peer in enumerate(peers, 1):
                 coded = peer.coded(rows)
                 if coded.stored_bytes <= limit:
-                    small = _with_rows(self._bench.full, coded)
+                    small = _with_rows(self._bench.full_models.on(1).packed, coded)
                     found.append((float(evaluate(small, self._bench.valid).quality.mean()), peer))
                 self._progress(f"peers, {budget}", number, len(peers), peer.name)
 
@@ -218,7 +218,7 @@ class EqualBytes:
         return list({peer.method: peer for peer in reversed(best_first())}.values())
 
     def _point(self, peer: Peer, budget: Budget) -> Point:
-        full = self._bench.full_on(2).packed
+        full = self._bench.full_models.on(2).packed
         coded = peer.coded(_rows(full))
         found = evaluate(_with_rows(full, coded), self._test)
         named = {"method": peer.method, "detail": peer.name, "budget": str(budget)}
@@ -267,7 +267,7 @@ class EqualBytes:
 
     @cached_property
     def _shape(self) -> TableShape:
-        users, items = self._bench.full.user_table, self._bench.full.item_table
+        users, items = self._bench.full_models.on(1).packed.user_table, self._bench.full_models.on(1).packed.item_table
         return TableShape(len(users), len(items), users.shape[1])
 
     def _holds(self, budget: Budget, precision: str) -> bool:

@@ -49,12 +49,14 @@ class Smaller(NamedTuple):
         recipe = Recipe.of(backbone_named(self.backbone, dim=self.plan.dim), None, "float32", "input", True)
         bench = Bench(split, recipe, seed, progress, Cells(cells, split, recipe, [], seed).path_of_full())
         bench.tune()
-        model = bench.full_on(2).packed
+        model = bench.full_models.on(2).packed
         with torch.no_grad():
             sides = (model.user_table, self.plan.user_sizes), (model.item_table, self.plan.item_sizes)
             for table, sizes in sides:
                 table.copy_(torch.from_numpy(rounded(table.numpy(), sizes, self.plan.precision)))
-        return evaluate(model, Evaluator(split.train_valid().matrix, split.test.matrix)), bench.tuning.get("chosen", {})
+        return evaluate(model, Evaluator(split.train_valid().matrix, split.test.matrix)), bench.full_models.tuning.get(
+            "chosen", {}
+        )
 
 
 def smaller_for(limit: int, n_users: int, n_items: int, most: int) -> list[Smaller]:

@@ -191,7 +191,7 @@ def test_a_full_model_that_fails_fails_its_seed(data: Interactions, monkeypatch:
     def fit(*_: object, **__: object) -> None:
         raise RuntimeError("no luck\nat all")
 
-    monkeypatch.setattr("ciess.experiment.bench.fit", fit)
+    monkeypatch.setattr("ciess.experiment.full.fit", fit)
     found = compare(data)
     assert {cell.error for cell in found.cells} == {"RuntimeError: no luck at all"}
     assert len(found.cells) == 4

@@ -17,6 +17,7 @@ from ciess.data import Interactions, Split
 from ciess.errors import InputError
 from ciess.evaluation.metrics import QUALITY_METRICS, Evaluator
 from ciess.experiment import bench as bench_module
+from ciess.experiment import full as full_module
 from ciess.experiment.bench import Bench
 from ciess.experiment.clock import Clock
 from ciess.experiment.comparison import Comparison
@@ -575,7 +576,7 @@ def test_rows_say_how_their_training_went(split: Split, tmp_path: Path) -> None:
     full, equal, _ = json.loads((tmp_path / "result.json").read_text())["rows"]
     assert (full["converged"], full["runs"]) == (False, [{"rate": 1.0, "steps": 20}])
     bench = Bench(split, Recipe(backbone, few), 0)
-    _, fitted = finish(bench.full, found.plans["20%"], few, seed=0, valid=bench.valid)
+    _, fitted = finish(bench.full_models.on(1).packed, found.plans["20%"], few, seed=0, valid=bench.valid)
     assert equal["converged"] is fitted.converged
     assert [(run["rate"], run["steps"]) for run in equal["runs"]] == [*fitted.runs]
     assert equal["valid_quality"] == pytest.approx(fitted.quality, rel=1e-5)
@@ -615,7 +616,7 @@ def test_seconds_add_up_by_phase(run: Callable[[Split], Any], split: Split, monk
 
     monkeypatch.setattr(Clock.__init__, "__defaults__", (lambda: passed,))
     monkeypatch.setattr(ciess.Factors, "distillation", ciess.Factors.distillation.lasting(4))
-    for owner, name in ((bench_module, "fit"), (bench_module, "finish"), (tuning, "fit"), (Evaluator, "__call__")):
+    for owner, name in ((full_module, "fit"), (bench_module, "finish"), (tuning, "fit"), (Evaluator, "__call__")):
         monkeypatch.setattr(owner, name, slow(getattr(owner, name)))
     seconds = run(split).seconds
     assert sum(seconds.values()) == passed

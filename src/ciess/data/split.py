@@ -54,13 +54,21 @@ class Split:
         Raises:
             InputError: nothing is left of a part, or k is below 1.
         """
-        parts = [part for part in (self.train, self.valid, self.test) if part is not None]
-        core = reduce(Interactions.union, parts).k_core(k)
-        return Split(*(part.over(core.user_ids, core.item_ids) for part in parts))
+        core = self.first(3).k_core(k)
+        return Split(*(part.over(core.user_ids, core.item_ids) for part in self.parts))
+
+    @property
+    def parts(self) -> list[Interactions]:
+        """Train, validation, and test where there is one."""
+        return [part for part in (self.train, self.valid, self.test) if part is not None]
+
+    def first(self, parts: int) -> Interactions:
+        """The first `parts` of train, validation and test together."""
+        return reduce(Interactions.union, self.parts[:parts])
 
     def train_valid(self) -> Interactions:
         """Train and validation together."""
-        return self.train.union(self.valid)
+        return self.first(2)
 
 
 def _same_ids(one: Interactions, other: Interactions) -> bool:

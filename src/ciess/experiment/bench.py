@@ -1,11 +1,11 @@
-"""One backbone on one split: one full training, and the recipe that the plans of every method go through."""
+"""`Bench`: the plans of all methods, found, finished and built by one recipe."""
 
 import dataclasses
 import time
 from collections.abc import Mapping, Sequence
-from functools import cached_property, reduce
+from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,13 +16,13 @@ from ciess.errors import InputError
 from ciess.evaluation.metrics import Evaluation, Evaluator, evaluate
 from ciess.experiment.clock import Clock
 from ciess.experiment.finished import Finished, Searched, check_plans
+from ciess.experiment.full import FullModels
 from ciess.experiment.recipe import Recipe
 from ciess.methods import method_name
 from ciess.methods.fidelity import Fidelity, suiting
 from ciess.methods.problem import Method, Problem
-from ciess.models import Backbone, BackboneConfig, InnerProduct, Training
+from ciess.models import Backbone, Training
 from ciess.models.factors import Factors, FactorsModel
-from ciess.models.row_order import check_row_order
 from ciess.models.seeded import seeded
 from ciess.progress import Progress, silent
 from ciess.results.outcome import EQUAL
@@ -30,23 +30,12 @@ from ciess.serve.model import CompressedModel
 from ciess.tables.budget import Budget
 from ciess.tables.plan import SizePlan, TableShape
 from ciess.tables.precision import Precision
-from ciess.train.checkpoint import fitted_once, tuned_once
 from ciess.train.finish import finish
-from ciess.train.fit import Fitted, fit
-from ciess.train.losses import BPR
+from ciess.train.fit import Fitted
 from ciess.train.scratch import train_from_scratch
-from ciess.train.tune import tune
 
 SCORES_IN_A_MEASUREMENT = 100_000_000
 """The most scores that one measurement on validation ranks."""
-
-
-class _Full(NamedTuple):
-    """A full model: as it was trained, the model whose tables are packed, and what it has learned."""
-
-    trained: Backbone
-    packed: Backbone
-    data: Interactions
 
 
 class Bench:
@@ -64,8 +53,7 @@ class Bench:
         fidelity: how plans are measured, unless a method has its own.
         valid: measures on validation.
         clock: as given.
-        tuning: the full model's settings that were `chosen`, and the `trials` that found them, see `tune`; empty
-            where nothing was tuned.
+        full_models: the full model, which learns more and more.
 
     Raises:
         InputError: a seed below 0, or outputs are to be packed that are the tables or not scored by inner products.
@@ -80,45 +68,24 @@ class Bench:
         kept: Path | None = None,
         clock: Clock | None = None,
     ) -> None:
-        self.split, self.recipe, self.progress, self._kept = split, recipe, progress, kept
+        self.split, self.recipe, self.progress = split, recipe, progress
         self.seed = seed = check("seed", seed, Seed)
         self.clock = clock or Clock()
         self.valid = Evaluator(split.train.matrix, split.valid.matrix, users=_sample(split.valid, seed))
-        # Made before training: what cannot be done is refused at once, not after minutes.
-        self._trained = self._untrained(split.train)
-        if recipe.target == "output" and self._trained.rows_stand_alone:
-            name = type(recipe.config).__name__
-            raise InputError(f"target output does nothing with {name}, whose rows are scored as they are: leave it out")
-        untrained = self._packed(self._trained)
-        self.fidelity: Fidelity = suiting(untrained)
-        self._shape = TableShape(split.train.n_users, split.train.n_items, untrained.user_table.shape[1])
+        self.full_models = FullModels(split, recipe, self.valid, seed, progress, kept, self.clock)
+        self.fidelity: Fidelity = suiting(self.full_models.untrained)
         self._precisions: dict[Budget, Precision] = {}
         self._finished: dict[tuple[SizePlan, bool], Finished] = {}
-        self._fulls: list[_Full] = []
-        self.tuning: dict[str, Any] = {}
 
     def tune(self) -> None:
         """Find the full model's decisive settings on validation, if the recipe says so; before anything is trained."""
-        if not self.recipe.tune:
-            return
-        with self.clock.phase("tuning"):
-            found = tuned_once(
-                None if self._kept is None else self._kept.with_name(f"{self._kept.name}-tuned.json"),
-                self.recipe.config,
-                lambda: tune(
-                    self.recipe.config, self.split, held=self.recipe.held, seed=self.seed, progress=self.progress
-                ),
-            )
-            self.recipe = dataclasses.replace(self.recipe, config=found.config)
-            self._trained = self._untrained(self.split.train)
-        if found.trials:
-            tuned = [name for name in found.config.tuned if name in found.trials[0]]
-            chosen = {name: found.config.setting(name) for name in tuned}
-            self.tuning = {"chosen": chosen, "trials": found.trials}
+        if self.recipe.tune:
+            self.full_models.tune()
+            self.recipe = dataclasses.replace(self.recipe, config=self.full_models.config)
 
     def check(self, budgets: Sequence[Budget]) -> None:
         """Before anything is trained, see `check_budgets`."""
-        check_budgets(budgets, self._shape, self.recipe.precision)
+        check_budgets(budgets, self.full_models.shape, self.recipe.precision)
 
     def prepared(self, method: Method) -> Method:
         """A method with the bench's seed, and its fidelity unless it has one of its own.
@@ -146,7 +113,7 @@ class Bench:
 
     def _problem(self, precision: Mapping[Budget, Precision], fidelity: Fidelity | None = None) -> Problem:
         return Problem(
-            self.full,
+            self.full_models.on(1).packed,
             self.recipe.config,
             self.split.train,
             self.valid,
@@ -196,76 +163,10 @@ class Bench:
             finished = self._finish(plan, phase, from_scratch)
         return dataclasses.replace(finished, seconds=finished.seconds + seconds, found_by=found_by)
 
-    @property
-    def full(self) -> Backbone:
-        """The full model, whose tables are packed: trained on train, its dimensions in order."""
-        return self.full_on(1).packed
-
     @cached_property
-    def full_finished(self) -> Finished:
-        """The full model as a plan that keeps everything.
-
-        Raises:
-            InputError: it ranks no held-out item of anybody among the first 20.
-        """
-        with self.clock.phase("fit"):
-            training, train = self.recipe.config.training, self.split.train
-            fitted = self._fit(self._trained, train, training, "full model", "train", self.valid)
-            if not self._trained.rows_stand_alone:
-                check_row_order(self._trained, self.recipe.config, train)
-            self._fulls.append(_Full(self._trained, self._packed(self._trained), train))
-            whole = SizePlan.equal(self._shape, self._shape.dim)
-            finished = Finished(whole, fitted, evaluate(self._fulls[0].packed, self.valid), fitted.seconds)
-        if finished.quality == 0:
-            raise InputError(
-                "the full model ranks no user's validation items among its first 20, so there is no quality to keep: "
-                "train it longer, or check that ids and factors belong together"
-            )
-        return finished
-
-    @property
-    def learns(self) -> bool:
-        """Whether full models learn interactions; tables trained elsewhere are taken as they are."""
-        return self.recipe.config.training.steps > 0 or not self._trained.rows_stand_alone
-
-    @cached_property
-    def parts(self) -> list[Interactions]:
-        """What was given: train, validation, and test where there is one."""
-        return [part for part in (self.split.train, self.split.valid, self.split.test) if part is not None]
-
-    @cached_property
-    def given(self) -> Interactions:
+    def _given(self) -> Interactions:
         """All that was given: what users have already."""
-        return reduce(Interactions.union, self.parts)
-
-    def full_on(self, parts: int) -> _Full:
-        """The full model that has learned the first `parts` of train, validation and test."""
-        _ = self.full_finished
-        while len(self._fulls) < parts:
-            self._fulls.append(self._grown(self._fulls[-1], self.parts[len(self._fulls)]))
-        return self._fulls[parts - 1]
-
-    def _grown(self, before: _Full, added: Interactions) -> _Full:
-        """A full model trained on with more interactions."""
-        data = before.data.union(added)
-        if not self.learns:
-            return before._replace(data=data)
-        config = self.recipe.config.on_more(data, self.split.train)
-        model = self._untrained(data, config)
-        model.load_state_dict(before.trained.state_dict())
-        last = len(self._fulls) == 2
-        phase, name = ("full model, test too", "given") if last else ("full model, all data", "all")
-        self._fit(model, data, config.training.resumed(self.full_finished.fitted.steps), phase, name)
-        return _Full(model, self._packed(model), data)
-
-    def full_shown(self) -> Evaluation:
-        """The full model on test, or on validation where there is no test."""
-        if self.split.test is None:
-            return self.full_finished.valid
-        with self.clock.phase("builds"):
-            full = self.full_on(2)
-        with self.clock.phase("test"):
-            return evaluate(full.packed, Evaluator(full.data.matrix, self.split.test.matrix))
+        return self.split.first(3)
 
     def measured(self, chosen: Finished, about: Mapping[str, Any] | None = None) -> tuple[CompressedModel, Evaluation]:
         """The chosen plan's model that has learned train and validation, and what it comes to on test."""
@@ -291,11 +192,11 @@ class Bench:
 
     def _built(self, chosen: Finished, about: Mapping[str, Any] | None, parts: int) -> CompressedModel:
         if chosen.from_scratch:
-            learned = reduce(Interactions.union, self.parts[:parts])
+            learned = self.split.first(parts)
             steps = self.recipe.config.on_more(learned, self.split.train).training.lasting(chosen.fitted.steps)
             small, _ = self._trained_anew(learned, chosen.plan, "from scratch, all data", steps)
-            return CompressedModel.pack(self.recipe.config, small, chosen.plan, learned, about, self.given)
-        full = self.full_on(parts)
+            return CompressedModel.pack(self.recipe.config, small, chosen.plan, learned, about, self._given)
+        full = self.full_models.on(parts)
         small, _ = finish(
             full.packed,
             chosen.plan,
@@ -308,29 +209,7 @@ class Bench:
         # Rows that are scored as they are need no more of the backbone than their width.
         outputs = isinstance(small, FactorsModel) and not isinstance(self.recipe.config, Factors)
         config = Factors(dim=chosen.plan.dim) if outputs else self.recipe.config
-        return CompressedModel.pack(config, small, chosen.plan, full.data, about, self.given)
-
-    def _untrained(self, data: Interactions, config: BackboneConfig | None = None) -> Backbone:
-        """A new backbone.
-
-        Raises:
-            InputError: its tables are not on the CPU.
-        """
-        with seeded(self.seed):
-            model = (config or self.recipe.config).build(data, self.seed)
-        if (where := model.user_table.device.type) != "cpu":
-            raise InputError(f"the tables of {type(model).__name__} are on '{where}': build them on the CPU")
-        return model
-
-    def _packed(self, trained: Backbone) -> Backbone:
-        """The model whose tables are packed: the trained one, or one whose tables are the rows that it scores."""
-        if self.recipe.target == "input" or trained.rows_stand_alone:
-            return trained
-        if not isinstance(trained, InnerProduct):
-            raise InputError("its outputs are not scored by inner products: pack the input")
-        outputs = FactorsModel(*(side.numpy() for side in trained.vectors()))
-        outputs.order_dimensions()
-        return outputs
+        return CompressedModel.pack(config, small, chosen.plan, full.data, about, self._given)
 
     def _precision(self, budget: Budget) -> Precision:
         """What is wanted, or that with which finished equal sizes are best on validation.
@@ -354,33 +233,10 @@ class Bench:
                 plan = self._problem({budget: precision}).equal(budget)
             except InputError:
                 continue
-            if precision is Precision.INT8 and plan.max_size == self._shape.dim:
+            if precision is Precision.INT8 and plan.max_size == self.full_models.shape.dim:
                 tried += [Precision.FLOAT16, Precision.FLOAT32]
             finished.append(self._finish(plan, f"{budget} {precision}"))
         return max(finished, key=lambda each: each.quality).plan.precision if finished else Precision.INT8
-
-    def _fit(
-        self,
-        backbone: Backbone,
-        data: Interactions,
-        training: Training,
-        phase: str,
-        name: str,
-        valid: Evaluator | None = None,
-    ) -> Fitted:
-        """Train a full model and put its dimensions in order, or read what an earlier run came to."""
-
-        def train() -> Fitted:
-            lesson = backbone.solver(data) or BPR(backbone, data, training, self.seed)
-            with seeded(self.seed):
-                fitted = fit(
-                    backbone, lesson, training, valid=valid, seed=self.seed, phase=phase, progress=self.progress
-                )
-            backbone.order_dimensions()
-            return fitted
-
-        kept = None if self._kept is None else self._kept.with_name(f"{self._kept.name}-{name}.safetensors")
-        return fitted_once(kept, backbone, train)
 
     def _trained_anew(
         self, data: Interactions, plan: SizePlan, phase: str, training: Training, valid: Evaluator | None = None
@@ -405,7 +261,7 @@ class Bench:
             self._finished[key] = Finished(plan, anew, evaluate(small, self.valid), anew.seconds, from_scratch=True)
         elif key not in self._finished:
             small, fitted = finish(
-                self.full,
+                self.full_models.on(1).packed,
                 plan,
                 self.recipe.finishing,
                 seed=self.seed,

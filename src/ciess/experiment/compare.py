@@ -211,10 +211,13 @@ class _Seed:
         return cell
 
     def _full(self) -> Cell:
-        shown = self.bench.full_shown()
+        full = self.bench.full_models
+        shown = full.shown()
         users = self._by_user(shown)
-        row = self.bench.full_finished.row(FULL, "", shown, _mean(users))
-        return Cell(FULL, self.seed, [row], {"": users}, trainings=1, seconds=row.seconds, tuning=self.bench.tuning)
+        row = full.finished.row(FULL, "", shown, _mean(users))
+        return Cell(
+            FULL, self.seed, [row], {"": users}, trainings=1, seconds=row.seconds, tuning=self.bench.full_models.tuning
+        )
 
     def _searched(self, name: str, method: Method, full: Cell) -> Cell:
         ready = self.bench.prepared(method)

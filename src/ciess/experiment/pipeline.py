@@ -204,7 +204,7 @@ class _Run:
             plans=ByBudget({budget: each.plan for budget, each in kept.items()}),
             popularity=(learned.user_counts, learned.item_counts),
             rows=[
-                bench.full_finished.row(FULL, "", full, quality),
+                bench.full_models.finished.row(FULL, "", full, quality),
                 *(
                     each.row(method, str(budget), evaluations[method, str(budget)], quality)
                     for (method, budget), each in lines.items()
@@ -243,7 +243,7 @@ class _Run:
         """The best on validation of those that lose no more of the tail than is allowed."""
         if self.loss is None:
             return best_of(finished)
-        full = self.bench.full_finished.tail_recall
+        full = self.bench.full_models.finished.tail_recall
         kept = best_of(keeping_tail(finished, (1 - self.loss) * full))
         if kept.tail_recall < (1 - self.loss) * full:
             self.cautions.append(
@@ -256,12 +256,12 @@ class _Run:
         """The full model on what the table shows, and what that is."""
         bench = self.bench
         if bench.split.test is None:
-            return bench.full_finished.valid, "validation"
-        full = bench.full_shown()
+            return bench.full_models.finished.valid, "validation"
+        full = bench.full_models.shown()
         if full.quality.any():
             return full, "test"
         _log.warning("the full model ranks no test items among its first 20: the table shows validation instead")
-        return bench.full_finished.valid, "validation"
+        return bench.full_models.finished.valid, "validation"
 
     def _measured(
         self, lines: Mapping[tuple[str, Budget], Finished], about: dict[str, Any]
@@ -280,7 +280,7 @@ class _Run:
     ) -> dict[Budget, CompressedModel]:
         """The models that are given back."""
         parts = self._learned_parts()
-        if measured and (parts == 2 or not self.bench.learns):
+        if measured and (parts == 2 or not self.bench.full_models.learn):
             return {budget: measured[each.key][0] for budget, each in kept.items()}
         plans = {each.key: each for each in kept.values()}
         built = {plan: self.bench.built(each, about, parts) for plan, each in plans.items()}
@@ -288,7 +288,7 @@ class _Run:
 
     def _learned_parts(self) -> int:
         """How many of train, validation and test the models that are given back have learned."""
-        given = len(self.bench.parts)
+        given = len(self.bench.split.parts)
         return given if self.refit else given - 1
 
     def _about(self, budgets: list[Budget]) -> dict[str, Any]:
@@ -302,8 +302,8 @@ class _Run:
             "beside": {name: described(method) for name, method in self.beside.items()},
             "max_tail_loss": self.loss,
             **self.bench.recipe.described(),
-            "tuning": self.bench.tuning,
+            "tuning": self.bench.full_models.tuning,
             "refit": self.refit,
-            "learned": ["train", "validation", "test"][: self._learned_parts()] if self.bench.learns else [],
+            "learned": ["train", "validation", "test"][: self._learned_parts()] if self.bench.full_models.learn else [],
             **surroundings(self.bench.split),
         }

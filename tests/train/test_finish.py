@@ -43,7 +43,7 @@ def finished(
         ([(0, False), (60, False)], [Run(1.0, 0), Run(MIDDLE, 60)], True),
         ([(0, False), (0, False), (0, False)], [Run(1.0, 0), Run(MIDDLE, 0), Run(0.1, 0)], True),
         ([(49, False), (60, False)], [Run(1.0, 49), Run(MIDDLE, 60)], True),
-        ([(49, False), (0, False)], [Run(1.0, 49), Run(MIDDLE, 0)], True),
+        ([(49, False), (0, False), (0, False)], [Run(1.0, 49), Run(MIDDLE, 0), Run(0.1, 0)], True),
         ([(100, True), (100, True), (100, True)], [Run(1.0, 100), Run(MIDDLE, 100), Run(0.1, 100)], False),
     ],
     ids=[

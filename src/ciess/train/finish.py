@@ -105,8 +105,8 @@ def finish(
     The more a plan loses, the farther its rows must go: the learning rate is in proportion to the root of the squares
     that cutting and rounding lose over those that stay. Where that is too fast, validation falls below the truncated
     model or levels off while the rate is high. So with `valid` there are up to three runs, each from the best state so
-    far and at a lower peak rate (`PEAK_RATES`): a next one where none has gained yet, where this one was best before
-    half of its steps, or where it was still gaining at its end.
+    far and at a lower peak rate (`PEAK_RATES`): a next one where this one gained nothing, where it was best before half
+    of its steps, or where it was still gaining at its end.
 
     Args:
         full: stays as it is.
@@ -146,11 +146,10 @@ def finish(
             progress=progress,
         )
         done.append(Run(rate, fitted.steps))
-        gained = any(run.steps for run in done)
-        level = fitted.steps == 0 or (2 * fitted.steps >= steps and not fitted.gaining)
-        if whole and gained and level:
+        level = 2 * fitted.steps >= steps and not fitted.gaining
+        if whole and level and fitted.steps:
             break
-    converged = valid is not None and level
+    converged = valid is not None and (level or fitted.steps == 0)
     return small, Finishing(tuple(done), fitted.quality, time.perf_counter() - start, converged)
 
 

@@ -17,7 +17,7 @@ from ciess.tables.mask import prefix_mask, random_prefix_mask
 from ciess.tables.packed import rounded, row_scales
 from ciess.tables.plan import SizePlan
 from ciess.tables.precision import Precision
-from ciess.train.losses import Loss, coarse_products
+from ciess.train.losses import Loss
 
 _SMALLEST_SCALE = 1e-3
 """What a parameter of zeros, such as a bias, counts as."""
@@ -136,8 +136,7 @@ def _descent(
         seen = (users, items)
         if training.nested and step % 2:
             seen = (users * random_prefix_mask(users, generator), items * random_prefix_mask(items, generator))
-        with coarse_products(loss.coarse):
-            descent(step, loss(backbone.represent(*seen), users, items))
+        descent(step, loss(backbone.represent(*seen), users, items))
 
     return advance
 

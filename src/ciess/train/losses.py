@@ -1,7 +1,5 @@
 """What training lowers: BPR on interactions, and distillation from a full model."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, ClassVar, Protocol
 
@@ -19,6 +17,8 @@ _SPREAD = 2.0
 nearly flat, as of ALS' scores in 0 to 1, nor nearly one item's."""
 _SCORES = 2_000_000
 """Of a step of distillation, unless a recipe says otherwise."""
+_BFLOAT16: bool = torch.cpu._is_avx512_bf16_supported()
+"""Whether products of numbers rounded to bfloat16 are faster than others here."""
 _MOST = 0.5
 """Of the users and of the items in a step: all of them teach hardly more, and take three times as long."""
 
@@ -28,12 +28,9 @@ class Loss(Protocol):
 
     Attributes:
         dropout: whether a backbone that has dropout should drop while it learns this.
-        coarse: whether factors of matrix products may be rounded to bfloat16 while this is learned, see
-            `coarse_products`.
     """
 
     dropout: ClassVar[bool]
-    coarse: ClassVar[bool]
 
     def __call__(self, vectors: Represented, user_table: Tensor, item_table: Tensor) -> Tensor:
         """The loss of a model as it stands, a scalar."""
@@ -51,7 +48,6 @@ class BPR:
     """
 
     dropout: ClassVar[bool] = True
-    coarse: ClassVar[bool] = False
 
     def __init__(self, backbone: Backbone, train: Interactions, training: Training, seed: int) -> None:
         self._backbone, self._training = backbone, training
@@ -104,8 +100,6 @@ class Distillation:
 
     dropout: ClassVar[bool] = False
     """The full model's scores, of which there are as many as one likes, leave nothing to overfit."""
-    coarse: ClassVar[bool] = True
-    """Products of draws are most of a step; rounded they took less than half of the time, at the same quality."""
 
     def __init__(self, backbone: Backbone, teacher: Backbone, training: Training, seed: int) -> None:
         self._backbone, self._teacher = backbone, teacher
@@ -131,8 +125,12 @@ class Distillation:
         return _SPREAD / spread if spread > 0 else 1.0
 
     def __call__(self, vectors: Represented, user_table: Tensor, item_table: Tensor) -> Tensor:
-        """See `Loss`."""
-        return self.on(vectors, *(self._drawn(len(side)).to(side.device) for side in vectors))
+        """See `Loss`. Factors of products are rounded to bfloat16 where that is faster: products are most of a step."""
+        draw = [self._drawn(len(side)).to(side.device) for side in vectors]
+        # Not rounded, whoever asks for it first.
+        _ = self._sharpness
+        with torch.autocast(vectors.users.device.type, torch.bfloat16, enabled=_BFLOAT16):
+            return self.on(vectors, *draw)
 
     def on(self, vectors: Represented, users: Tensor, items: Tensor) -> Tensor:
         """The mean loss of some users over some items, a scalar."""
@@ -141,8 +139,11 @@ class Distillation:
 
     def compared(self, vectors: Represented, users: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
         """The teacher's probabilities and the model's scores, scaled for a softmax: (users, items) each."""
-        wanted = softmax(self._sharpness * self._taught(users, items), dim=1)
-        return wanted, self._sharpness * self._backbone.score_all(_among(vectors, items), users)
+        wanted, scores = (
+            self._sharpness * (each.float() if each.dtype == torch.bfloat16 else each)
+            for each in (self._taught(users, items), self._backbone.score_all(_among(vectors, items), users))
+        )
+        return softmax(wanted, dim=1), scores
 
     def _drawn(self, count: int) -> Tensor:
         # Two items at least: one alone has nothing to be ranked against.
@@ -172,22 +173,6 @@ class _CrossEntropy(Function):
         """(softmax − wanted) / n, times the gradient of the loss."""
         slope: Tensor = ctx.saved_tensors[0]
         return None, slope * (gradients[0] / len(slope))
-
-
-@contextmanager
-def coarse_products(coarse: bool) -> Iterator[None]:
-    """Let float32 matrix products round their factors to bfloat16 meanwhile; sums stay float32.
-
-    Args:
-        coarse: False changes nothing.
-    """
-    before = torch.get_float32_matmul_precision()
-    if coarse:
-        torch.set_float32_matmul_precision("medium")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
 
 
 def _among(vectors: Represented, items: Tensor) -> Represented:

@@ -9,7 +9,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from ciess.errors import InputError
-from ciess.files import write_together, write_whole
+from ciess.files import reading, write_together, write_whole
 
 MASKS = [0o022, 0o077, 0o002]
 
@@ -99,3 +99,26 @@ def test_what_is_renamed_is_on_the_disk(tmp_path: Path, monkeypatch: pytest.Monk
     write_whole(tmp_path / "c", "3")
     assert synced[-1] == tmp_path.stat().st_ino
     assert {path.name for path in tmp_path.rglob("*")} == {"a", "inner", "b", "c"}
+
+
+def test_files_that_never_counted_do_not_count_when_they_are_cleared_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A writer was stopped before its first file was in place; so is the next one, while it clears."""
+    write_together(tmp_path, {"a": "old", "b": "old"})
+    aside = tmp_path / ".ciess-committed"
+    aside.mkdir()
+    for name, text in {"plan.json": '{"first": "a", "stale": []}', "a": "new", "b": "new"}.items():
+        (aside / name).write_text(text)
+
+    def stopped(folder: Path, ignore_errors: bool) -> None:
+        if folder == aside:
+            (folder / "a").unlink()
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("ciess.files.shutil.rmtree", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            write_together(tmp_path, {"c": "next", "d": "next"})
+    with reading(tmp_path) as place:
+        assert [place(name).read_text() for name in "ab"] == ["old", "old"]

@@ -28,7 +28,7 @@ def searched(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path
     """The folder of a small search from the command line, and what it printed."""
     out = tmp_path_factory.mktemp("out")
     command = ["search", str(data), "--backbone", "mf", "--dim", "16", "--budgets", "50%", "40%"]
-    command += ["--episodes", "2", "--set", "batch_size=2000", "--tune", "off", "--method", "ciess", "--out", str(out)]
+    command += ["--set", "batch_size=2000", "--tune", "off", "--method", "popularity:rounds=2", "--out", str(out)]
     run = subprocess.run([sys.executable, "-m", "ciess", *command], check=True, capture_output=True, text=True)
     return out, run.stdout
 
@@ -43,11 +43,11 @@ def test_search_prints_a_table_and_saves_models(searched: tuple[Path, str]) -> N
     settings = json.loads((out / "budget-40" / "model.json").read_text())["about"]
     assert settings["seed"] == 0
     assert {"torch", "ciess"} <= set(settings["versions"])
-    assert settings["method"]["episodes"] > 0
+    assert settings["method"]["rounds"] == 2
     command = json.loads((out / "result.json").read_text())["settings"]["command"]
     assert command.endswith(
         "--backbone mf --budgets 50% 40% --dim 16 --set batch_size=2000 --tune off "
-        f"--method ciess --episodes 2 --out {out}"
+        f"--method popularity:rounds=2 --out {out}"
     )
 
 

@@ -104,3 +104,10 @@ def test_arrays_that_do_not_belong_together_are_refused(part: str) -> None:
     arrays[part] = arrays[part][:-1]
     with pytest.raises(ValueError, match="do not match"):
         RowIds.from_arrays(arrays)
+
+
+@pytest.mark.parametrize("order", [[0, 1, -1], [0, 1, 3], [1, 0, 2]])
+def test_an_order_that_is_none_is_refused(order: list[int]) -> None:
+    """Row -1 would be the last one where it is read, and none where it is found."""
+    with pytest.raises(ValueError, match=r"the order of ids|in the order that is told"):
+        WholeIds(np.array(order), np.array([10, 20, 30])).check()

@@ -8,8 +8,9 @@ from planted import of_two_lengths
 from ciess.data import Split
 from ciess.evaluation.metrics import Evaluator
 from ciess.methods.fidelity import Truncate
-from ciess.methods.marginal import Marginal
+from ciess.methods.marginal import STARTS, Marginal
 from ciess.methods.problem import Problem
+from ciess.methods.shared.student import Student
 from ciess.models import backbone_named
 from ciess.tables.budget import Budget
 from ciess.train.fit import fit
@@ -41,3 +42,16 @@ def test_the_loss_falls_and_the_plan_of_the_lowest_is_kept(name: str, split: Spl
     alone = Marginal(rounds=3, steps=15).search(Problem(full, config, split.train, valid, budgets[:1], Truncate()))
     assert alone.best[budgets[0]][0].plan == result.best[budgets[0]][0].plan, "whatever else is asked for"
     assert all(torch.equal(before[name], full.state_dict()[name]) for name in before), "the full model stays"
+
+
+def test_it_begins_from_the_plan_of_the_lowest_loss(split: Split, monkeypatch: pytest.MonkeyPatch) -> None:
+    problem, _ = of_two_lengths(split)
+    tried, begun = [], []
+    real_tried, real_begin = Student.tried, Student.begin
+    monkeypatch.setattr(Student, "tried", lambda *given: tried.append(real_tried(*given)) or tried[-1])
+    monkeypatch.setattr(Student, "begin", lambda self, best: begun.append(best) or real_begin(self, best))
+    Marginal(rounds=1, steps=10).search(problem)
+    losses = [each.loss for each in tried]
+    assert len(losses) == STARTS
+    assert min(losses) < max(losses)
+    assert [each.loss for each in begun] == [min(losses)]

@@ -33,3 +33,18 @@ def test_tables_of_another_shape_are_refused(n_users: int, n_items: int) -> None
     seen = SeenItems.of(np.array([0, 2, 5]), np.array([0, 2, 0, 1, 2]), 4)
     with pytest.raises(ValueError, match="do not match"):
         SeenItems.from_arrays(seen.arrays, n_users, n_items)
+
+
+@pytest.mark.parametrize(
+    ("offsets", "items", "told"),
+    [
+        ([0, 3, 1, 3], [0, 1, 2], "do not follow each other"),
+        ([1, 2, 3, 3], [0, 1, 2], "do not follow each other"),
+        ([0, 2, 3, 3], [0, 4, 1], "do not exist"),
+        ([0, 2, 3, 3], [2, 1, 3], "of a user fall"),
+    ],
+)
+def test_what_no_users_can_have_is_refused(offsets: list[int], items: list[int], told: str) -> None:
+    seen = SeenItems.of(np.array(offsets), np.array(items), 4)
+    with pytest.raises(ValueError, match=told):
+        seen.check()

@@ -18,7 +18,7 @@ from ciess.models.ngcf import NGCFModel
 from ciess.tables.mask import prefix_mask
 from ciess.tables.plan import SizePlan, TableShape
 from ciess.tables.precision import Precision
-from ciess.train.fit import fit
+from ciess.train.fit import _Tables, fit
 from ciess.train.losses import BPR
 
 SETTINGS: dict[str, dict[str, float]] = {
@@ -251,3 +251,15 @@ def test_dropout_is_on_in_steps_and_off_in_measurements(split: Split) -> None:
     assert scoring
     assert not any(scoring)
     assert not model.training
+
+
+def test_rows_that_share_scales_learn_by_the_gradient_of_what_they_are_rounded_to(split: Split) -> None:
+    """The gradient passes the rounding (Bengio et al., 2013)."""
+    model = backbone_named("mf", dim=4).build(split.train)
+    plan = SizePlan.equal(TableShape(split.train.n_users, split.train.n_items, 4), 4, Precision.INT4_SHARED)
+    tables = _Tables(model, plan)
+    users, items = tables.seen(1)
+    assert not torch.equal(users, tables.users), "losses see what is stored"
+    (users.sum() + 2 * items.sum()).backward()
+    assert torch.equal(tables.users.grad, torch.ones_like(users))
+    assert torch.equal(tables.items.grad, torch.full_like(items, 2.0))

@@ -42,9 +42,11 @@ def unpacked_bits(packed: NDArray[np.uint8], count: int, bits: int) -> NDArray[n
         packed = np.concatenate([packed, np.zeros(whole * length - len(packed), dtype=np.uint8)])
     joined: Any = _joined(packed.reshape(whole, length), 8)
     # Each number to a byte of its own: all of them at once, several to a word.
-    spread = np.zeros(whole, dtype=f"<u{together}")
-    for number in range(together):
-        spread |= (joined << (8 - bits) * number) & (2**bits - 1 << 8 * number)
+    spread = (joined & 2**bits - 1).astype(f"<u{together}", copy=False)
+    for number in range(1, together):
+        part = joined << (8 - bits) * number
+        part &= 2**bits - 1 << 8 * number
+        spread |= part
     numbers = spread.view(np.int8)[:count]
     numbers -= np.int8(2 ** (bits - 1))
     return numbers

@@ -216,7 +216,7 @@ def test_popular_items_are_counted_when_a_model_is_saved_and_those_of_older_ones
     # As format 3 had it.
     older = Folder(tmp_path, np.random.default_rng(), [], tmp_path)
     header, body = older.opened("interactions.safetensors")
-    begin, end = header.pop("popular")["data_offsets"]
+    begin, _ = header.pop("popular")["data_offsets"]
     assert all(each["data_offsets"][1] <= begin for name, each in header.items() if name != "__metadata__")
     older.closed("interactions.safetensors", header, body[:begin])
     older.settings["format"] = 3

@@ -62,7 +62,8 @@ def test_a_ranking_does_not_depend_on_who_else_is_ranked(precision: Precision) -
         alone = top_items(users, items, np.array([user]), 10)
         for one, all_ in zip(alone, together, strict=True):
             np.testing.assert_array_equal(one[0], all_[user])
-        np.testing.assert_allclose(packed_scores(users, items, np.array([user]), alone[0][0])[0], alone[1][0], rtol=2e-6)
+        scores = packed_scores(users, items, np.array([user]), alone[0][0])
+        np.testing.assert_allclose(scores, alone[1], rtol=2e-6)
 
 
 def test_sums_of_whole_numbers_beyond_what_floats_hold_are_rounded_as_floats_are() -> None:

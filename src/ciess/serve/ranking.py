@@ -103,9 +103,7 @@ def popular_items(
     return best
 
 
-def _first(
-    order: NDArray[np.integer], wanted: int, allowed: NDArray[np.bool_] | None
-) -> NDArray[np.integer]:
+def _first(order: NDArray[np.integer], wanted: int, allowed: NDArray[np.bool_] | None) -> NDArray[np.integer]:
     """The first of an order that are allowed, as many as wanted if there are so many."""
     if allowed is None:
         return order[:wanted]

@@ -47,7 +47,7 @@ def unpacked_bits(packed: NDArray[np.uint8], count: int, bits: int) -> NDArray[n
         part = joined << (8 - bits) * number
         part &= 2**bits - 1 << 8 * number
         spread |= part
-    numbers = spread.view(np.int8)[:count]
+    numbers: NDArray[np.int8] = spread.view(np.int8)[:count]
     numbers -= np.int8(2 ** (bits - 1))
     return numbers
 

@@ -32,7 +32,8 @@ from ciess.tables.precision import (
 )
 
 SIDES = ("users", "items")
-_ROWS_AT_ONCE = 1 << 14
+_ROWS_AT_ONCE = 1 << 13
+"""Whose numbers, of whatever size, fill whole bytes."""
 NUMBERS_AT_ONCE = 1 << 22
 
 
@@ -56,14 +57,19 @@ class PackedTable:
 
     @classmethod
     def pack(
-        cls, dense: NDArray[np.float32], sizes: NDArray[np.int32], precision: Precision = Precision.FLOAT32
+        cls,
+        dense: NDArray[np.float32],
+        sizes: NDArray[np.int32],
+        precision: Precision = Precision.FLOAT32,
+        order: NDArray[np.int64] | None = None,
     ) -> "PackedTable":
         """Keep the first `sizes[n]` numbers of row n, rounded to the precision.
 
         Args:
-            dense: (n, dim) rows in order of falling size (see `falling_order`).
-            sizes: (n,) sizes in 1..dim, falling.
+            dense: (n, dim) rows; only blocks of them are copied, but where rows of one size share a scale.
+            sizes: (n,) sizes in 1..dim, falling in the order of the packed rows.
             precision: how they are stored.
+            order: (n,) the dense row of each packed one (see `falling_order`); None where they are in order.
 
         Raises:
             ValueError: the sizes do not fall.
@@ -71,12 +77,24 @@ class PackedTable:
         if np.any(np.diff(sizes) > 0):
             raise ValueError("rows must come in order of falling size: sort them by `falling_order` first")
         groups = _groups(sizes)
-        ends = np.cumsum(groups[:, 1], dtype=np.int64)
-        parts = [dense[end - rows : end, :size] for end, (size, rows) in zip(ends, groups, strict=True)]
-        scales = _stored_scales(parts, precision)
-        table = cls(precision, dense.shape[1], groups, np.empty(0, precision.dtype), scales)
-        values = [table._encoded(number, part) for number, part in enumerate(parts)]
-        return cls(precision, dense.shape[1], groups, np.concatenate([table.values, *values]), scales)
+        lengths = _lengths(len(sizes), len(groups), int(_value_counts(groups, precision).sum()), precision)
+        none = (np.dtype(np.float32), [0])
+        values, scales = (np.empty(shape, dtype) for dtype, shape in (lengths["values"], lengths.get("scales", none)))
+        table = cls(precision, dense.shape[1], groups, values, scales)
+        for group, (size, count) in enumerate(groups.tolist()):
+            first, end = int(table._first_rows[group]), int(table._first_values[group])
+            at_once = _ROWS_AT_ONCE if precision.scale_a_row or not precision.whole else count
+            for start in range(first, first + count, at_once):
+                rows = slice(start, min(start + at_once, first + count))
+                part = dense[rows if order is None else order[rows], :size]
+                if precision.scale_a_row:
+                    scales[rows] = scale_codes(best_scales(part, precision))
+                elif precision.whole:
+                    scales[group] = best_scales(part, precision)[0]
+                numbers = table._encoded(part, rows)
+                begin, end = end, end + len(numbers)
+                values[begin:end] = numbers
+        return table
 
     def __len__(self) -> int:
         return int(self.groups[:, 1].sum(dtype=np.int64))
@@ -172,11 +190,11 @@ class PackedTable:
     def _scaled(self, numbers: NDArray[np.float32], positions: slice | NDArray[np.int64]) -> NDArray[np.float32]:
         return numbers * self.scales_of(positions)[:, None] if self.precision.whole else numbers
 
-    def _encoded(self, group: int, part: NDArray[np.float32]) -> NDArray[Any]:
+    def _encoded(self, part: NDArray[np.float32], rows: slice) -> NDArray[Any]:
+        """What is stored of some rows of one size."""
         if not self.precision.whole:
             return part.astype(self.precision.dtype).reshape(-1)
-        first = int(self._first_rows[group])
-        numbers = whole_numbers(part, self.scales_of(slice(first, first + len(part))), self.precision).reshape(-1)
+        numbers = whole_numbers(part, self.scales_of(rows), self.precision).reshape(-1)
         return (
             packed_bits(numbers, self.precision.bits)
             if self.precision.shares_bytes
@@ -217,30 +235,21 @@ def _value_counts(groups: NDArray[np.int32], precision: Precision) -> NDArray[np
     return counts
 
 
-def _stored_scales(parts: list[NDArray[np.float32]], precision: Precision) -> NDArray[Any]:
-    """Scales as a table keeps them."""
-    none = np.empty(0, dtype=np.float32)
-    if not precision.whole:
-        return none
-    scales = np.concatenate([none, *(best_scales(part, precision) for part in parts)])
-    return scale_codes(scales) if precision.scale_a_row else scales
-
-
 def rounded(dense: NDArray[np.float32], sizes: NDArray[np.int32], precision: Precision) -> NDArray[np.float32]:
     """(n, dim) rows in any order, cut and rounded as a packed table keeps them."""
     order = falling_order(sizes)
-    table = np.empty_like(dense)
-    table[order] = PackedTable.pack(dense[order], sizes[order], precision).dense()
+    packed, table = PackedTable.pack(dense, sizes[order], precision, order), np.zeros_like(dense)
+    for rows in packed.blocks(_ROWS_AT_ONCE):
+        numbers = packed.run(rows)
+        table[order[rows], : numbers.shape[1]] = numbers
     return table
 
 
 def row_scales(dense: NDArray[np.float32], sizes: NDArray[np.int32], precision: Precision) -> NDArray[np.float32]:
     """(n,) the scale that each row, in any order, is rounded with."""
     order = falling_order(sizes)
-    table = PackedTable.pack(dense[order], sizes[order], precision)
     scales = np.empty(len(sizes), dtype=np.float32)
-    counts = table.groups[:, 1]
-    scales[order] = decoded_scales(table.scales) if precision.scale_a_row else np.repeat(table.scales, counts)
+    scales[order] = PackedTable.pack(dense, sizes[order], precision, order).scales_of(np.arange(len(sizes)))
     return scales
 
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from scipy.sparse import coo_array, coo_matrix, csr_array
 
 from ciess.data import Interactions, interactions_of
+from ciess.data.columns import encode
 from ciess.data.ids import RowIds
 from ciess.errors import InputError
 
@@ -314,3 +315,30 @@ def test_taking_apart_and_joining_again(drawn: list[tuple[int, int]], seed: int)
 def test_what_holds_no_interactions_is_named(data: object) -> None:
     with pytest.raises(InputError, match=f"of type {type(data).__name__}: give"):
         Interactions.of(data)  # type: ignore[arg-type]
+
+
+@given(st.integers(0, 10_000), st.booleans())
+def test_pairs_are_put_in_order_and_the_latest_time_counts(seed: int, timed: bool) -> None:
+    rng = np.random.default_rng(seed)
+    n, n_users, n_items = rng.integers(1, 60), 7, 300
+    users, items = rng.integers(0, n_users, n), rng.integers(0, n_items, n) // rng.choice([1, 100])
+    times = rng.integers(0, 5, n) if timed else None
+    if rng.random() < 0.3:
+        order = np.lexsort((items, users))
+        users, items, times = users[order], items[order], None if times is None else times[order]
+    found = Interactions.from_pairs(users, items, pl.Series(range(n_users)), pl.Series(range(n_items)), times)
+    latest: dict[tuple[int, int], int] = {}
+    for user, item, time in zip(users.tolist(), items.tolist(), np.zeros(n) if times is None else times, strict=True):
+        latest[user, item] = max(latest.get((user, item), 0), int(time))
+    assert list(zip(found.users, found.items, strict=True)) == sorted(latest)
+    if timed:
+        assert found.times is not None
+        assert found.times.tolist() == [latest[pair] for pair in sorted(latest)]
+
+
+@pytest.mark.parametrize("ids", [[3, 1, 3, -2, 7], [3, 1, 3, -(2**62), 2**62], ["b", "a", "b", "", "é"]])
+def test_ids_are_numbered_in_rising_order(ids: list[object]) -> None:
+    rows, known = encode(pl.Series("user", ids))
+    assert known.to_list() == sorted(set(ids))  # type: ignore[type-var]
+    assert known[rows].to_list() == ids
+    assert known.name == "user"

@@ -57,6 +57,17 @@ def test_seeds_repeat_and_differ(split: Split) -> None:
     assert not np.array_equal(first, other)
 
 
+@given(st.integers(0, 10_000))
+def test_a_seed_orders_each_user_by_what_it_draws(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    everything = Interactions.from_matrix(csr_array((rng.random((9, 40)) < rng.random((9, 1))) | (np.arange(40) < 2)))
+    order = np.lexsort((np.random.default_rng(seed).random(len(everything)), everything.users))
+    train = split_random(everything, seed=seed).train
+    for user, first in enumerate(everything.matrix.indptr[:-1]):
+        own = order[first : first + train.user_counts[user]]
+        assert np.sort(everything.items[own]).tolist() == train.matrix[[user]].indices.tolist()
+
+
 def test_every_place_is_as_likely_as_any_other() -> None:
     everything = Interactions.from_frame(pl.DataFrame({"user": [0] * 8, "item": list(range(8))}))
     in_train = sum(split_random(everything, seed=seed).train.matrix.toarray() for seed in range(2_000)) / 2_000

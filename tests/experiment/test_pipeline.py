@@ -18,7 +18,7 @@ from ciess.errors import InputError
 from ciess.evaluation.metrics import QUALITY_METRICS, Evaluator
 from ciess.experiment import bench as bench_module
 from ciess.experiment import full as full_module
-from ciess.experiment.bench import Bench
+from ciess.experiment.bench import Bench, measured_users
 from ciess.experiment.clock import Clock
 from ciess.experiment.comparison import Comparison
 from ciess.experiment.outcome import Outcome
@@ -385,13 +385,42 @@ def test_factors_are_saved_as_they_were_measured(split: Split) -> None:
 def test_choices_are_measured_on_a_sample_where_all_would_take_long(
     split: Split, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("ciess.experiment.bench.USERS_MEASURED_AT_LEAST", 30)
     monkeypatch.setattr("ciess.experiment.bench.SCORES_IN_A_MEASUREMENT", 40 * split.valid.n_items)
+    assert measured_users(split.valid.n_items) == 40
+    assert measured_users(2 * split.valid.n_items) == 30
     found = ciess.search(split, backbone=BACKBONE, budgets=["30%"], method=QUICK)
     assert split.test is not None
     everyone = int((split.test.user_counts > 0).sum())
-    assert len(found.evaluations["search", "30%"].users) == everyone, "test is always measured on all"
+    assert len(found.evaluations["search", "30%"].users) == everyone
+    assert not found.cautions
     again = ciess.search(split, backbone=BACKBONE, budgets=["30%"], method=QUICK)
     assert again.rows[0].valid_quality == found.rows[0].valid_quality
+    # Of the difference between two plans, user by user.
+    [equal] = [row for row in found.trace if row["kind"] == "popularity"][:1]
+    assert 0 < equal["standard_error"] < equal["quality"]
+
+
+def test_many_users_are_tested_on_a_sample_of_them_unless_all_are_wanted(
+    split: Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert split.test is not None
+    everyone = int((split.test.user_counts > 0).sum())
+    monkeypatch.setattr("ciess.experiment.bench.USERS_MEASURED", 50)
+    monkeypatch.setattr("ciess.experiment.bench.SCORES_IN_A_TEST", 0)
+    found = ciess.search(split, backbone=BACKBONE, budgets=["30%"], method=QUICK)
+    evaluations = list(found.evaluations.values())
+    assert all(torch.equal(each.users, evaluations[0].users) for each in evaluations)
+    assert len(evaluations[0].users) == 50
+    row, shown = found.row("search", "30%"), found.evaluations["search", "30%"]
+    full = float(found.evaluations["full", ""].quality.mean())
+    assert row.standard_error == pytest.approx(float(shown.quality.std()) / 50**0.5 / full)
+    [told] = found.cautions
+    assert told.startswith(f"test is measured on 50 of its {everyone:,} users")
+    whole = ciess.search(split, backbone=BACKBONE, budgets=["30%"], method=QUICK, test_users="all")
+    assert len(whole.evaluations["search", "30%"].users) == everyone
+    assert not whole.cautions
+    assert whole.plans["30%"] == found.plans["30%"]
 
 
 def test_numbers_of_few_bits_are_what_is_measured_and_stored(split: Split, tmp_path: Path) -> None:

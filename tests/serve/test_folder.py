@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hostile_changes import Folder
 
 import ciess
 from ciess.data import Interactions
@@ -200,9 +201,30 @@ def test_an_open_model_may_be_copied_and_sent_to_other_processes(used: bool, nam
 
 def test_another_format_is_told_by_its_number(tmp_path: Path) -> None:
     path = packed(1).save(tmp_path) / "model.json"
-    path.write_text(path.read_text().replace('"format": 3', '"format": 99'))
-    with pytest.raises(InputError, match="is of format 99, this ciess reads format 3"):
+    path.write_text(path.read_text().replace('"format": 4', '"format": 99'))
+    with pytest.raises(InputError, match="is of format 99, this ciess reads formats 3 and 4"):
         ciess.load(tmp_path)
+
+
+def test_popular_items_are_counted_when_a_model_is_saved_and_those_of_older_ones_when_they_are_used(
+    tmp_path: Path,
+) -> None:
+    packed(1).save(tmp_path)
+    popular = ciess.load(tmp_path).recommend("nobody", k=30)[0].tolist()
+    counts = dict(zip(DATA.item_ids, DATA.matrix.sum(axis=0).tolist(), strict=True))
+    assert [counts[each] for each in popular] == sorted(counts.values(), reverse=True)
+    # As format 3 had it.
+    older = Folder(tmp_path, np.random.default_rng(), [], tmp_path)
+    header, body = older.opened("interactions.safetensors")
+    begin, _ = header.pop("popular")["data_offsets"]
+    assert all(each["data_offsets"][1] <= begin for name, each in header.items() if name != "__metadata__")
+    older.closed("interactions.safetensors", header, body[:begin])
+    older.settings["format"] = 3
+    older.seal()
+    assert ciess.load(tmp_path).recommend("nobody", k=30)[0].tolist() == popular
+    ciess.load(tmp_path).save(tmp_path)
+    stored = ciess.load(tmp_path)
+    assert stored.item_ids[stored.seen.stored_popular].tolist() == popular
 
 
 class Scaled(ciess.InnerProduct):

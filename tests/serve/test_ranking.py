@@ -3,7 +3,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ciess.serve.ranking import top_items
+from ciess.serve.ranking import _is_exact, packed_scores, top_items
 from ciess.serve.seen import SeenItems
 from ciess.tables.packed import PackedTable
 from ciess.tables.precision import Precision
@@ -28,7 +28,8 @@ def table(rows: int, seed: int, precision: Precision, whole: bool) -> PackedTabl
 def test_the_best_of_all_scores_are_found(
     monkeypatch: pytest.MonkeyPatch, seed: int, n_items: int, precision: Precision, whole: bool, block: int
 ) -> None:
-    monkeypatch.setattr("ciess.tables.packed.ROWS_IN_A_BLOCK", block)
+    monkeypatch.setattr("ciess.serve.ranking._ITEMS_AT_ONCE", block)
+    monkeypatch.setattr("ciess.serve.ranking._SCORES_AT_ONCE", 3 * block)
     monkeypatch.setattr("ciess.serve.ranking._USERS_AT_ONCE", 7)
     rng = np.random.default_rng(seed)
     users, items = table(20, seed, precision, whole), table(n_items, seed + 1, precision, whole)
@@ -53,13 +54,27 @@ def test_without_seen_items_all_are_ranked() -> None:
     assert (np.diff(scores[0]) <= 0).all()
 
 
-def test_a_ranking_does_not_depend_on_who_else_is_ranked() -> None:
-    users, items = table(2100, 0, Precision.FLOAT32, False), table(500, 1, Precision.FLOAT32, False)
+@pytest.mark.parametrize("precision", [Precision.FLOAT32, Precision.INT8, Precision.INT4_SHARED])
+def test_a_ranking_does_not_depend_on_who_else_is_ranked(precision: Precision) -> None:
+    users, items = table(2100, 0, precision, False), table(500, 1, precision, False)
     together = top_items(users, items, np.arange(2100), 10)
     for user in (0, 31, 1024, 2099):
         alone = top_items(users, items, np.array([user]), 10)
         for one, all_ in zip(alone, together, strict=True):
             np.testing.assert_array_equal(one[0], all_[user])
+        scores = packed_scores(users, items, np.array([user]), alone[0][0])
+        np.testing.assert_allclose(scores, alone[1], rtol=2e-6)
+
+
+def test_sums_of_whole_numbers_beyond_what_floats_hold_are_rounded_as_floats_are() -> None:
+    # 127² × 1,041 is the first sum that float32 may not hold.
+    dense = np.full((3, 1041), 127, dtype=np.float32)
+    tables = [PackedTable.pack(dense[:, :dim], np.full(3, dim, dtype=np.int32), Precision.INT8) for dim in (1040, 1041)]
+    assert [_is_exact(each) for each in tables] == [True, False]
+    for each in tables:
+        rounded = each.dense().astype(np.float64)
+        [scores] = top_items(each, each, np.array([0]), 3)[1]
+        np.testing.assert_allclose(scores, rounded @ rounded[0], rtol=1e-6)
 
 
 def test_nobody_gets_nothing() -> None:

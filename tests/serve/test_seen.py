@@ -18,14 +18,22 @@ def test_entries_are_those_of_the_matrix(seed: int, n_items: int) -> None:
     places, items = seen.of_users(users)
     expected = [(place, item) for place, user in enumerate(users) for item in matrix[[user]].indices]
     assert list(zip(places, items, strict=True)) == expected
-    np.testing.assert_array_equal(seen.popularity(), matrix.sum(axis=0))
+    np.testing.assert_array_equal(seen.popular, np.argsort(-matrix.sum(axis=0), kind="stable"))
     assert seen.items.dtype.itemsize == {3: 1, 300: 2, 70_000: 4}[n_items]
 
 
 def test_popularity_is_counted_piece_by_piece(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ciess.serve.seen._ENTRIES_AT_ONCE", 2)
     seen = SeenItems.of(np.array([0, 2, 5]), np.array([0, 2, 0, 1, 2]), 4)
-    assert seen.popularity().tolist() == [2, 1, 2, 0]
+    assert seen.popular.tolist() == [0, 2, 1, 3]
+
+
+@pytest.mark.parametrize("popular", [[0, 2, 1, 1], [0, 2, 1, 4]])
+def test_an_order_that_lacks_an_item_is_refused(popular: list[int]) -> None:
+    made = SeenItems.of(np.array([0, 2, 5]), np.array([0, 2, 0, 1, 2]), 4)
+    seen = SeenItems.from_arrays({**made.arrays, "popular": np.array(popular, dtype=np.uint8)}, 2, 4)
+    with pytest.raises(ValueError, match="lacks some"):
+        seen.check()
 
 
 @pytest.mark.parametrize(("n_users", "n_items"), [(3, 4), (2, 300)])

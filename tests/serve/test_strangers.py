@@ -77,6 +77,8 @@ WRONG_NUMBERS = {
     "an offset beyond the end": numbers(SEEN, "offsets", "<i4", put(5, 2**31 - 1)),
     "a falling offset": numbers(SEEN, "offsets", "<i4", put(20, 0)),
     "a first offset that is not 0": numbers(SEEN, "offsets", "<i4", put(0, 1)),
+    "a popular item that does not exist": numbers(SEEN, "popular", "u1", put(3, 255)),
+    "a popular item twice": numbers(SEEN, "popular", "u1", put(3, 0)),
     "an item that does not exist": numbers(SEEN, "items", "u1", put(3, 30)),
     "items that fall": numbers(SEEN, "items", "u1", swap),
     "an order beyond the rows": numbers(IDS, "users.order", "<i4", put(0, 40)),

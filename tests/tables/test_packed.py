@@ -53,7 +53,7 @@ def test_rounding_errs_by_less_than_a_scale_where_nothing_is_clipped(
     if not precision.whole:
         np.testing.assert_allclose(found, masked, rtol=2**-10, atol=1e-7)
         return
-    for rows, _ in table.blocks():
+    for rows in table.blocks(1000):
         error, sought = np.abs(found[rows] - masked[rows]), np.abs(masked[rows])
         largest = sought.max(axis=1 if precision.scale_a_row else None, keepdims=True)
         # Half a scale, which is less than twice what would clip nothing; larger numbers may be clipped.
@@ -68,10 +68,10 @@ def test_rows_and_blocks_are_parts_of_the_dense_table(sizes: np.ndarray, seed: i
         positions = np.random.default_rng(seed).integers(0, len(sizes), 50)
         np.testing.assert_array_equal(table.rows(positions), dense[positions])
         start, stop = sorted(positions[:2])
-        run = table.run(start, stop + 1)
+        run = table.run(slice(start, stop + 1))
         np.testing.assert_array_equal(run, dense[start : stop + 1, : run.shape[1]])
         assert not dense[start : stop + 1, run.shape[1] :].any()
-    assert sum(rows.stop - rows.start for rows, _ in table.blocks()) == len(table)
+    assert [row for rows in table.blocks(7) for row in range(rows.start, rows.stop)] == list(range(len(table)))
 
 
 @pytest.mark.parametrize("precision", Precision)
@@ -79,16 +79,15 @@ def test_a_run_may_begin_within_a_byte(precision: Precision) -> None:
     table, _ = packed(np.repeat([5, 3], [9, 8]).astype(np.int32), 0, precision)
     dense = table.dense()
     for start in range(16):
-        run = table.run(start, 17)
+        run = table.run(slice(start, 17))
         np.testing.assert_array_equal(run, dense[start:, : run.shape[1]])
 
 
-def test_blocks_are_of_bounded_size(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_table_is_decoded_block_by_block(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = np.repeat([12, 5], [31, 40]).astype(np.int32)
     table, _ = packed(sizes, 0, Precision.INT4)
     whole = table.dense()
-    monkeypatch.setattr("ciess.tables.packed.ROWS_IN_A_BLOCK", 7)
-    assert max(len(numbers) for _, numbers in table.blocks()) == 7
+    monkeypatch.setattr("ciess.tables.packed._ROWS_AT_ONCE", 7)
     np.testing.assert_array_equal(table.dense(), whole)
 
 

@@ -54,6 +54,7 @@ class Compare(Shared):
                 precision=self.precision,
                 target=self.target,
                 tune=self.tune == "on",
+                test_users=self.test_users,
                 cells=self.out / CELLS,
                 progress=progress,
             )

@@ -152,6 +152,8 @@ class Shared:
     """With --train: what choices are made on"""
     test: File = None
     """With --train: what the table shows"""
+    test_users: Annotated[Literal["sample", "all"], option("NAME")] = "sample"
+    """Who is tested where there are many: sample or all"""
     filters: Flat[Filters] = field(default_factory=Filters)
     printing: Flat[Printing] = field(default_factory=Printing)
 

@@ -56,6 +56,7 @@ class Search(Shared):
             precision=self.precision,
             target=self.target,
             tune=self.tune == "on",
+            test_users=self.test_users,
             max_tail_loss=loss,
             refit=self.refit,
             seed=self.seed,

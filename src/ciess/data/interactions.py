@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import polars as pl
 from numpy.typing import ArrayLike, NDArray
-from scipy.sparse import csr_array, sparray, spmatrix
+from scipy.sparse import coo_array, csr_array, sparray, spmatrix
 
 from ciess.checks import Positive, check
 from ciess.data.columns import Ids, encode, plain_ids, rows_of, series_of
@@ -311,17 +311,55 @@ def _merged(
     users: NDArray[Any], items: NDArray[Any], shape: tuple[int, int], times: Times | None
 ) -> tuple[csr_array, Times | None]:
     """A matrix of ones at pairs of rows, and the latest time of each pair in its order."""
-    order = np.lexsort((items, users) if times is None else (times, items, users))
-    users, items = users[order], items[order]
-    last = np.ones(len(users), dtype=bool)
-    last[:-1] = (users[1:] != users[:-1]) | (items[1:] != items[:-1])
-    users, items = users[last], items[last]
+    first = _differ(users, items)
+    if not _rise(users, items):
+        order = _order(users, items, shape)
+        users, items = users[order], items[order]
+        times = None if times is None else times[order]
+        first = _differ(users, items)
+    if not first.all():
+        users, items = users[first], items[first]
+        times = None if times is None else np.maximum.reduceat(times, np.flatnonzero(first))
     index = _index_type(len(users), shape)
     offsets = np.zeros(shape[0] + 1, dtype=index)
     offsets[1:] = np.bincount(users, minlength=shape[0]).cumsum()
     ones = np.ones(len(items), dtype=np.float32)
     matrix = csr_array((ones, items.astype(index), offsets), shape=shape)
-    return matrix, None if times is None else times[order][last]
+    return matrix, times
+
+
+def _differ(users: NDArray[Any], items: NDArray[Any]) -> NDArray[np.bool_]:
+    """(n,) whether each pair is another than the one before."""
+    differ = np.ones(len(users), dtype=bool)
+    differ[1:] = (users[1:] != users[:-1]) | (items[1:] != items[:-1])
+    return differ
+
+
+def _rise(users: NDArray[Any], items: NDArray[Any]) -> bool:
+    """Whether no pair is before the one in front of it, as in what is taken from a matrix."""
+    return not ((users[1:] < users[:-1]) | ((users[1:] == users[:-1]) & (items[1:] < items[:-1]))).any()
+
+
+def _order(users: NDArray[Any], items: NDArray[Any], shape: tuple[int, int]) -> NDArray[np.integer]:
+    """(n,) the places of pairs in rising order. SciPy does in linear time what takes a sort several times as long."""
+    n = len(users)
+    by_user = coo_array((np.ones(n, dtype=np.int8), (users, np.arange(n))), shape=(shape[0], n)).tocsr()
+    return sorted_rows(by_user.indptr, items[by_user.indices], by_user.indices, shape[1])
+
+
+def sorted_rows(offsets: NDArray[np.integer], keys: NDArray[Any], values: NDArray[Any], limit: int) -> NDArray[Any]:
+    """(n,) values, those of each row in rising order of its keys, which are from 0 to `limit` − 1; ties in any order.
+
+    Args:
+        offsets: (rows + 1,) where each row begins.
+        keys: (n,) whole numbers.
+        values: (n,) what comes with them.
+        limit: of the keys.
+    """
+    index = np.int32 if max(len(keys), limit) < 2**31 else np.int64
+    rows = csr_array((values, keys.astype(index), offsets.astype(index)), shape=(len(offsets) - 1, limit), copy=True)
+    rows.sort_indices()
+    return np.asarray(rows.data)
 
 
 def _first_seen(rows: NDArray[np.int64], n: int) -> NDArray[np.int64]:

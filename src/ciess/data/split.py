@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from ciess.checks import Positive, Seed, check
 from ciess.data.columns import one_type, rows_of
-from ciess.data.interactions import Interactions, Times
+from ciess.data.interactions import Interactions, Times, sorted_rows
 from ciess.errors import InputError
 
 _log = logging.getLogger(__name__)
+_DRAWN = 2**53
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,10 +44,9 @@ class Split:
                 raise InputError(
                     f"users and items of {name} are not those of train in the same order: use ciess.split_given"
                 )
-        object.__setattr__(self, "valid", _without(self.valid, _pairs(self.train), "validation"))
+        object.__setattr__(self, "valid", _without(self.valid, [self.train], "validation"))
         if self.test is not None:
-            known = np.concatenate([_pairs(self.train), _pairs(self.valid)])
-            object.__setattr__(self, "test", _without(self.test, known, "test"))
+            object.__setattr__(self, "test", _without(self.test, [self.train, self.valid], "test"))
 
     def k_core(self, k: int) -> "Split":
         """Only users and items with at least k interactions among themselves, in all parts together.
@@ -80,10 +80,10 @@ def _pairs(part: Interactions) -> NDArray[np.int64]:
     return part.users.astype(np.int64) * part.n_items + part.items
 
 
-def _without(part: Interactions, known: NDArray[np.int64], name: str) -> Interactions:
-    again = np.isin(_pairs(part), known)
-    if not again.any():
+def _without(part: Interactions, known: list[Interactions], name: str) -> Interactions:
+    if not any(part.matrix.multiply(each.matrix).nnz for each in known):
         return part
+    again = np.isin(_pairs(part), np.concatenate([_pairs(each) for each in known]))
     if again.all():
         raise InputError(f"all interactions of {name} are known before: hold out others than those that are learned")
     _log.warning("%d of %d interactions of %s left out: they are known before", again.sum(), len(part), name)
@@ -115,7 +115,9 @@ def split_random(interactions: Interactions, ratios: Sequence[float] = (0.5, 0.2
     """
     check_seed(seed)
     bounds = _bounds(ratios)
-    order = np.lexsort((np.random.default_rng(seed).random(len(interactions)), interactions.users))
+    # Whole numbers of as many bits as floats from 0 to 1 are drawn with.
+    drawn = (np.random.default_rng(seed).random(len(interactions)) * _DRAWN).astype(np.int64)
+    order = sorted_rows(interactions.matrix.indptr, drawn, np.arange(len(drawn)), _DRAWN)
     return _cut(interactions, order, bounds)
 
 

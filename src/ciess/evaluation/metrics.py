@@ -141,6 +141,11 @@ def gini(amounts: NDArray[np.integer]) -> float:
     return float((2 * ranks - n - 1) @ np.sort(amounts)) / (n * total) if total else 0.0
 
 
+def standard_error(values: Tensor) -> float:
+    """Of the mean of (n,) values; 0 where there is one alone."""
+    return float(values.double().std() / len(values) ** 0.5) if len(values) > 1 else 0.0
+
+
 class _Seen(NamedTuple):
     """Items to leave out for a sequence of users. Offsets lie on the host: a block is cut without waiting."""
 
@@ -245,6 +250,14 @@ class Evaluation:
             InputError: fewer than 20 items were ranked though there are more.
         """
         return self._earned.sum(1)
+
+    def standard_error(self, other: "Evaluation | None" = None) -> float:
+        """Of the mean quality, as a mean over users that are a sample of all there could be.
+
+        Args:
+            other: of the same users; then of the difference between the two means, user by user.
+        """
+        return standard_error(self.quality if other is None else self.quality - other.quality)
 
     @cached_property
     def item_credit(self) -> Tensor:

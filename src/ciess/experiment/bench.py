@@ -17,7 +17,7 @@ from ciess.evaluation.metrics import Evaluation, Evaluator, evaluate
 from ciess.experiment.clock import Clock
 from ciess.experiment.finished import Finished, Searched, check_plans
 from ciess.experiment.full import FullModels
-from ciess.experiment.recipe import Recipe
+from ciess.experiment.recipe import Recipe, TestUsers
 from ciess.methods import method_name
 from ciess.methods.fidelity import Fidelity, suiting
 from ciess.methods.problem import Method, Problem
@@ -34,8 +34,12 @@ from ciess.train.finish import finish
 from ciess.train.fit import Fitted
 from ciess.train.scratch import train_from_scratch
 
-SCORES_IN_A_MEASUREMENT = 100_000_000
-"""The most scores that one measurement on validation ranks."""
+USERS_MEASURED, USERS_MEASURED_AT_LEAST = 20_000, 5_000
+"""On validation: so many keep the standard error of a difference between plans at some tenths of a percent."""
+SCORES_IN_A_MEASUREMENT = 500_000_000
+"""The most scores that one measurement on validation ranks, unless these are the least users'."""
+SCORES_IN_A_TEST = 5_000_000_000
+"""The most scores that one line of the table ranks on test, unless all users are wanted."""
 
 
 class Bench:
@@ -52,6 +56,7 @@ class Bench:
     Attributes:
         fidelity: how plans are measured, unless a method has its own.
         valid: measures on validation.
+        test: what the table is measured on: where there are many users, the interactions of a sample of them.
         clock: as given.
         full_models: the full model, which learns more and more.
 
@@ -71,8 +76,10 @@ class Bench:
         self.split, self.recipe, self.progress = split, recipe, progress
         self.seed = seed = check("seed", seed, Seed)
         self.clock = clock or Clock()
-        self.valid = Evaluator(split.train.matrix, split.valid.matrix, users=_sample(split.valid, seed))
-        self.full_models = FullModels(split, recipe, self.valid, seed, progress, kept, self.clock)
+        users = sampled(split.valid, measured_users(split.valid.n_items), seed)
+        self.valid = Evaluator(split.train.matrix, split.valid.matrix, users=users)
+        self.test = None if split.test is None else _tested(split.test, recipe.test_users, seed)
+        self.full_models = FullModels(split, recipe, self.valid, self.test, seed, progress, kept, self.clock)
         self.fidelity: Fidelity = suiting(self.full_models.untrained)
         self._precisions: dict[Budget, Precision] = {}
         self._finished: dict[tuple[SizePlan, bool], Finished] = {}
@@ -170,10 +177,10 @@ class Bench:
 
     def measured(self, chosen: Finished, about: Mapping[str, Any] | None = None) -> tuple[CompressedModel, Evaluation]:
         """The chosen plan's model that has learned train and validation, and what it comes to on test."""
-        assert self.split.test is not None
+        assert self.test is not None
         model = self.built(chosen, about)
         with self.clock.phase("test"):
-            return model, model.evaluate(self.split.test)
+            return model, model.evaluate(self.test)
 
     def built(self, chosen: Finished, about: Mapping[str, Any] | None = None, parts: int = 2) -> CompressedModel:
         """The chosen plan's model: finished anew from the full model that has learned more.
@@ -283,8 +290,31 @@ def check_budgets(budgets: Sequence[Budget], shape: TableShape, precision: Preci
         budget.numbers(shape, precision or Precision.INT4_SHARED)
 
 
-def _sample(valid: Interactions, seed: int) -> NDArray[np.int64] | None:
-    """The users that choices are measured on: all, or a fixed sample where ranking all of them would take seconds."""
-    users = np.flatnonzero(valid.user_counts)
-    most = max(1, SCORES_IN_A_MEASUREMENT // valid.n_items)
+def measured_users(n_items: int) -> int:
+    """The most users that choices are measured on."""
+    return max(USERS_MEASURED_AT_LEAST, min(USERS_MEASURED, SCORES_IN_A_MEASUREMENT // n_items))
+
+
+def tested_users(n_items: int) -> int:
+    """The most users that the table is measured on, unless all are wanted."""
+    return max(USERS_MEASURED, SCORES_IN_A_TEST // n_items)
+
+
+def sampled(held_out: Interactions, most: int, seed: int) -> NDArray[np.int64] | None:
+    """So many of the users with held-out interactions, always the same; None where there are no more than that."""
+    users = np.flatnonzero(held_out.user_counts)
     return None if len(users) <= most else np.sort(np.random.default_rng(seed).choice(users, most, replace=False))
+
+
+def tested(test: Interactions | None, wanted: TestUsers) -> dict[str, int] | None:
+    """How many users the table is measured on, and of how many; None where there is no test."""
+    if test is None:
+        return None
+    users = int((test.user_counts > 0).sum())
+    return {"users": users if wanted == "all" else min(users, tested_users(test.n_items)), "of": users}
+
+
+def _tested(test: Interactions, wanted: TestUsers, seed: int) -> Interactions:
+    """Held-out interactions of all users, or of a sample where ranking all would take minutes."""
+    users = None if wanted == "all" else sampled(test, tested_users(test.n_items), seed)
+    return test if users is None else test.take(np.flatnonzero(np.isin(test.users, users)))

@@ -12,14 +12,14 @@ from ciess.checks import Seed, check
 from ciess.data import Split, split_random
 from ciess.errors import InputError
 from ciess.evaluation.metrics import Evaluation
-from ciess.experiment.bench import Bench
+from ciess.experiment.bench import Bench, tested
 from ciess.experiment.cells import Cells
 from ciess.experiment.clock import Clock
 from ciess.experiment.comparison import Comparison
 from ciess.experiment.finished import Finished
 from ciess.experiment.given import learned, matched
 from ciess.experiment.pipeline import parsed_budgets
-from ciess.experiment.recipe import Recipe, Target
+from ciess.experiment.recipe import Recipe, Target, TestUsers
 from ciess.experiment.settings import described, surroundings
 from ciess.experiment.spelling import spelled_call
 from ciess.methods import method_name, method_names, methods_named
@@ -28,7 +28,7 @@ from ciess.methods.problem import Method
 from ciess.models import BackboneConfig
 from ciess.progress import Progress, silent
 from ciess.results.comparison import Cell
-from ciess.results.outcome import EQUAL, FULL
+from ciess.results.outcome import EQUAL, FULL, on_sample
 from ciess.tables.budget import Budget
 from ciess.tables.plan import SizePlan
 from ciess.tables.precision import Precision
@@ -49,6 +49,7 @@ def compare(
     precision: str | Precision = Precision.FLOAT32,
     target: Target = "input",
     tune: bool | None = None,
+    test_users: TestUsers = "sample",
     cells: str | Path | None = None,
     progress: Progress = silent,
 ) -> Comparison:
@@ -69,6 +70,8 @@ def compare(
         target: what is packed: `input`, the tables that are learned, or `output`, the final vectors that are scored.
         tune: whether the full model's decisive settings are tuned on validation first, but for those that differ from
             the backbone's defaults; None tunes a backbone that is given by its name.
+        test_users: whose test interactions are measured: `all`, or a `sample` of 20,000 or more where ranking all items
+            for all users would take minutes.
         cells: a folder that keeps what is done: the same call goes on where another one ended, and later methods train
             no full model again. What is kept is known by data, settings, seed, code and versions: what other code made
             is not read. None keeps nothing.
@@ -80,7 +83,7 @@ def compare(
             that cannot be written. What goes wrong in a method is told in the result, and the others go on.
     """
     clock = Clock()
-    wanted, recipe = parsed_budgets(budgets), Recipe.of(backbone, finishing, precision, target, tune)
+    wanted, recipe = parsed_budgets(budgets), Recipe.of(backbone, finishing, precision, target, tune, test_users)
     chosen, seeds = methods_by_name(methods), checked_seeds(seeds)
     call = spelled_call(
         compare,
@@ -93,6 +96,7 @@ def compare(
         precision=str(precision),
         target=target,
         tune=tune,
+        test_users=test_users,
         cells=None if cells is None else str(cells),
     )
     found: list[Cell] = []
@@ -106,9 +110,11 @@ def compare(
         kept = None if cells is None else Path(cells)
         for cell in _Seed(split, recipe, wanted, seed, kept, told, clock).cells(chosen):
             found.append(cell)  # noqa: PERF402 - progress counts them as they come
+    measured = tested(split.test, test_users)
+    cautions += [] if isinstance(given, Split) else learned(recipe.config)
     about = {
         "call": call,
-        "cautions": cautions if isinstance(given, Split) else [*cautions, *learned(recipe.config)],
+        "cautions": [*cautions, *(on_sample(**measured) if measured else [])],
         "seeds": list(seeds),
         "budgets": [str(budget) for budget in wanted],
         **recipe.described(),

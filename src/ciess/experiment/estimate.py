@@ -13,7 +13,7 @@ import polars as pl
 from ciess.checks import Within, check
 from ciess.data import Interactions
 from ciess.evaluation.metrics import Evaluator, evaluate
-from ciess.experiment.bench import SCORES_IN_A_MEASUREMENT
+from ciess.experiment.bench import measured_users, tested_users
 from ciess.methods.marginal import STARTS, Marginal
 from ciess.models import Backbone, BackboneConfig
 from ciess.tables.budget import Budget
@@ -211,7 +211,7 @@ def _seconds(shape: TableShape, interactions: int, config: BackboneConfig, budge
 
     step = at_full_size(near.training_step, far.training_step)
     finish_step = at_full_size(near.finish_step, far.finish_step)
-    users = min(shape.n_users, max(1, SCORES_IN_A_MEASUREMENT // shape.n_items))
+    users = min(shape.n_users, measured_users(shape.n_items))
     ranking = near.seconds_a_score * users * shape.n_items
     share = min(1.0, ((recipe.training.batch_size or 2_000_000) / (shape.n_users * shape.n_items)) ** 0.5)
     steps = recipe.training.steps * (max(1.0, recipe.share / share) if model.rows_stand_alone else 1.0)
@@ -223,7 +223,7 @@ def _seconds(shape: TableShape, interactions: int, config: BackboneConfig, budge
         training=4 / 3 * config.training.steps * step + config.training.steps / config.training.eval_every * ranking,
         search=budgets * ((learned + looked) * finish_step + ranking),
         finish=budgets * ((_FINISHES + 1) * steps * finish_step + 5 * _FINISHES * ranking),
-        test=(2 * budgets + 1) * near.seconds_a_score * shape.n_users * shape.n_items,
+        test=(2 * budgets + 1) * near.seconds_a_score * min(shape.n_users, tested_users(shape.n_items)) * shape.n_items,
     )
 
 

@@ -72,6 +72,7 @@ class Finished:
             budget=budget,
             metrics=shown.means(QUALITY_METRICS + TAIL_METRICS),
             kept=float(shown.quality.mean()) / full_quality,
+            standard_error=shown.standard_error() / full_quality,
             valid_quality=self.quality,
             table_bytes=stored_bytes(self.plan) if budget else self.plan.shape.full_bytes,
             user_size=float(self.plan.user_sizes.mean()),

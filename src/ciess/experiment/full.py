@@ -37,6 +37,7 @@ class FullModels:
         split: learns on train, stops on validation.
         recipe: with the settings to train by.
         valid: measures on validation.
+        test: what the table is measured on; None where that is validation.
         seed: of training.
         progress: told every step.
         kept: where the models are kept as files, without their endings; None keeps none.
@@ -57,12 +58,13 @@ class FullModels:
         split: Split,
         recipe: Recipe,
         valid: Evaluator,
+        test: Interactions | None,
         seed: int,
         progress: Progress,
         kept: Path | None,
         clock: Clock,
     ) -> None:
-        self._split, self._recipe, self._valid, self._seed = split, recipe, valid, seed
+        self._split, self._recipe, self._valid, self._test, self._seed = split, recipe, valid, test, seed
         self._progress, self._kept, self._clock = progress, kept, clock
         self.config = recipe.config
         self.tuning: dict[str, Any] = {}
@@ -141,12 +143,12 @@ class FullModels:
 
     def shown(self) -> Evaluation:
         """What it comes to on test once it has learned validation, or on validation where there is no test."""
-        if self._split.test is None:
+        if self._test is None:
             return self.finished.valid
         with self._clock.phase("builds"):
             full = self.on(2)
         with self._clock.phase("test"):
-            return evaluate(full.packed, Evaluator(full.data.matrix, self._split.test.matrix))
+            return evaluate(full.packed, Evaluator(full.data.matrix, self._test.matrix))
 
     def _untrained(self, data: Interactions, config: BackboneConfig | None = None) -> Backbone:
         """A new backbone.

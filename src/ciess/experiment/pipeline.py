@@ -8,12 +8,12 @@ from ciess.checks import Seed, check, parsed_share
 from ciess.data import Split
 from ciess.errors import InputError
 from ciess.evaluation.metrics import Evaluation
-from ciess.experiment.bench import Bench
+from ciess.experiment.bench import Bench, tested
 from ciess.experiment.clock import Clock
 from ciess.experiment.finished import Finished, Searched, best_of, keeping_tail
 from ciess.experiment.given import Given, given
 from ciess.experiment.outcome import Outcome
-from ciess.experiment.recipe import Recipe, Target
+from ciess.experiment.recipe import Recipe, Target, TestUsers
 from ciess.experiment.settings import described, surroundings
 from ciess.experiment.spelling import spelled_call
 from ciess.methods import cheap_methods, method_name, method_named
@@ -49,6 +49,7 @@ def search(
     tune: bool | None = None,
     max_tail_loss: float | str | None = None,
     refit: bool = True,
+    test_users: TestUsers = "sample",
     seed: int = 0,
     progress: Progress = silent,
 ) -> Outcome:
@@ -77,6 +78,8 @@ def search(
         target: what is packed: `input`, the tables that are learned, or `output`, the final vectors that are scored.
             These need no graph or network any more, but a graph no longer makes up for what a row loses.
         refit: whether the models given back learn all that was given; else they are the measured ones.
+        test_users: whose test interactions the table is measured on: `all`, or a `sample` of 20,000 or more where
+            ranking all items for all users would take minutes.
         tune: whether the full model's decisive settings are tuned on validation first, but for those that differ from
             the backbone's defaults; None tunes a backbone that is given by its name.
         max_tail_loss: the share of the full model's tail recall on validation, see `ciess.evaluation.metrics`, that a
@@ -92,7 +95,7 @@ def search(
     """
     clock = Clock()
     wanted = parsed_budgets(budgets)
-    recipe = Recipe.of(backbone, finishing, precision, target, tune)
+    recipe = Recipe.of(backbone, finishing, precision, target, tune, test_users)
     name, methods = _searching(Marginal() if method is None else method)
     others = _named_apart(dict(beside or {}), methods)
     seed = check("seed", seed, Seed)
@@ -111,6 +114,7 @@ def search(
         tune=tune,
         max_tail_loss=max_tail_loss,
         refit=refit,
+        test_users=test_users,
         seed=seed,
     )
     found = given(data, recipe.config, seed)
@@ -304,6 +308,7 @@ class _Run:
             **self.bench.recipe.described(),
             "tuning": self.bench.full_models.tuning,
             "refit": self.refit,
+            "tested": tested(self.bench.split.test, self.bench.recipe.test_users),
             "learned": ["train", "validation", "test"][: self._learned_parts()] if self.bench.full_models.learn else [],
             **surroundings(self.bench.split),
         }

@@ -11,6 +11,7 @@ from ciess.tables.precision import Precision
 from ciess.train.finish import Finish
 
 Target = Literal["input", "output"]
+TestUsers = Literal["sample", "all"]
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class Recipe(Checked):
         target: what is packed: `input`, the tables that are learned, or `output`, the final vectors that are scored.
         tune: whether the full model's decisive settings are tuned on validation; those that differ from the
             backbone's defaults are taken as they are given.
+        test_users: whose test interactions the table is measured on: `all`, or a `sample` where there are many users.
 
     Raises:
         InputError: a setting of another type, or a target that is neither.
@@ -34,6 +36,7 @@ class Recipe(Checked):
     precision: Precision | None = Precision.FLOAT32
     target: Target = "input"
     tune: bool = False
+    test_users: TestUsers = "sample"
 
     @classmethod
     def of(
@@ -43,6 +46,7 @@ class Recipe(Checked):
         precision: str | Precision,
         target: Target,
         tune: bool | None,
+        test_users: TestUsers = "sample",
     ) -> "Recipe":
         """From what people write.
 
@@ -54,7 +58,7 @@ class Recipe(Checked):
         config = backbone_named(backbone) if isinstance(backbone, str) else backbone
         stored = None if precision == "auto" else Precision.parse(precision)
         wanted = isinstance(backbone, str) if tune is None else tune
-        return cls(config, finishing or Finish.suiting(config), stored, target, wanted)
+        return cls(config, finishing or Finish.suiting(config), stored, target, wanted, test_users)
 
     @property
     def held(self) -> set[str]:
@@ -73,4 +77,5 @@ class Recipe(Checked):
             "precision": self.precision or "auto",
             "target": self.target,
             "tune": self.tune,
+            "test_users": self.test_users,
         }

@@ -73,10 +73,9 @@ class BET(Checked):
             measured: dict[SizePlan, float] = {}
             for turn in range(self.rounds):
                 for plan in self._chosen(problem, budget, measured, predictor, rng):
-                    measured[plan] = problem.quality_of(plan, self.fidelity)
-                    result.trace.append(
-                        {"kind": "bet", "budget": str(budget), "round": turn, "quality": measured[plan]}
-                    )
+                    told = problem.told(plan, self.fidelity)
+                    measured[plan] = told["quality"]
+                    result.trace.append({"kind": "bet", "budget": str(budget), "round": turn, **told})
                     best = max(measured.values())
                 problem.progress(
                     "bet",

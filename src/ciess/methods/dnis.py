@@ -61,8 +61,8 @@ class DNIS(Checked):
             kept = torch.zeros(importance.numel(), dtype=torch.bool)
             kept[importance.flatten().topk(problem.numbers[budget]).indices] = True
             masks = kept.view_as(importance).to(users.device).split([len(users), len(items)])
-            quality = problem.quality(learner.backbone, users * masks[0], items * masks[1])
-            result.trace.append({"kind": "published", "budget": str(budget), "quality": quality})
+            told = problem.told_of(learner.backbone, users * masks[0], items * masks[1])
+            result.trace.append({"kind": "published", "budget": str(budget), **told})
             result.measure(problem, budget, most_important(problem, importance, budget))
         return result
 

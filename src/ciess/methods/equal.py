@@ -17,7 +17,7 @@ class EqualSizes:
         result = SearchResult(best={})
         for budget in problem.budgets:
             plan = problem.equal(budget)
-            quality = problem.quality_of(plan)
-            result.best[budget] = [Candidate(plan, quality)]
-            result.trace.append({"budget": str(budget), "quality": quality})
+            told = problem.told(plan)
+            result.best[budget] = [Candidate(plan, told["quality"])]
+            result.trace.append({"budget": str(budget), **told})
         return result

@@ -9,6 +9,7 @@ from ciess.models.base import Backbone, BackboneConfig, Training
 from ciess.tables.plan import SizePlan
 from ciess.train.finish import Finish, finish
 from ciess.train.scratch import train_from_scratch
+from ciess.train.truncate import truncated
 
 
 class Fidelity(Protocol):
@@ -43,7 +44,7 @@ class Truncate(Checked):
 
     def model(self, full: Backbone, config: BackboneConfig, plan: SizePlan, train: Interactions, seed: int) -> Backbone:
         """See `Fidelity`."""
-        return finish(full, plan, Finish(self.refit_steps).lasting(0), seed=seed)[0]
+        return truncated(full, plan, self.refit_steps)
 
 
 def _short() -> Finish:

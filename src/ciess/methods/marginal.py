@@ -60,9 +60,8 @@ class Marginal(Checked):
             for turn in range(self.rounds):
                 loss = search.round()
                 losses.append((loss, search.student.plan))
-                quality = problem.quality(search.student.small)
                 about: dict[str, float | str] = {"kind": "marginal", "budget": str(budget), "round": turn}
-                result.trace.append({**about, "loss": loss, "quality": quality})
+                result.trace.append({**about, "loss": loss, **problem.told_of(search.student.small)})
                 done, total = number * self.rounds + turn + 1, len(problem.budgets) * self.rounds
                 problem.progress("marginal", done, total, f"{budget} loss {loss:.4f}")
             best = min(losses, key=lambda each: each[0])[1]

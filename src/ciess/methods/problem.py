@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Protocol
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ciess.data import Interactions
-from ciess.evaluation.metrics import Evaluator
+from ciess.evaluation.metrics import Evaluator, standard_error
 from ciess.methods.fidelity import Fidelity
 from ciess.models.base import Backbone, BackboneConfig
 from ciess.progress import Progress, silent
@@ -30,12 +30,14 @@ class Measurement:
         user_quality: (n_users,) mean of Recall@k and NDCG@k over k = 5, 10, 20; NaN for users that are not measured.
         item_credit: (n_items,) the part of the users' quality that hits of this item earned; both sum to the same.
         quality: mean user quality over the measured users.
+        standard_error: of its difference to the full model's quality, user by user; 0 of the full model itself.
     """
 
     plan: SizePlan
     user_quality: Tensor
     item_credit: Tensor
     quality: float
+    standard_error: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,13 +71,12 @@ class SearchResult:
         """Measure plans for a budget: its candidates, the best first."""
         found = [Candidate(plan, problem.quality_of(plan)) for plan in dict.fromkeys(plans)]
         self.best[budget] = sorted(found, key=lambda candidate: -candidate.quality)
-        self.trace += [{"kind": "plan", "budget": str(budget), "quality": each.quality} for each in found]
+        self.trace += [{"kind": "plan", "budget": str(budget), **problem.told(each.plan)} for each in found]
 
     def measure_scaled(self, problem: "Problem", *plans: SizePlan) -> None:
         """Measure plans of a method that cannot be told a budget, as published, and scaled onto each budget."""
         for plan in plans:
-            quality = problem.quality_of(plan)
-            self.trace.append({"kind": "published", "sparsity": plan.sparsity, "quality": quality})
+            self.trace.append({"kind": "published", "sparsity": plan.sparsity, **problem.told(plan)})
         for budget in problem.budgets:
             self.measure(problem, budget, *(problem.project(plan.sizes, budget) for plan in plans))
 
@@ -136,7 +137,7 @@ class Problem:
         self._valid = valid
         self.shape = TableShape(train.n_users, train.n_items, full_model.user_table.shape[1])
         self.fidelity = fidelity
-        self._qualities: dict[_Key, float] = {}
+        self._qualities: dict[_Key, tuple[float, float]] = {}
         self._latest: dict[_Key, Measurement] = {}
         self.precision = {budget: (precision or {}).get(budget, Precision.FLOAT32) for budget in budgets}
         self.numbers = {budget: budget.numbers(self.shape, each) for budget, each in self.precision.items()}
@@ -161,8 +162,16 @@ class Problem:
 
     def quality(self, model: Backbone, user_table: Tensor | None = None, item_table: Tensor | None = None) -> float:
         """Mean quality on validation of a model that a search trained itself, or of that with other tables."""
+        return self.told_of(model, user_table, item_table)["quality"]
+
+    def told_of(
+        self, model: Backbone, user_table: Tensor | None = None, item_table: Tensor | None = None
+    ) -> dict[str, float]:
+        """What a trace tells of such a model, as `told` does of a plan."""
         vectors = model.vectors(user_table, item_table)
-        return float(self._valid(lambda users: model.score_all(vectors, users)).quality.mean())
+        found = self._valid(lambda users: model.score_all(vectors, users))
+        beside = found.quality.cpu() - self.full.user_quality[found.users.cpu()]
+        return {"quality": float(found.quality.mean()), "standard_error": standard_error(beside)}
 
     def equal(self, budget: Budget) -> SizePlan:
         """The largest equal sizes that fit the budget."""
@@ -209,8 +218,15 @@ class Problem:
 
     def quality_of(self, plan: SizePlan, fidelity: Fidelity | None = None) -> float:
         """Mean quality of a plan on validation, remembered for every plan that was measured, see `measure`."""
+        return self.told(plan, fidelity)["quality"]
+
+    def told(self, plan: SizePlan, fidelity: Fidelity | None = None) -> dict[str, float]:
+        """What a trace tells of a plan's measurement: its `quality` and its `standard_error`, see `Measurement`."""
         known = self._qualities.get(self._key(plan, fidelity))
-        return self.measure(plan, fidelity).quality if known is None else known
+        if known is None:
+            found = self.measure(plan, fidelity)
+            known = found.quality, found.standard_error
+        return {"quality": known[0], "standard_error": known[1]}
 
     def measure(self, plan: SizePlan, fidelity: Fidelity | None = None) -> Measurement:
         """Make a small model by the plan and rank; without a fidelity, at the problem's own.
@@ -224,8 +240,11 @@ class Problem:
             small = maker.model(self.full_model, self.config, plan, self.train, self.seed)
             self.measurements += 1
             self.trainings += maker.trains
-            self._latest[key] = self._measured(small, plan)
-            self._qualities[key] = self._latest[key].quality
+            found = self._measured(small, plan)
+            beside = found.user_quality - self.full.user_quality
+            found = replace(found, standard_error=standard_error(beside[~beside.isnan()]))
+            self._latest[key] = found
+            self._qualities[key] = found.quality, found.standard_error
             if len(self._latest) > _LATEST:
                 del self._latest[next(iter(self._latest))]
         return self._latest[key]

@@ -64,6 +64,7 @@ class Row:
         found_by: what found the plan: a method, `equal` where it is equal sizes, or the simple rule that a method
             started from.
         converged: whether validation had levelled off when training ended; else more steps would have gained.
+        standard_error: of `kept`, as a mean over the users that the set was measured on.
         runs: of that training: the learning rate of each as a share of the recipe's, and the steps that were kept.
     """
 
@@ -79,6 +80,7 @@ class Row:
     seconds: float
     found_by: str
     converged: bool = True
+    standard_error: float = 0.0
     runs: list[dict[str, float]] = field(default_factory=list)
 
 
@@ -129,6 +131,11 @@ def still_gaining(lines: Iterable[Row]) -> list[str]:
     return [f"still gaining when training ended, so more steps may gain more: {told}"]
 
 
+def on_sample(users: int, of: int) -> list[str]:
+    """A caution if test was measured on a part of its users."""
+    return [f"test is measured on {users:,} of its {of:,} users, drawn at random"] if users < of else []
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class OutcomeData:
     """What a search came to.
@@ -170,7 +177,12 @@ class OutcomeData:
     @property
     def cautions(self) -> list[str]:
         """Sentences about what the result may be worth."""
-        return [*self.settings["cautions"], *still_gaining(self.rows)]
+        tested = self.settings.get("tested") if self.shown == "test" else None
+        sampled = [] if tested is None else on_sample(**tested)
+        if sampled:
+            error = max(row.standard_error for row in self.rows)
+            sampled = [f"{sampled[0]}; what is kept has a standard error of at most {error:.2%}"]
+        return [*self.settings["cautions"], *sampled, *still_gaining(self.rows)]
 
     @cached_property
     def gains(self) -> dict[tuple[str, str], Difference]:

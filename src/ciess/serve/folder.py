@@ -19,7 +19,8 @@ from ciess.tables.files import MappedFile, checksum, damaged, write_arrays
 from ciess.tables.packed import SIDES, PackedTable, save_tables
 from ciess.tables.plan import MOST_DIM
 
-FORMAT = 3
+FORMAT, _READ = 4, (3, 4)
+"""What is written, and what is read: models of format 3 do not store the order of popular items."""
 TABLES, NETWORK, IDS, SEEN, SETTINGS = (
     "tables.safetensors",
     "network.safetensors",
@@ -155,9 +156,10 @@ def read_settings(path: Path) -> dict[str, Any]:
         written, expected = settings["format"], settings.pop("checksum", None)
         if type(written) is not int:
             raise ValueError("the format is no number")
-        if written != FORMAT:
+        if written not in _READ:
+            known = " and ".join(map(str, _READ))
             raise InputError(
-                f"{path.parent} is of format {written}, this ciess reads format {FORMAT}: install a matching one"
+                f"{path.parent} is of format {written}, this ciess reads formats {known}: install a matching one"
             )
         if expected != settings_sum(settings) or not _is_model(settings):
             raise ValueError("settings are not those of a model")

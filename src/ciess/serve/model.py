@@ -1,7 +1,6 @@
 """`CompressedModel`: a small recommender. Rows that are scored as they are need NumPy alone."""
 
 import logging
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -73,7 +72,7 @@ class CompressedModel(PackedModel):
         if own.any():
             items[own], scores[own] = self._ranked(rows[own], k, seen, allowed)
         if not own.all():
-            items[~own] = popular_items(self._popular, rows[~own], k, seen, allowed)
+            items[~own] = popular_items(self.seen.popular, rows[~own], k, seen, allowed)
             scores[~own] = np.where(items[~own] >= 0, np.nan, -np.inf)
         ids = self.item_index.take(np.maximum(items, 0))
         if (items < 0).any():
@@ -209,10 +208,6 @@ class CompressedModel(PackedModel):
             raise InputError(f"{self.settings['name']} does not score by inner products: there are no such vectors")
         users, items = self.represented
         return users.numpy().copy(), items.numpy().copy()
-
-    @cached_property
-    def _popular(self) -> NDArray[np.int64]:
-        return np.argsort(-self.seen.popularity(), kind="stable")
 
 
 def evaluate(model: CompressedModel, held_out: "Interactions", k: int = 20) -> "Evaluation":

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from ciess.data import Interactions
 
 
+_ROWS_AT_ONCE = 1 << 13
+
+
 def packed_table(
     table: "torch.Tensor", order: NDArray[np.int64], sizes: NDArray[np.int32], precision: Precision
 ) -> PackedTable:
@@ -24,11 +27,11 @@ def packed_table(
     Raises:
         InputError: it would hold numbers that are not finite.
     """
-    dense = table.detach().cpu().numpy()[order]
-    if not np.isfinite(dense).all():
+    dense = table.detach().cpu().numpy()
+    if not all(np.isfinite(dense[start : start + _ROWS_AT_ONCE]).all() for start in range(0, len(dense), _ROWS_AT_ONCE)):
         raise InputError("the tables hold numbers that are not finite: the model has diverged, lower its learning rate")
     with np.errstate(over="ignore"):
-        packed = PackedTable.pack(dense, sizes[order], precision)
+        packed = PackedTable.pack(dense, sizes[order], precision, order)
     if not precision.whole and not np.isfinite(packed.values).all():
         raise InputError(f"the tables hold numbers beyond the range of {precision}: use another precision")
     return packed

@@ -1,6 +1,7 @@
 """Scores and the best items for users, straight from packed rows: NumPy alone, in bounded memory."""
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,10 +11,21 @@ from ciess.tables.packed import PackedTable
 
 _USERS_AT_ONCE = 1024
 _ITEMS_AT_ONCE = 1024
+_SCORES_AT_ONCE, _NUMBERS_AT_ONCE = 1 << 20, 1 << 19
+"""Of a block: few users are scored for more items at once, as long as these stay in the processor's cache."""
 _ENTRIES_AT_ONCE = 1 << 22
 _USERS_IN_A_PRODUCT = 32
-"""Of every matrix product, the last ones filled up: rounding can depend on the shape of a product, and so a user's
-ranking does not depend on who else is ranked."""
+"""Of every matrix product of floats, the last ones filled up: rounding can depend on the shape of a product, and so a
+user's ranking does not depend on who else is ranked."""
+_EXACT = 2**24
+"""Whole numbers below are exact in float32, and so are their sums in any order."""
+
+
+class _Rows(NamedTuple):
+    """Some rows of a table: (b, width) numbers, and (b,) scales that are still to be multiplied with, if any."""
+
+    numbers: NDArray[np.float32]
+    scales: NDArray[np.float32] | None
 
 
 def top_items(
@@ -49,7 +61,7 @@ def top_items(
 
 
 def popular_items(
-    order: NDArray[np.int64],
+    order: NDArray[np.integer],
     rows: NDArray[np.int64],
     k: int,
     seen: SeenItems | None = None,
@@ -67,35 +79,71 @@ def popular_items(
     Returns:
         (b, k) rows of items, −1 where none is left.
     """
-    ranks = np.full(len(order), -1)
-    if allowed is not None:
-        order = order[allowed[order]]
-    ranks[order] = np.arange(len(order))
     best = np.full((len(rows), k), -1)
+    have = np.zeros(len(rows), dtype=np.int64)
+    known = np.flatnonzero(rows >= 0) if seen is not None else np.empty(0, dtype=np.int64)
+    if seen is not None:
+        have[known] = seen.offsets[rows[known] + 1] - seen.offsets[rows[known]]
+    # Nobody gets further down the order than past what they have.
+    order = _first(order, k + int(have.max(initial=0)), allowed)
+    by_row = np.argsort(order)
     size = max(1, _ENTRIES_AT_ONCE // max(1, len(order)))
     for start in range(0, len(rows), size):
-        block = rows[start : start + size]
-        left = np.ones((len(block), len(order)), dtype=bool)
-        if seen is not None:
-            known = np.flatnonzero(block >= 0)
-            places, columns = seen.of_users(block[known])
-            taken = ranks[columns] >= 0
-            left[known[places[taken]], ranks[columns[taken]]] = False
+        block = slice(start, start + size)
+        left = np.ones((len(rows[block]), len(order)), dtype=bool)
+        if seen is not None and len(order):
+            own = known[slice(*np.searchsorted(known, [start, start + size]))]
+            places, columns = seen.of_users(rows[own])
+            ranks = by_row[np.minimum(np.searchsorted(order, columns, sorter=by_row), len(order) - 1)]
+            taken = order[ranks] == columns
+            left[own[places[taken]] - start, ranks[taken]] = False
         numbers = np.cumsum(left, axis=1)
         places, columns = np.nonzero(left & (numbers <= k))
         best[start + places, numbers[places, columns] - 1] = order[columns]
     return best
 
 
+def _first(order: NDArray[np.integer], wanted: int, allowed: NDArray[np.bool_] | None) -> NDArray[np.integer]:
+    """The first of an order that are allowed, as many as wanted if there are so many."""
+    if allowed is None:
+        return order[:wanted]
+    found, size = [order[:0]], wanted
+    while wanted > 0 and len(order):
+        part, order = order[:size], order[size:]
+        found.append(part[allowed[part]][:wanted])
+        wanted, size = wanted - len(found[-1]), 2 * size
+    return np.concatenate(found)
+
+
 def packed_scores(
     users: PackedTable, items: PackedTable, rows: NDArray[np.int64], columns: NDArray[np.int64]
 ) -> NDArray[np.float32]:
     """(b, m) inner products of users, (b,) rows, and items, (m,) rows."""
-    vectors = users.rows(rows)
+    vectors = _rows(users, rows)
     scores = np.empty((len(rows), len(columns)), dtype=np.float32)
     for start in range(0, len(columns), _ITEMS_AT_ONCE):
         block = slice(start, start + _ITEMS_AT_ONCE)
-        scores[:, block] = vectors @ items.rows(columns[block]).T
+        scores[:, block] = _products(vectors, _rows(items, columns[block]))
+    return scores
+
+
+def _is_exact(table: PackedTable) -> bool:
+    """Whether inner products of rows as they are stored are exact: whole numbers, and small ones."""
+    return table.precision.whole and table.dim * table.precision.largest**2 < _EXACT
+
+
+def _rows(table: PackedTable, rows: NDArray[np.int64]) -> _Rows:
+    if _is_exact(table):
+        return _Rows(table.stored_rows(rows), table.scales_of(rows))
+    return _Rows(table.rows(rows), None)
+
+
+def _products(users: _Rows, items: _Rows) -> NDArray[np.float32]:
+    """(b, m) inner products; those of whole numbers are multiplied with the scales at the end."""
+    scores: NDArray[np.float32] = users.numbers[:, : items.numbers.shape[1]] @ items.numbers.T
+    if users.scales is not None and items.scales is not None:
+        scores *= users.scales[:, None]
+        scores *= items.scales
     return scores
 
 
@@ -107,16 +155,23 @@ def _scores(
     allowed: NDArray[np.bool_] | None,
 ) -> Iterator[tuple[int, NDArray[np.float32]]]:
     """For each block of items: the row of the first, and (b, block) scores, −∞ for what is left out."""
-    products = -(-len(rows) // _USERS_IN_A_PRODUCT)
-    vectors = np.zeros((products * _USERS_IN_A_PRODUCT, users.dim), dtype=np.float32)
-    vectors[: len(rows)] = users.rows(rows)
-    stacked = vectors.reshape(products, _USERS_IN_A_PRODUCT, users.dim)
+    exact = _is_exact(items)
+    vectors, at_once = _rows(users, rows), _ITEMS_AT_ONCE
+    if exact:
+        at_once = max(at_once, min(_SCORES_AT_ONCE // max(1, len(rows)), _NUMBERS_AT_ONCE // items.dim))
+    else:
+        filled = np.zeros((-(-len(rows) // _USERS_IN_A_PRODUCT), _USERS_IN_A_PRODUCT, users.dim), dtype=np.float32)
+        filled.reshape(-1, users.dim)[: len(rows)] = vectors.numbers
     if seen is not None:
         places, columns = seen.of_users(rows)
         by_item = np.argsort(columns, kind="stable")
         places, columns = places[by_item], columns[by_item]
-    for block, numbers in items.blocks():
-        scores = (stacked[:, :, : numbers.shape[1]] @ numbers.T).reshape(len(vectors), len(numbers))[: len(rows)]
+    for block in items.blocks(at_once):
+        if exact:
+            scores = _products(vectors, _Rows(items.stored_run(block), items.scales_of(block)))
+        else:
+            numbers = items.run(block)
+            scores = (filled[:, :, : numbers.shape[1]] @ numbers.T).reshape(-1, len(numbers))[: len(rows)]
         if seen is not None:
             begin, end = np.searchsorted(columns, [block.start, block.stop])
             scores[places[begin:end], columns[begin:end] - block.start] = -np.inf

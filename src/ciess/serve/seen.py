@@ -1,7 +1,8 @@
-"""`SeenItems`: the items that each user has already, and how many users each item."""
+"""`SeenItems`: the items that each user has already, and which items most users have."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -21,12 +22,14 @@ class SeenItems:
         items: (n,) rows of items, rising for each user, of the smallest unsigned type that holds them.
         n_items: how many items there are.
         learned: (n,) whether the model has learned each; None where it has learned all.
+        stored_popular: `popular` as it was read from a file; None where it is to be counted.
     """
 
     offsets: NDArray[np.signedinteger]
     items: NDArray[np.unsignedinteger]
     n_items: int
     learned: NDArray[np.bool_] | None = None
+    stored_popular: NDArray[np.unsignedinteger] | None = None
 
     @classmethod
     def of(
@@ -50,16 +53,19 @@ class SeenItems:
         offsets, items, bits = arrays["offsets"], arrays["items"], arrays.get("learned")
         if bits is not None and (bits.dtype != np.uint8 or bits.shape != (-(-len(items) // 8),)):
             raise ValueError("learned interactions do not match those that were seen")
-        if arrays.keys() - {"offsets", "items", "learned"}:
+        if arrays.keys() - {"offsets", "items", "learned", "popular"}:
             raise ValueError("there are other arrays beside the seen items")
         of_offsets = offsets.shape == (n_users + 1,) and offsets.dtype in (np.int32, np.int64)
         if not of_offsets or items.ndim != 1 or items.dtype != _type_of_items(n_items) or offsets[-1] != len(items):
             raise ValueError("seen items do not match the tables")
+        popular = arrays.get("popular")
+        if popular is not None and (popular.dtype != items.dtype or popular.shape != (n_items,)):
+            raise ValueError("the order of popular items does not match the tables")
         learned = None if bits is None else np.unpackbits(bits, count=len(items)).astype(bool)
-        return cls(offsets, items, n_items, learned)
+        return cls(offsets, items, n_items, learned, popular)
 
     def check(self) -> None:
-        """Read all entries: offsets must rise from 0, and items be rows that do not fall for any user.
+        """Read all entries: offsets must rise from 0, items be rows that do not fall for any user, and all be ordered.
 
         Raises:
             ValueError: it is not so.
@@ -74,11 +80,16 @@ class SeenItems:
             # Only from one user to the next.
             if not np.array_equal(self.offsets[np.searchsorted(self.offsets, falls)], falls):
                 raise ValueError("the items of a user fall")
+        if self.stored_popular is not None:
+            named = np.zeros(self.n_items, dtype=bool)
+            named[self.stored_popular[self.stored_popular < self.n_items]] = True
+            if not named.all():
+                raise ValueError("the order of popular items lacks some")
 
     @property
     def arrays(self) -> dict[str, NDArray[Any]]:
         """What is stored."""
-        stored = {"offsets": self.offsets, "items": self.items}
+        stored = {"offsets": self.offsets, "items": self.items, "popular": self.popular}
         return stored if self.learned is None else {**stored, "learned": np.packbits(self.learned)}
 
     def of_users(self, users: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -99,12 +110,15 @@ class SeenItems:
         places = np.repeat(np.arange(len(users)), counts)
         return places, np.arange(len(places)) + np.repeat(starts - (np.cumsum(counts) - counts), counts)
 
-    def popularity(self) -> NDArray[np.int64]:
-        """(n_items,) how many users have each item."""
+    @cached_property
+    def popular(self) -> NDArray[np.unsignedinteger]:
+        """(n_items,) items in order of how many users have them, falling; of equal ones the earlier comes first."""
+        if self.stored_popular is not None:
+            return self.stored_popular
         counts = np.zeros(self.n_items, dtype=np.int64)
         for start in range(0, len(self.items), _ENTRIES_AT_ONCE):
             counts += np.bincount(self.items[start : start + _ENTRIES_AT_ONCE], minlength=self.n_items)
-        return counts
+        return np.argsort(-counts, kind="stable").astype(self.items.dtype)
 
 
 def _type_of_items(n_items: int) -> np.dtype[np.unsignedinteger]:

@@ -37,13 +37,19 @@ def packed_bits(numbers: NDArray[np.float32], bits: int) -> NDArray[np.uint8]:
 def unpacked_bits(packed: NDArray[np.uint8], count: int, bits: int) -> NDArray[np.int8]:
     """The first `count` whole numbers of bytes that `packed_bits` made."""
     together, length = _together(bits)
-    parts = np.zeros((-(-count // together), length), dtype=np.uint8)
-    parts.reshape(-1)[: len(packed)] = packed
-    joined = _joined(parts, 8)
-    numbers = np.empty((len(parts), together), dtype=np.int8)
-    for number in range(together):
-        numbers[:, number] = joined >> bits * number & 2**bits - 1
-    return numbers.reshape(-1)[:count] - np.int8(2 ** (bits - 1))
+    whole = -(-count // together)
+    if len(packed) < whole * length:
+        packed = np.concatenate([packed, np.zeros(whole * length - len(packed), dtype=np.uint8)])
+    joined: Any = _joined(packed.reshape(whole, length), 8)
+    # Each number to a byte of its own: all of them at once, several to a word.
+    spread = (joined & 2**bits - 1).astype(f"<u{together}", copy=False)
+    for number in range(1, together):
+        part = joined << (8 - bits) * number
+        part &= 2**bits - 1 << 8 * number
+        spread |= part
+    numbers: NDArray[np.int8] = spread.view(np.int8)[:count]
+    numbers -= np.int8(2 ** (bits - 1))
+    return numbers
 
 
 def gathered_bits(packed: NDArray[np.uint8], places: NDArray[np.int64], bits: int) -> NDArray[np.int8]:
@@ -65,7 +71,7 @@ def _together(bits: int) -> tuple[int, int]:
 
 def _joined(parts: NDArray[np.uint8], bits: int) -> NDArray[Any]:
     """(n,) whole numbers whose digits, of so many bits each and the lowest first, are the (n, digits) parts."""
-    word: Any = np.uint8 if parts.shape[1] * bits <= 8 else np.uint32
+    word: Any = np.uint16 if parts.shape[1] * bits <= 8 else np.uint32
     joined: NDArray[Any] = parts[:, 0].astype(word)
     for digit in range(1, parts.shape[1]):
         joined |= parts[:, digit].astype(word) << bits * digit

@@ -6,18 +6,26 @@ import mmap
 import os
 import weakref
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import save
 
 from ciess.errors import InputError
 from ciess.files import open_regular, parsed_json
 
-Arrays = Mapping[str, NDArray[Any]]
+
+class Streamed(NamedTuple):
+    """An array that is made block by block while it is written: its type, its shape, and its blocks in order."""
+
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    blocks: Iterable[NDArray[Any]]
+
+
+Arrays = Mapping[str, NDArray[Any] | Streamed]
 Layout = Mapping[str, tuple[np.dtype[Any], list[int]]]
 """Type and shape of each array, by name."""
 
@@ -42,18 +50,32 @@ _BYTES_READ_AT_ONCE = 1 << 20
 
 def write_arrays(path: Path, arrays: Arrays, about: str) -> None:
     """Write arrays of any of `_DTYPES` into one file, and a line about them into its header."""
-    path.write_bytes(save({name: np.ascontiguousarray(array) for name, array in arrays.items()}, _metadata(about)))
+    header, names = _header({name: (array.dtype, list(array.shape)) for name, array in arrays.items()}, about)
+    with path.open("wb") as file:
+        file.write(len(header).to_bytes(8, "little") + header)
+        for name in names:
+            array = arrays[name]
+            for block in array.blocks if isinstance(array, Streamed) else [array]:
+                file.write(np.ascontiguousarray(block).reshape(-1).view(np.uint8).data)
 
 
 def file_bytes(layout: Layout, about: str) -> int:
     """The size of what `write_arrays` writes: 8 bytes, a JSON header filled up to a multiple of 8, the arrays."""
+    numbers = sum(math.prod(shape) * np.dtype(dtype).itemsize for dtype, shape in layout.values())
+    return 8 + len(_header(layout, about)[0]) + numbers
+
+
+def _header(layout: Layout, about: str) -> tuple[bytes, list[str]]:
+    """The header as safetensors writes it, and the names of the arrays in the order in which they lie."""
     names = {np.dtype(dtype): (place, name) for place, (name, dtype) in enumerate(_DTYPES.items())}
     header: dict[str, Any] = {"__metadata__": _metadata(about)}
     end = 0
-    for _, dtype, name, shape in sorted((*names[dtype], name, shape) for name, (dtype, shape) in layout.items()):
+    lying = sorted((*names[dtype], name, shape) for name, (dtype, shape) in layout.items())
+    for _, dtype, name, shape in lying:
         start, end = end, end + math.prod(shape) * np.dtype(_DTYPES[dtype]).itemsize
         header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [start, end]}
-    return 8 + -(-len(json.dumps(header, separators=(",", ":"))) // 8) * 8 + end
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    return text + b" " * (-len(text) % 8), [name for _, _, name, _ in lying]
 
 
 class MappedFile:

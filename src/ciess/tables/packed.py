@@ -32,7 +32,8 @@ from ciess.tables.precision import (
 )
 
 SIDES = ("users", "items")
-ROWS_IN_A_BLOCK = 1024
+_ROWS_AT_ONCE = 1 << 13
+"""Whose numbers, of whatever size, fill whole bytes."""
 NUMBERS_AT_ONCE = 1 << 22
 
 
@@ -56,14 +57,19 @@ class PackedTable:
 
     @classmethod
     def pack(
-        cls, dense: NDArray[np.float32], sizes: NDArray[np.int32], precision: Precision = Precision.FLOAT32
+        cls,
+        dense: NDArray[np.float32],
+        sizes: NDArray[np.int32],
+        precision: Precision = Precision.FLOAT32,
+        order: NDArray[np.int64] | None = None,
     ) -> "PackedTable":
         """Keep the first `sizes[n]` numbers of row n, rounded to the precision.
 
         Args:
-            dense: (n, dim) rows in order of falling size (see `falling_order`).
-            sizes: (n,) sizes in 1..dim, falling.
+            dense: (n, dim) rows; only blocks of them are copied, but where rows of one size share a scale.
+            sizes: (n,) sizes in 1..dim, falling in the order of the packed rows.
             precision: how they are stored.
+            order: (n,) the dense row of each packed one (see `falling_order`); None where they are in order.
 
         Raises:
             ValueError: the sizes do not fall.
@@ -71,12 +77,24 @@ class PackedTable:
         if np.any(np.diff(sizes) > 0):
             raise ValueError("rows must come in order of falling size: sort them by `falling_order` first")
         groups = _groups(sizes)
-        ends = np.cumsum(groups[:, 1], dtype=np.int64)
-        parts = [dense[end - rows : end, :size] for end, (size, rows) in zip(ends, groups, strict=True)]
-        scales = _stored_scales(parts, precision)
-        table = cls(precision, dense.shape[1], groups, np.empty(0, precision.dtype), scales)
-        values = [table._encoded(number, part) for number, part in enumerate(parts)]
-        return cls(precision, dense.shape[1], groups, np.concatenate([table.values, *values]), scales)
+        lengths = _lengths(len(sizes), len(groups), int(_value_counts(groups, precision).sum()), precision)
+        none = (np.dtype(np.float32), [0])
+        values, scales = (np.empty(shape, dtype) for dtype, shape in (lengths["values"], lengths.get("scales", none)))
+        table = cls(precision, dense.shape[1], groups, values, scales)
+        for group, (size, count) in enumerate(groups.tolist()):
+            first, end = int(table._first_rows[group]), int(table._first_values[group])
+            at_once = _ROWS_AT_ONCE if precision.scale_a_row or not precision.whole else count
+            for start in range(first, first + count, at_once):
+                rows = slice(start, min(start + at_once, first + count))
+                part = dense[rows if order is None else order[rows], :size]
+                if precision.scale_a_row:
+                    scales[rows] = scale_codes(best_scales(part, precision))
+                elif precision.whole:
+                    scales[group] = best_scales(part, precision)[0]
+                numbers = table._encoded(part, rows)
+                begin, end = end, end + len(numbers)
+                values[begin:end] = numbers
+        return table
 
     def __len__(self) -> int:
         return int(self.groups[:, 1].sum(dtype=np.int64))
@@ -101,37 +119,55 @@ class PackedTable:
             if not np.all((self.scales >= least) & (self.scales <= most)):
                 raise ValueError("scales are none")
 
-    def blocks(self) -> Iterator[tuple[slice, NDArray[np.float32]]]:
-        """Some thousands of rows that follow each other: their positions, and their numbers as `run` gives them."""
-        for start in range(0, len(self), ROWS_IN_A_BLOCK):
-            rows = slice(start, min(start + ROWS_IN_A_BLOCK, len(self)))
-            yield rows, self.run(rows.start, rows.stop)
+    def blocks(self, at_once: int) -> Iterator[slice]:
+        """The rows in blocks of that many."""
+        for start in range(0, len(self), at_once):
+            yield slice(start, min(start + at_once, len(self)))
 
-    def run(self, start: int, stop: int) -> NDArray[np.float32]:
-        """(stop − start, width) rows that follow each other, as wide as the first, zeros beyond their sizes."""
-        first, last = np.searchsorted(self._first_rows, [start, stop - 1], side="right") - 1
-        table = np.zeros((stop - start, int(self.groups[first, 0])), dtype=np.float32)
-        for group in range(int(first), int(last) + 1):
-            begin, size = int(self._first_rows[group]), int(self.groups[group, 0])
-            inside = max(start - begin, 0), min(stop - begin, int(self.groups[group, 1]))
-            table[begin + inside[0] - start : begin + inside[1] - start, :size] = self._decoded_run(group, *inside)
-        return table
+    def run(self, rows: slice) -> NDArray[np.float32]:
+        """(b, width) rows that follow each other, as wide as the first, zeros beyond their sizes."""
+        return self._scaled(self.stored_run(rows), rows)
 
     def rows(self, positions: NDArray[np.int64]) -> NDArray[np.float32]:
         """(b, dim) rows by their positions, zeros beyond their sizes."""
+        return self._scaled(self.stored_rows(positions), positions)
+
+    def stored_run(self, rows: slice) -> NDArray[np.float32]:
+        """`run` without scales: of precisions that have them, whole numbers."""
+        first, last = np.searchsorted(self._first_rows, [rows.start, rows.stop - 1], side="right") - 1
+        table = np.empty((rows.stop - rows.start, int(self.groups[first, 0])), dtype=np.float32)
+        for group in range(int(first), int(last) + 1):
+            begin, (size, count) = int(self._first_rows[group]), self.groups[group].tolist()
+            inside = max(rows.start - begin, 0), min(rows.stop - begin, count)
+            part = table[begin + inside[0] - rows.start : begin + inside[1] - rows.start]
+            part[:, :size] = self._decoded_run(group, *inside)
+            part[:, size:] = 0
+        return table
+
+    def stored_rows(self, positions: NDArray[np.int64]) -> NDArray[np.float32]:
+        """`rows` without scales: of precisions that have them, whole numbers."""
         table = np.zeros((len(positions), self.dim), dtype=np.float32)
-        groups = np.searchsorted(self._first_rows, positions, side="right") - 1
+        groups = self._groups_of(positions)
         for group in np.unique(groups):
             wanted = np.flatnonzero(groups == group)
-            size = int(self.groups[group, 0])
             inside = positions[wanted] - self._first_rows[group]
-            table[wanted, :size] = self._decoded_rows(int(group), inside)
+            table[wanted, : int(self.groups[group, 0])] = self._decoded_rows(int(group), inside)
         return table
+
+    def scales_of(self, positions: slice | NDArray[np.int64]) -> NDArray[np.float32]:
+        """(b,) the scales of rows that have some."""
+        if self.precision.scale_a_row:
+            return decoded_scales(self.scales[positions])
+        if isinstance(positions, slice):
+            positions = np.arange(positions.start, positions.stop)
+        scales: NDArray[np.float32] = self.scales[self._groups_of(positions)]
+        return scales
 
     def dense(self) -> NDArray[np.float32]:
         """(n, dim) float32 table, zeros where a row is shorter than dim."""
         table = np.zeros((len(self), self.dim), dtype=np.float32)
-        for rows, numbers in self.blocks():
+        for rows in self.blocks(_ROWS_AT_ONCE):
+            numbers = self.run(rows)
             table[rows, : numbers.shape[1]] = numbers
         return table
 
@@ -147,26 +183,27 @@ class PackedTable:
         lengths = _value_counts(self.groups, self.precision)
         return np.cumsum(lengths) - lengths
 
-    def _scales(self, group: int, positions: slice | NDArray[np.int64]) -> NDArray[np.float32]:
-        """Scales of rows of a group by their positions in the table: (n,), or (1,) where shared."""
-        if not self.precision.scale_a_row:
-            return self.scales[group : group + 1]
-        return decoded_scales(self.scales[positions])
+    def _groups_of(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+        found: NDArray[np.int64] = np.searchsorted(self._first_rows, positions, side="right") - 1
+        return found
 
-    def _encoded(self, group: int, part: NDArray[np.float32]) -> NDArray[Any]:
+    def _scaled(self, numbers: NDArray[np.float32], positions: slice | NDArray[np.int64]) -> NDArray[np.float32]:
+        return numbers * self.scales_of(positions)[:, None] if self.precision.whole else numbers
+
+    def _encoded(self, part: NDArray[np.float32], rows: slice) -> NDArray[Any]:
+        """What is stored of some rows of one size."""
         if not self.precision.whole:
             return part.astype(self.precision.dtype).reshape(-1)
-        first = int(self._first_rows[group])
-        numbers = whole_numbers(part, self._scales(group, slice(first, first + len(part))), self.precision).reshape(-1)
+        numbers = whole_numbers(part, self.scales_of(rows), self.precision).reshape(-1)
         return (
             packed_bits(numbers, self.precision.bits)
             if self.precision.shares_bytes
             else numbers.astype(self.precision.dtype)
         )
 
-    def _decoded_run(self, group: int, start: int, stop: int) -> NDArray[np.float32]:
+    def _decoded_run(self, group: int, start: int, stop: int) -> NDArray[Any]:
         """(stop − start, size) rows of a group that follow each other, by their numbers in it."""
-        size, first = int(self.groups[group, 0]), int(self._first_rows[group])
+        size = int(self.groups[group, 0])
         begin, end = start * size, stop * size
         values = self.values[int(self._first_values[group]) :]
         if self.precision.shares_bytes:
@@ -176,21 +213,14 @@ class PackedTable:
             numbers = unpacked_bits(packed, end - begin + torn, bits)[torn:]
         else:
             numbers = values[begin:end]
-        return self._scaled(group, slice(first + start, first + stop), numbers.reshape(stop - start, size))
+        return numbers.reshape(stop - start, size)
 
-    def _decoded_rows(self, group: int, inside: NDArray[np.int64]) -> NDArray[np.float32]:
+    def _decoded_rows(self, group: int, inside: NDArray[np.int64]) -> NDArray[Any]:
         """(b, size) rows of a group by their numbers in it."""
         size = int(self.groups[group, 0])
         places = inside[:, None] * size + np.arange(size)
         values = self.values[int(self._first_values[group]) :]
-        numbers = gathered_bits(values, places, self.precision.bits) if self.precision.shares_bytes else values[places]
-        return self._scaled(group, int(self._first_rows[group]) + inside, numbers)
-
-    def _scaled(self, group: int, positions: slice | NDArray[np.int64], numbers: NDArray[Any]) -> NDArray[np.float32]:
-        if not self.precision.whole:
-            return numbers.astype(np.float32, copy=False)
-        scaled: NDArray[np.float32] = numbers * self._scales(group, positions)[:, None]
-        return scaled
+        return gathered_bits(values, places, self.precision.bits) if self.precision.shares_bytes else values[places]
 
 
 def _groups(sizes: NDArray[np.int32]) -> NDArray[np.int32]:
@@ -205,30 +235,21 @@ def _value_counts(groups: NDArray[np.int32], precision: Precision) -> NDArray[np
     return counts
 
 
-def _stored_scales(parts: list[NDArray[np.float32]], precision: Precision) -> NDArray[Any]:
-    """Scales as a table keeps them."""
-    none = np.empty(0, dtype=np.float32)
-    if not precision.whole:
-        return none
-    scales = np.concatenate([none, *(best_scales(part, precision) for part in parts)])
-    return scale_codes(scales) if precision.scale_a_row else scales
-
-
 def rounded(dense: NDArray[np.float32], sizes: NDArray[np.int32], precision: Precision) -> NDArray[np.float32]:
     """(n, dim) rows in any order, cut and rounded as a packed table keeps them."""
     order = falling_order(sizes)
-    table = np.empty_like(dense)
-    table[order] = PackedTable.pack(dense[order], sizes[order], precision).dense()
+    packed, table = PackedTable.pack(dense, sizes[order], precision, order), np.zeros_like(dense)
+    for rows in packed.blocks(_ROWS_AT_ONCE):
+        numbers = packed.run(rows)
+        table[order[rows], : numbers.shape[1]] = numbers
     return table
 
 
 def row_scales(dense: NDArray[np.float32], sizes: NDArray[np.int32], precision: Precision) -> NDArray[np.float32]:
     """(n,) the scale that each row, in any order, is rounded with."""
     order = falling_order(sizes)
-    table = PackedTable.pack(dense[order], sizes[order], precision)
     scales = np.empty(len(sizes), dtype=np.float32)
-    counts = table.groups[:, 1]
-    scales[order] = decoded_scales(table.scales) if precision.scale_a_row else np.repeat(table.scales, counts)
+    scales[order] = PackedTable.pack(dense, sizes[order], precision, order).scales_of(np.arange(len(sizes)))
     return scales
 
 

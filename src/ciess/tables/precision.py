@@ -134,7 +134,7 @@ def scale_codes(scales: NDArray[np.float32]) -> NDArray[np.uint8]:
 
 def decoded_scales(codes: NDArray[np.uint8]) -> NDArray[np.float32]:
     """(n,) row scales from their bytes."""
-    return _DECODED[codes]
+    return np.take(_DECODED, codes)
 
 
 def whole_numbers(rows: NDArray[np.float32], scales: NDArray[np.float32], precision: Precision) -> NDArray[np.float32]:

@@ -30,6 +30,10 @@ def refit(backbone: Rotatable, plan: SizePlan, steps: int = 3) -> tuple[Tensor, 
         user and item tables, (n, plan.max_size).
     """
     width = plan.max_size
+    if backbone.rows_stand_alone or not steps:
+        sides = ((backbone.user_table, plan.user_sizes), (backbone.item_table, plan.item_sizes))
+        cut = [table.detach()[:, :width] * prefix_mask(sizes, width, table.device) for table, sizes in sides]
+        return cut[0], cut[1]
     n_users = len(plan.user_sizes)
     full = torch.cat([backbone.user_table, backbone.item_table]).detach()[:, :width]
     mask = prefix_mask(plan.sizes, width, full.device)

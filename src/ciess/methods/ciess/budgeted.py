@@ -182,8 +182,7 @@ class _BudgetSearch:
             loss = self.student.learn(plan, self.settings.finish_steps)
             best = min(best, (loss, plan), key=lambda each: each[0])
             about: dict[str, float | str] = {"kind": "ciess", "budget": str(self.budget), "episode": step // steps}
-            quality = self.problem.quality(self.student.small)
-            trace.append({**about, "quality": quality, "loss": loss, "price": price})
+            trace.append({**about, **self.problem.told_of(self.student.small), "loss": loss, "price": price})
             done, all_steps = before * total + step + 1, len(self.problem.budgets) * total
             self.problem.progress("ciess", done, all_steps, f"{self.budget} loss {loss:.4f}")
         return best[1]

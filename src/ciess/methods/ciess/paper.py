@@ -200,7 +200,8 @@ class _Run:
             states, quality = self._learn(states, sizes, measured)
             self._keep(measured, quality)
             means: dict[str, float | str] = {"user_size": float(sizes[0].mean()), "item_size": float(sizes[1].mean())}
-            self.trace.append({"kind": "explore", "episode": episode, "quality": measured.quality, **means})
+            told = self.problem.told(plan, self.fidelity)
+            self.trace.append({"kind": "explore", "episode": episode, **told, **means})
             note = f"quality {measured.quality:.4f}, sparsity {plan.sparsity:.0%}"
             self.problem.progress("search", episode * self.settings.steps + step + 1, self.measurements, note)
 

@@ -54,10 +54,9 @@ class CrossEntropyMethod(Generic[R]):
             for turn in range(self.rounds):
                 for place, rule in enumerate(self._drawn(measured, rng), 1):
                     plan = problem.project(self.sizes(rule), budget)
-                    measured[rule] = Candidate(plan, problem.quality_of(plan))
-                    trace.append(
-                        {"kind": self.name, "budget": str(budget), "quality": measured[rule].quality, **rule._asdict()}
-                    )
+                    told = problem.told(plan)
+                    measured[rule] = Candidate(plan, told["quality"])
+                    trace.append({"kind": self.name, "budget": str(budget), **told, **rule._asdict()})
                     problem.progress(
                         self.name,
                         (number * self.rounds + turn) * self.plans + place,

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
-from torch import Tensor
+from torch import Tensor, nn
 
 from ciess.errors import InputError
 from ciess.files import open_regular, write_whole
@@ -49,6 +49,37 @@ class Resumable(Protocol):
 
 Part = Tensor | torch.Generator | torch.optim.Optimizer | Resumable
 """What a loop changes."""
+
+
+class Attributes:
+    """What a model holds beside parameters and buffers: numbers and generators that are attributes of its modules.
+
+    NGCF counts its draws of dropout so, and a module of one's own may do alike.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model
+
+    def state(self) -> State:
+        """See `Resumable`."""
+        told, tensors = dict[str, Any](), dict[str, Tensor]()
+        for name, module in self._model.named_modules():
+            for key, value in vars(module).items():
+                if type(value) in (int, float):
+                    told[f"{name}:{key}"] = value
+                elif isinstance(value, torch.Generator):
+                    tensors[f"{name}:{key}"] = value.get_state()
+        return State(told, tensors)
+
+    def restore(self, state: State) -> None:
+        """See `Resumable`."""
+        modules = dict(self._model.named_modules())
+        for each, value in state.told.items():
+            name, _, key = each.partition(":")
+            setattr(modules[name], key, value)
+        for each, tensor in state.tensors.items():
+            name, _, key = each.partition(":")
+            getattr(modules[name], key).set_state(tensor)
 
 
 class Kept:

@@ -18,7 +18,7 @@ from ciess.tables.mask import prefix_mask, random_prefix_mask
 from ciess.tables.packed import rounded, row_scales
 from ciess.tables.plan import SizePlan
 from ciess.tables.precision import Precision
-from ciess.train.checkpoint import NOTHING, Kept, Part, State
+from ciess.train.checkpoint import NOTHING, Attributes, Kept, Part, State
 from ciess.train.losses import Loss, coarse_products
 
 _SMALLEST_SCALE = 1e-3
@@ -82,6 +82,7 @@ def fit(
     tables = _Tables(backbone, plan)
     best = _Best(backbone, tables, valid)
     parts: dict[str, Part] = {"users": tables.users, "items": tables.items, "scales": tables, "best": best}
+    parts["model"] = Attributes(backbone)
     if isinstance(lesson, Solver):
         advance = _sweeps(lesson, tables)
     else:

@@ -15,7 +15,7 @@ SECTION = (
 )
 TABLE = re.findall(r"^\| `(\w+)/` \| (.*) \|$", SECTION, re.MULTILINE)
 ROOMS = [room for room, _ in TABLE]
-ALONE = ["errors", "checks", "escapes", "files", "progress"]
+ALONE = ["errors", "checks", "escapes", "files", "stopping", "progress"]
 """Modules beside the rooms, each of which imports only those before it."""
 
 

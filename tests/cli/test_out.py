@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+import ciess
 from ciess.cli import main
+from ciess.experiment.cells import UNFINISHED
 from ciess.experiment.runs import RESULT, former_files
 
 FAST = ["--backbone", "als", "--dim", "8"]
@@ -81,7 +83,11 @@ def test_a_second_search_replaces_the_first_as_a_whole(data: Path, capsys: pytes
     for notes in (out / "notes.txt", out / "budget-60" / "notes.txt", out / "figures" / "notes.txt"):
         notes.write_text("mine")
     assert (out / "budget-60" / "model.json").exists()
-    run(*SEARCH, "40%", "--out", "out")
+    assert "out holds the result of another run (ciess search lines.txt" in refused(
+        [*SEARCH, "40%", "--out", "out"], capsys
+    )
+    assert {path.parent.name for path in out.glob("budget-*/*.safetensors")} == {"budget-60", "budget-50"}
+    run(*SEARCH, "40%", "--out", "out", "--overwrite")
     assert {path.parent.name for path in out.glob("budget-*/*.safetensors")} == {"budget-40"}
     assert {str(path.relative_to(out)) for path in out.rglob("notes.txt")} == {
         "notes.txt",
@@ -116,7 +122,7 @@ def test_a_run_of_which_files_are_missing_is_replaced(data: Path) -> None:
     run(*SEARCH, "60%", "--out", "out")
     (Path("out") / "report.html").unlink()
     (Path("out") / "budget-60" / "model.json").unlink()
-    run(*SEARCH, "40%", "--out", "out")
+    run(*SEARCH, "40%", "--out", "out", "--overwrite")
     assert {path.parent.name for path in Path("out").glob("budget-*/*")} == {"budget-40"}
     assert not (Path("out") / "budget-60").exists()
 
@@ -143,6 +149,35 @@ def test_converting_keeps_the_source_and_leaves_no_ids_of_other_lines(
     Path("x.users.csv").write_text("name,age\n")
     run("data", "convert", "plain.csv", "x.txt")
     assert Path("x.users.csv").read_text() == "name,age\n"
+
+
+def test_a_result_that_was_saved_in_python_is_another_runs(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = {"backbone": ciess.ALS(dim=8, training=ciess.Training(steps=2)), "method": "equal", "budgets": ["60%"]}
+    ciess.search("lines.txt", **given).save("out")
+    assert "out holds the result of another run (in Python)" in refused([*SEARCH, "60%", "--out", "out"], capsys)
+
+
+def test_one_run_has_a_folder_alone(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whoever is at work there is named; what a process that was killed has left is no obstacle."""
+    (Path("out")).mkdir()
+    lock = Path("out") / ".ciess-run"
+    lock.write_text("process 1 since the beginning")
+    holder = (
+        "import sys\nfrom pathlib import Path\nfrom ciess.experiment.runs import RESULT, run_folder\n"
+        "with run_folder(Path('out'), RESULT, '', False):\n    print('held', flush=True)\n    sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", holder], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        printed = refused([*SEARCH, "60%", "--out", "out"], capsys)
+        other.kill()
+    assert f"out is at work for process {other.pid} since 2" in printed
+    assert lock.exists()
+    run(*SEARCH, "60%", "--out", "out")
+    assert not lock.exists()
+    assert not (Path("out") / UNFINISHED).exists()
 
 
 @pytest.mark.parametrize("command", ["search", "compare"])

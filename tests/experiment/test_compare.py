@@ -249,16 +249,18 @@ def test_impossible_requests_are_refused_before_training(data: Interactions, tmp
             compare(data, progress=never, **told)
 
 
-def test_damaged_files_are_named(data: Interactions, tmp_path: Path) -> None:
-    compare(data, methods=["mixed-random"], cells=tmp_path)
-    [cell] = tmp_path.glob("mixed-random-0-*.json")
-    whole = cell.read_text()
-    cell.write_text(whole[:50])
-    with pytest.raises(InputError, match=r"mixed-random-0-.*json or the file of the users beside it is damaged"):
-        compare(data, methods=["mixed-random"], cells=tmp_path)
-    cell.unlink()
-    [model] = tmp_path.glob("full-0-*-train.safetensors")
-    model.write_bytes(model.read_bytes()[:200])
-    found = compare(data, methods=["mixed-random"], cells=tmp_path)
-    [failed] = found.failures
-    assert "train.safetensors is damaged or of another backbone: delete it" in failed.error
+@pytest.mark.parametrize("kept", ["mixed-random-0-*", "full-0-*-train.safetensors"])
+def test_what_is_damaged_is_told_and_made_anew(
+    kept: str, data: Interactions, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = compare(data, methods=["mixed-random"], cells=tmp_path)
+    [damaged] = tmp_path.glob(kept)
+    for other in {*tmp_path.glob("*")} - {damaged, *tmp_path.glob("full-*-t*")}:
+        other.unlink()
+    content = bytearray(damaged.read_bytes())
+    content[-9] ^= 16
+    damaged.write_bytes(content)
+    again = compare(data, methods=["mixed-random"], cells=tmp_path)
+    assert f"{damaged} is damaged: what it held is made anew" in caplog.text
+    assert again.to_markdown() == first.to_markdown()
+    assert damaged.read_bytes() != content

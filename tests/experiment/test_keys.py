@@ -213,7 +213,7 @@ def split() -> Split:
 
 def name_of(recipe: Recipe, data: Split, method: Any = None, name: str = "mine") -> tuple[Path | None, Path | None]:
     cells = Cells(Path("cells"), data, recipe, [Budget.parse("50%")], 0)
-    return cells.path_of_full(), cells._path(name, method)
+    return cells.full().path, cells._kept(name, method).path
 
 
 def test_versions_count(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,8 +6,8 @@ import torch
 import ciess
 from ciess.data import Interactions, Split
 from ciess.models import Represented
-from ciess.train.checkpoint import fitted_once
-from ciess.train.fit import Fitted
+from ciess.train.checkpoint import Kept
+from ciess.train.fit import Fitted, fitted_once
 
 
 class Dropping(ciess.InnerProduct):
@@ -28,8 +28,8 @@ def test_what_is_read_again_is_measured_as_what_was_trained(split: Split, tmp_pa
         return Fitted(1, 0.5, 0.1)
 
     first, again = (Dropping(split.train.n_users, split.train.n_items) for _ in range(2))
-    trained = fitted_once(tmp_path / "full.safetensors", first, lambda: train(first))
-    assert fitted_once(tmp_path / "full.safetensors", again, lambda: train(again)) == trained
+    trained = fitted_once(Kept(tmp_path, "full"), first, lambda: train(first), always=True)
+    assert fitted_once(Kept(tmp_path, "full"), again, lambda: train(again)) == trained
     users = torch.arange(5)
     assert torch.equal(again.score_all(again.vectors(), users), first.score_all(first.vectors(), users))
 

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
@@ -24,6 +25,7 @@ from ciess.cli.search import Search
 from ciess.cli.values import dashed_values, values
 from ciess.cli.words import boxed, check_words, options_of
 from ciess.errors import InputError, reason
+from ciess.stopping import Stopped, stopping
 
 COMMANDS: dict[str, type[Any]] = {
     "search": Search,
@@ -41,34 +43,38 @@ _ABOUT = """Small recommenders: embedding sizes for users and items, under a mem
 Begin with `ciess demo`, then `ciess search YOUR_FILE`; see `ciess --version`."""
 _REFUSED = 2
 """Exit code of what cannot be done."""
-_STOPPED, _UNREAD = 130, 141
-"""What shells expect of a program that was stopped by Ctrl-C, or as nobody reads it: 128 and the signal's number."""
+_BY_SIGNAL, _UNREAD = 128, 141
+"""What shells expect of a program that a signal stopped: 128 and its number; 141 where nobody reads what it prints."""
+_GOES_ON = ("search", "compare", "compress", "demo", "data")
+"""Commands that go on from where they were stopped."""
 
 
 def main(args: Sequence[str] | None = None) -> None:
     """Run the command line.
 
     What cannot be done ends with exit code 2 and one sentence: bad input, a file that cannot be written, too little
-    memory. Ctrl-C ends with 130 and one line, a reader that has enough, such as `head`, with 141 and none.
+    memory. Ctrl-C ends with 130 and one line, SIGTERM with 143 and one, a reader that has enough, such as `head`, with
+    141 and none.
     """
     # PyTorch's threads would spin while they wait for each other: beside other programs that takes ten times as long.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     prepare()
     given = list(sys.argv[1:] if args is None else args) or ["--help"]
     try:
-        if given == ["--version"]:
-            print(f"ciess {version('ciess')}")
-        else:
-            _run(_parsed(given))
+        with stopping():
+            if given == ["--version"]:
+                print(f"ciess {version('ciess')}")
+            else:
+                _run(_parsed(given))
         # What fails to be written must not fail after this. There may be no output at all.
         if sys.stdout is not None:
             sys.stdout.flush()
     except InputError as error:
         _refuse(str(error))
-    except KeyboardInterrupt:
-        note = ": the same command goes on from here" if given[0] == "compare" else ""
+    except KeyboardInterrupt as end:
+        note = ": the same command goes on from here" if given[0] in _GOES_ON else ""
         say(f"stopped{note}")
-        sys.exit(_STOPPED)
+        sys.exit(_BY_SIGNAL + (end.number if isinstance(end, Stopped) else signal.SIGINT))
     except BrokenPipeError:
         drop(sys.stdout)
         sys.exit(_UNREAD)

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ciess.cli.options import Folder, Shared, command_line, option
-from ciess.cli.results import show_cautions, show_tuned
+from ciess.cli.results import own_folder, show_cautions, show_tuned
 from ciess.cli.values import separated
 
 if TYPE_CHECKING:
@@ -34,32 +34,37 @@ class Compare(Shared):
         """Compare, save, print the tables."""
         from ciess.experiment.compare import checked_seeds, compare, methods_by_name
         from ciess.experiment.pipeline import parsed_budgets
-        from ciess.experiment.runs import CELLS, COMPARISON, check_run_folder
+        from ciess.experiment.runs import CELLS, COMPARISON
         from ciess.progress import ConsoleProgress
-        from ciess.report.wording import spent
+        from ciess.stopping import stopping
 
         # What can be refused at once is refused before data are read.
         config, budgets = self.config(), parsed_budgets(separated(self.budgets))
         methods_by_name(self.methods)
         checked_seeds(self.seeds)
-        check_run_folder(self.out, COMPARISON)
-        data = self.interactions()
-        with ConsoleProgress(console) as progress:
-            comparison = compare(
-                data,
-                methods=self.methods,
-                backbone=config,
-                budgets=budgets,
-                seeds=self.seeds,
-                precision=self.precision,
-                target=self.target,
-                tune=self.tune == "on",
-                test_users=self.test_users,
-                cells=self.out / CELLS,
-                progress=progress,
-            )
-        comparison = replace(comparison, settings={"command": command_line(self), **comparison.settings})
-        paths = comparison.save(self.out)
+        with own_folder(self, COMPARISON):
+            data = self.interactions()
+            with ConsoleProgress(console) as progress, stopping(at_safe_points=True):
+                comparison = compare(
+                    data,
+                    methods=self.methods,
+                    backbone=config,
+                    budgets=budgets,
+                    seeds=self.seeds,
+                    precision=self.precision,
+                    target=self.target,
+                    tune=self.tune == "on",
+                    test_users=self.test_users,
+                    cells=self.out / CELLS,
+                    progress=progress,
+                )
+            comparison = replace(comparison, settings={"command": command_line(self), **comparison.settings})
+            self._show(comparison, comparison.save(self.out), console)
+
+    def _show(self, comparison: "Comparison", paths: list[Path], console: Console) -> None:
+        from ciess.experiment.runs import COMPARISON
+        from ciess.report.wording import spent
+
         if self.printing.json:
             print((self.out / COMPARISON).read_text(), end="")
         console.print(_table(comparison))

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from ciess.checks import Seed, check
 from ciess.cli.options import Budgets, Columns, Count, File, Flat, Folder, Precision, Printing, option
-from ciess.cli.results import show
+from ciess.cli.results import own_folder, show
 from ciess.cli.values import separated
 
 
@@ -41,27 +41,29 @@ class Compress:
         """Compress, save, print the table."""
         from ciess.experiment.compress import check_fit, compress
         from ciess.experiment.pipeline import parsed_budgets
-        from ciess.experiment.runs import RESULT, check_run_folder
+        from ciess.experiment.runs import RESULT
         from ciess.models.factors import Factors
         from ciess.progress import ConsoleProgress
+        from ciess.stopping import stopping
 
         budgets = parsed_budgets(separated(self.budgets))
         check("--seed", self.seed, Seed)
-        check_run_folder(self.out, RESULT)
-        factors = Factors(
-            users=self.users, items=self.items, user_ids=self.user_ids or "", item_ids=self.item_ids or ""
-        )
-        check_fit(factors, budgets, self.precision)
-        data = self.columns.read(self.interactions)
-        held_out = self.columns.read(self.held_out) if self.held_out else None
-        with ConsoleProgress(console) as progress:
-            outcome = compress(
-                factors,
-                data,
-                held_out=held_out,
-                budgets=budgets,
-                precision=self.precision,
-                seed=self.seed,
-                progress=progress,
+        with own_folder(self, RESULT):
+            factors = Factors(
+                users=self.users, items=self.items, user_ids=self.user_ids or "", item_ids=self.item_ids or ""
             )
-        show(self, outcome, console)
+            check_fit(factors, budgets, self.precision)
+            data = self.columns.read(self.interactions)
+            held_out = self.columns.read(self.held_out) if self.held_out else None
+            with ConsoleProgress(console) as progress, stopping(at_safe_points=True):
+                outcome = compress(
+                    factors,
+                    data,
+                    held_out=held_out,
+                    budgets=budgets,
+                    precision=self.precision,
+                    seed=self.seed,
+                    kept=self.out,
+                    progress=progress,
+                )
+            show(self, outcome, console)

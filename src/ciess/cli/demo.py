@@ -6,7 +6,7 @@ from pathlib import Path
 from rich.console import Console
 
 from ciess.cli.options import Count, Flat, Folder, Printing
-from ciess.cli.results import search_and_show
+from ciess.cli.results import own_folder, search_and_show
 
 
 @dataclass(frozen=True)
@@ -22,16 +22,16 @@ class Demo:
     def run(self, console: Console) -> None:
         """Search sizes for the synthetic set, then recommend with the smallest model."""
         from ciess.data import synthetic
-        from ciess.experiment.runs import RESULT, check_run_folder
+        from ciess.experiment.runs import RESULT
         from ciess.models import Training, backbone_named
         from ciess.serve.saved import load
         from ciess.tables.budget import Budget
 
-        check_run_folder(self.out, RESULT)
         data = synthetic(seed=self.seed).interactions
         backbone = backbone_named("lightgcn", dim=32, training=Training(batch_size=20_000, l2=0.01))
         budgets = [Budget.parse(budget) for budget in ("20%", "10%")]
-        saved = search_and_show(self, data, console, backbone=backbone, budgets=budgets, seed=self.seed)
+        with own_folder(self, RESULT):
+            saved = search_and_show(self, data, console, backbone=backbone, budgets=budgets, seed=self.seed)
         user = data.user_ids[0]
         items, _ = load(saved[-1]).recommend(user, k=5)
         console.print(

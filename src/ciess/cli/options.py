@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_type_hints
 
 import tyro
 
@@ -46,7 +46,7 @@ Name = Annotated[T, option("NAME")]
 Flag = Annotated[bool, option()]
 File = Annotated[Path | None, option("FILE")]
 Folder = Annotated[Path, option("FOLDER")]
-Precision = Annotated[PrecisionName, option("NAME", f"{', '.join(get_args(PrecisionName)[1:])} or auto")]
+Precision = Annotated[PrecisionName, option("NAME", "float32/16, int8/6/4, int4-shared or auto")]
 Budgets = Annotated[tuple[str, ...], option("BUDGET ...", "Of both tables: 5% 32MB 6.4dims")]
 AsJson = Annotated[bool, option(help="Print one JSON document")]
 
@@ -110,8 +110,10 @@ class Filters:
 
 @dataclass(frozen=True)
 class Printing:
-    """What a command that writes files prints."""
+    """How a command that writes files does so, and what it prints: nothing that changes what it finds."""
 
+    overwrite: Flag = False
+    """Replace another run's result in --out"""
     json: Flag = False
     """Print one JSON document, all else to stderr"""
     quiet: Flag = False

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,10 +30,18 @@ def search_and_show(command: Any, data: "Interactions | Split", console: Console
     """
     from ciess.experiment.pipeline import search
     from ciess.progress import ConsoleProgress
+    from ciess.stopping import stopping
 
-    with ConsoleProgress(console) as progress:
-        outcome = search(data, progress=progress, **settings)
+    with ConsoleProgress(console) as progress, stopping(at_safe_points=True):
+        outcome = search(data, progress=progress, kept=command.out, **settings)
     return show(command, outcome, console)
+
+
+def own_folder(command: Any, record: str) -> AbstractContextManager[None]:
+    """Have `command.out` for this run alone, see `run_folder`."""
+    from ciess.experiment.runs import run_folder
+
+    return run_folder(command.out, record, command_line(command), command.printing.overwrite)
 
 
 def show(command: Any, outcome: "Outcome", console: Console) -> list[Path]:

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from ciess.checks import Positive, Seed, check, parsed_share
 from ciess.cli.options import Count, Flag, Folder, Name, Shared, option
-from ciess.cli.results import search_and_show
+from ciess.cli.results import own_folder, search_and_show
 from ciess.cli.values import separated
 from ciess.errors import InputError
 
@@ -38,29 +38,29 @@ class Search(Shared):
     def run(self, console: Console) -> None:
         """Search, save, print the table."""
         from ciess.experiment.pipeline import parsed_budgets
-        from ciess.experiment.runs import RESULT, check_run_folder
+        from ciess.experiment.runs import RESULT
 
         # What can be refused at once is refused before data are read.
         config, budgets = self.config(), parsed_budgets(separated(self.budgets))
         loss = None if self.max_tail_loss is None else parsed_share("--max-tail-loss", self.max_tail_loss)
-        check_run_folder(self.out, RESULT)
-        method = self._method()
-        check("--seed", self.seed, Seed)
-        search_and_show(
-            self,
-            self.interactions(),
-            console,
-            backbone=config,
-            budgets=budgets,
-            method=method,
-            precision=self.precision,
-            target=self.target,
-            tune=self.tune == "on",
-            test_users=self.test_users,
-            max_tail_loss=loss,
-            refit=self.refit,
-            seed=self.seed,
-        )
+        with own_folder(self, RESULT):
+            method = self._method()
+            check("--seed", self.seed, Seed)
+            search_and_show(
+                self,
+                self.interactions(),
+                console,
+                backbone=config,
+                budgets=budgets,
+                method=method,
+                precision=self.precision,
+                target=self.target,
+                tune=self.tune == "on",
+                test_users=self.test_users,
+                max_tail_loss=loss,
+                refit=self.refit,
+                seed=self.seed,
+            )
 
     def _method(self) -> "str | Method":
         from ciess.methods import method_named

@@ -31,6 +31,9 @@ class TripletSampler:
         seed: of all draws.
         device: where triplets are drawn.
 
+    Attributes:
+        generator: of the draws.
+
     Raises:
         InputError: every user has every item, or `by` is another word.
     """
@@ -61,7 +64,7 @@ class TripletSampler:
         self._drawn = torch.as_tensor(drawn, device=device)
         self._eligible = torch.as_tensor(eligible, device=device)
         self._by = by
-        self._generator = torch.Generator(device).manual_seed(seed)
+        self.generator = torch.Generator(device).manual_seed(seed)
 
     def sample(self, n: int) -> Triplets:
         """Draw n triplets, in the order of their users: sparse kernels want rows in order."""
@@ -97,10 +100,10 @@ class TripletSampler:
         return self._owned_keys[at] == keys
 
     def _integers(self, high: int, n: int) -> Tensor:
-        return torch.randint(high, (n,), generator=self._generator, device=self._keys.device)
+        return torch.randint(high, (n,), generator=self.generator, device=self._keys.device)
 
     def _uniform(self, n: int) -> Tensor:
-        return torch.rand(n, generator=self._generator, device=self._keys.device)
+        return torch.rand(n, generator=self.generator, device=self._keys.device)
 
 
 def _keys(interactions: Interactions) -> NDArray[np.int64]:

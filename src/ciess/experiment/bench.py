@@ -1,10 +1,10 @@
 """`Bench`: the plans of all methods, found, finished and built by one recipe."""
 
 import dataclasses
+import hashlib
 import time
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,8 +15,9 @@ from ciess.data import Interactions, Split
 from ciess.errors import InputError
 from ciess.evaluation.metrics import Evaluation, Evaluator, evaluate
 from ciess.experiment.clock import Clock
-from ciess.experiment.finished import Finished, Searched, check_plans
+from ciess.experiment.finished import Finished, Searched, Sought, check_plans
 from ciess.experiment.full import FullModels
+from ciess.experiment.keys import canonical, digest
 from ciess.experiment.recipe import Recipe, TestUsers
 from ciess.methods import method_name
 from ciess.methods.fidelity import Fidelity, suiting
@@ -30,6 +31,7 @@ from ciess.serve.model import CompressedModel
 from ciess.tables.budget import Budget
 from ciess.tables.plan import SizePlan, TableShape
 from ciess.tables.precision import Precision
+from ciess.train.checkpoint import NOTHING, Kept
 from ciess.train.finish import finish
 from ciess.train.fit import Fitted
 from ciess.train.scratch import train_from_scratch
@@ -50,8 +52,9 @@ class Bench:
         recipe: what all methods share.
         seed: of training, of searches and of finishes.
         progress: told every step.
-        kept: where the full models are kept as files, without their endings; None keeps none.
+        full: keeps the full models.
         clock: told what phase the time goes to.
+        kept: keeps what else is done, and how far the rest is: searches, finishes, models that are built.
 
     Attributes:
         fidelity: how plans are measured, unless a method has its own.
@@ -70,16 +73,17 @@ class Bench:
         recipe: Recipe,
         seed: int,
         progress: Progress = silent,
-        kept: Path | None = None,
+        full: Kept = NOTHING,
         clock: Clock | None = None,
+        kept: Kept = NOTHING,
     ) -> None:
-        self.split, self.recipe, self.progress = split, recipe, progress
+        self.split, self.recipe, self.progress, self._kept = split, recipe, progress, kept
         self.seed = seed = check("seed", seed, Seed)
         self.clock = clock or Clock()
         users = sampled(split.valid, measured_users(split.valid.n_items), seed)
         self.valid = Evaluator(split.train.matrix, split.valid.matrix, users=users)
         self.test = None if split.test is None else _tested(split.test, recipe.test_users, seed)
-        self.full_models = FullModels(split, recipe, self.valid, self.test, seed, progress, kept, self.clock)
+        self.full_models = FullModels(split, recipe, self.valid, self.test, seed, progress, full, self.clock)
         self.fidelity: Fidelity = suiting(self.full_models.untrained)
         self._precisions: dict[Budget, Precision] = {}
         self._finished: dict[tuple[SizePlan, bool], Finished] = {}
@@ -142,11 +146,8 @@ class Bench:
         Raises:
             InputError: the method gives no plan for a budget, or one that exceeds it.
         """
-        before, start = (problem.trainings, problem.measurements), time.perf_counter()
         with self.clock.phase("search"), seeded(self.seed):
-            found = method.search(problem)
-        seconds = time.perf_counter() - start
-        trainings, measurements = problem.trainings - before[0], problem.measurements - before[1]
+            found, trainings, measurements, seconds = self._sought(method, problem)
         finished = {}
         for budget in problem.budgets:
             found_by: dict[SizePlan, str] = {}
@@ -164,9 +165,27 @@ class Bench:
         finishes = sum(map(len, finished.values()))
         return Searched(finished, found.trace, trainings, measurements, finishes, seconds)
 
+    def _sought(self, method: Method, problem: Problem) -> Sought:
+        """What a method finds."""
+        try:
+            kinds = [[str(budget), each] for budget, each in problem.precision.items()]
+            kept = self._kept.within("search", digest([kinds, canonical([method, problem.fidelity], "method")]))
+        except InputError:
+            # Its settings are such that nothing tells whether what was kept is theirs.
+            kept = NOTHING
+        problem.kept = kept.within("part")
+
+        def made() -> Sought:
+            before, start = (problem.trainings, problem.measurements), time.perf_counter()
+            found = method.search(problem)
+            effort = problem.trainings - before[0], problem.measurements - before[1]
+            return Sought(found, *effort, time.perf_counter() - start)
+
+        return made() if kept is NOTHING else Sought.of(kept.once(lambda: made().state()), problem)
+
     def _found(self, plan: SizePlan, found_by: str, phase: str, seconds: float, from_scratch: bool) -> Finished:
         """A plan that a search of some seconds found, finished."""
-        with self.clock.phase("finishes"):
+        with self.clock.phase("finishes"), seeded(self.seed):
             finished = self._finish(plan, phase, from_scratch)
         return dataclasses.replace(finished, seconds=finished.seconds + seconds, found_by=found_by)
 
@@ -194,14 +213,15 @@ class Bench:
             parts: how many of train, validation and test the model has learned. Whatever that is, all that was given
                 counts as seen.
         """
-        with self.clock.phase("refit" if parts > 2 else "builds"):
+        with self.clock.phase("refit" if parts > 2 else "builds"), seeded(self.seed):
             return self._built(chosen, about, parts)
 
     def _built(self, chosen: Finished, about: Mapping[str, Any] | None, parts: int) -> CompressedModel:
         if chosen.from_scratch:
             learned = self.split.first(parts)
             steps = self.recipe.config.on_more(learned, self.split.train).training.lasting(chosen.fitted.steps)
-            small, _ = self._trained_anew(learned, chosen.plan, "from scratch, all data", steps)
+            kept = self._kept.within("scratch", parts, _name(chosen.plan))
+            small, _ = self._trained_anew(learned, chosen.plan, "from scratch, all data", steps, kept=kept)
             return CompressedModel.pack(self.recipe.config, small, chosen.plan, learned, about, self._given)
         full = self.full_models.on(parts)
         small, _ = finish(
@@ -212,6 +232,7 @@ class Bench:
             runs=chosen.runs,
             phase="finish, test too" if parts > 2 else "finish, all data",
             progress=self.progress,
+            kept=self._kept.within("built", parts, _name(chosen.plan)),
         )
         # Rows that are scored as they are need no more of the backbone than their width.
         outputs = isinstance(small, FactorsModel) and not isinstance(self.recipe.config, Factors)
@@ -228,7 +249,7 @@ class Bench:
         if self.recipe.precision is not None:
             return self.recipe.precision
         if budget not in self._precisions:
-            with self.clock.phase("precision"):
+            with self.clock.phase("precision"), seeded(self.seed):
                 self._precisions[budget] = self._best_precision(budget)
         return self._precisions[budget]
 
@@ -246,7 +267,13 @@ class Bench:
         return max(finished, key=lambda each: each.quality).plan.precision if finished else Precision.INT8
 
     def _trained_anew(
-        self, data: Interactions, plan: SizePlan, phase: str, training: Training, valid: Evaluator | None = None
+        self,
+        data: Interactions,
+        plan: SizePlan,
+        phase: str,
+        training: Training,
+        valid: Evaluator | None = None,
+        kept: Kept = NOTHING,
     ) -> tuple[Backbone, Fitted]:
         return train_from_scratch(
             self.recipe.config.on_more(data, self.split.train),
@@ -257,27 +284,43 @@ class Bench:
             valid=valid,
             phase=phase,
             progress=self.progress,
+            kept=kept,
         )
 
     def _finish(self, plan: SizePlan, phase: str, from_scratch: bool = False) -> Finished:
         """Bring a plan to its best, once: methods that come to the same plan share what came of it."""
         key = plan, from_scratch
-        if key not in self._finished and from_scratch:
-            training, phase = self.recipe.config.training, f"{phase}, from scratch"
-            small, anew = self._trained_anew(self.split.train, plan, phase, training, self.valid)
-            self._finished[key] = Finished(plan, anew, evaluate(small, self.valid), anew.seconds, from_scratch=True)
-        elif key not in self._finished:
-            small, fitted = finish(
-                self.full_models.on(1).packed,
-                plan,
-                self.recipe.finishing,
-                seed=self.seed,
-                valid=self.valid,
-                phase=phase,
-                progress=self.progress,
-            )
-            self._finished[key] = Finished(plan, fitted, evaluate(small, self.valid), fitted.seconds)
+        if key not in self._finished:
+            kept = self._kept.within("anew" if from_scratch else "finish", _name(plan))
+            make = self._anew if from_scratch else self._distilled
+            state = kept.once(lambda: make(plan, phase, kept).state())
+            self._finished[key] = Finished.of(plan, state)
         return self._finished[key]
+
+    def _anew(self, plan: SizePlan, phase: str, kept: Kept) -> Finished:
+        """A plan trained from scratch."""
+        training, phase = self.recipe.config.training, f"{phase}, from scratch"
+        small, fitted = self._trained_anew(self.split.train, plan, phase, training, self.valid, kept.within("model"))
+        return Finished(plan, fitted, evaluate(small, self.valid), fitted.seconds, from_scratch=True)
+
+    def _distilled(self, plan: SizePlan, phase: str, kept: Kept) -> Finished:
+        """A plan finished from the full model."""
+        small, fitted = finish(
+            self.full_models.on(1).packed,
+            plan,
+            self.recipe.finishing,
+            seed=self.seed,
+            valid=self.valid,
+            phase=phase,
+            progress=self.progress,
+            kept=kept,
+        )
+        return Finished(plan, fitted, evaluate(small, self.valid), fitted.seconds)
+
+
+def _name(plan: SizePlan) -> str:
+    """Of a plan's pieces."""
+    return f"{plan.precision}-{hashlib.sha256(plan.sizes.tobytes()).hexdigest()[:16]}"
 
 
 def check_budgets(budgets: Sequence[Budget], shape: TableShape, precision: Precision | None) -> None:

@@ -1,51 +1,50 @@
 """Files of cells and full models, so that nothing is done twice; known by all that makes them."""
 
-import json
-import re
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save
+import torch
 
 from ciess.data import Split
-from ciess.errors import InputError
 from ciess.experiment.keys import canonical, code_of, digest
 from ciess.experiment.recipe import Recipe
 from ciess.experiment.settings import versions
-from ciess.files import write_whole
 from ciess.methods.problem import Method
 from ciess.models.factors import Factors
 from ciess.results.comparison import Cell
 from ciess.results.outcome import Row
 from ciess.tables.budget import Budget
+from ciess.train.checkpoint import NOTHING, Kept, State
 
-FORMAT = 2
+FORMAT = 3
 """Of the files; other files are not read, since their names differ."""
+UNFINISHED = ".unfinished"
+"""The folder of what a run that was stopped goes on from."""
 _SHOWING = ("report", "exports", "cli")
 """Folders of the package that make no result."""
 _SEARCHING = ("methods", "serve", "results")
 """Folders that make no full model."""
 
 
-class Cells:
-    """The cells of one split and seed, kept in a folder.
+class Known:
+    """What identifies everything that comes of one split, recipe and seed.
 
     Args:
-        folder: None keeps nothing.
         split: what everything is measured on.
         recipe: what all methods share.
-        budgets: of the searches.
         seed: of everything.
+
+    Raises:
+        InputError: settings by which what is kept cannot be told apart, when a key is asked for.
     """
 
-    def __init__(self, folder: Path | None, split: Split, recipe: Recipe, budgets: Sequence[Budget], seed: int) -> None:
-        self._folder, self._split, self._recipe, self._budgets, self._seed = folder, split, recipe, budgets, seed
+    def __init__(self, split: Split, recipe: Recipe, seed: int) -> None:
+        self._split, self._recipe, self._seed = split, recipe, seed
 
     @cached_property
-    def _full_key(self) -> dict[str, Any]:
+    def of_full(self) -> dict[str, Any]:
         """All that makes the full models: data, settings, seed and code."""
         config = self._recipe.config
         tables = config.build(self._split.train, self._seed).state_dict() if isinstance(config, Factors) else None
@@ -61,49 +60,65 @@ class Cells:
         }
 
     @cached_property
-    def _key(self) -> dict[str, Any]:
-        """All that makes the cells of any method."""
-        recipe = canonical(self._recipe, "recipe")
-        budgets = [str(budget) for budget in self._budgets]
-        return {**self._full_key, "code": code_of(*_SHOWING), "recipe": recipe, "budgets": budgets}
+    def of_all(self) -> dict[str, Any]:
+        """All that makes searches, finishes and models, but for methods and budgets."""
+        return {**self.of_full, "code": code_of(*_SHOWING), "recipe": canonical(self._recipe, "recipe")}
 
-    def path_of_full(self) -> Path | None:
-        """Where the trained full models are kept, without their endings."""
-        return self._folder and self._folder / f"full-{self._seed}-{digest(self._full_key)}"
+    def unfinished(self, folder: Path | None) -> Kept:
+        """Keeps what a run does until it ends, in a folder of a folder; None keeps nothing."""
+        return NOTHING if folder is None else Kept(folder / UNFINISHED, digest(self.of_all))
+
+
+class Cells:
+    """The cells of one split and seed, kept in a folder.
+
+    Args:
+        folder: None keeps nothing.
+        split: what everything is measured on.
+        recipe: what all methods share.
+        budgets: of the searches.
+        seed: of everything.
+    """
+
+    def __init__(self, folder: Path | None, split: Split, recipe: Recipe, budgets: Sequence[Budget], seed: int) -> None:
+        self._folder, self._budgets, self._seed = folder, budgets, seed
+        self._known = Known(split, recipe, seed)
+
+    def full(self) -> Kept:
+        """Keeps the full models."""
+        if self._folder is None:
+            return NOTHING
+        return Kept(self._folder, f"full-{self._seed}-{digest(self._known.of_full)}")
+
+    def unfinished(self) -> Kept:
+        """Keeps what is done of cells that are not whole."""
+        return self._known.unfinished(self._folder)
 
     def read(self, name: str, method: Method | None) -> Cell | None:
-        """A cell that was kept, None where there is none.
-
-        Raises:
-            InputError: its files are damaged.
-        """
-        path = self._path(name, method)
-        if path is None or not path.exists():
+        """A cell that was kept, None where there is none; of one that is damaged, a warning tells."""
+        found = self._kept(name, method).read()
+        if found is None:
             return None
-        try:
-            told = json.loads(path.read_text())["cell"]
-            told["rows"] = [Row(**row) for row in told["rows"]]
-            return Cell(**told, quality=load_file(path.with_suffix(".safetensors")))
-        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-            raise InputError(f"{path} or the file of the users beside it is damaged: delete both") from error
+        told = {**found.told["cell"], "rows": [Row(**row) for row in found.told["cell"]["rows"]]}
+        return Cell(**told, quality={budget: each.numpy() for budget, each in found.tensors.items()})
 
     def write(self, cell: Cell, method: Method | None) -> None:
-        """Keep a cell. The users' file is written first: where there is a JSON file, the cell is whole.
+        """Keep a cell.
 
         Raises:
             InputError: the folder cannot be written.
         """
-        path = self._path(cell.method, method)
-        if path is not None:
-            write_whole(path.with_suffix(".safetensors"), save(cell.quality))
-            kept = {"key": self._key_of(cell.method, method), "cell": cell.described()}
-            write_whole(path, json.dumps(kept, indent=1) + "\n")
+        quality = {budget: torch.from_numpy(each) for budget, each in cell.quality.items()}
+        self._kept(cell.method, method).write(State({"cell": cell.described()}, quality))
 
-    def _path(self, name: str, method: Method | None) -> Path | None:
-        plain = re.sub(r"[^\w.=,-]", "-", name)
-        return self._folder and self._folder / f"{plain}-{self._seed}-{digest(self._key_of(name, method))}.json"
+    def _kept(self, name: str, method: Method | None) -> Kept:
+        if self._folder is None:
+            return NOTHING
+        return Kept(self._folder).within(name, self._seed, digest(self._key_of(name, method)))
 
     def _key_of(self, name: str, method: Method | None) -> dict[str, Any]:
         if method is None:
-            return {**self._key, "budgets": []}
-        return {**self._key, "name": name, "method": canonical(method, type(method).__name__)}
+            return {**self._known.of_all, "budgets": []}
+        budgets = [str(budget) for budget in self._budgets]
+        kind = canonical(method, type(method).__name__)
+        return {**self._known.of_all, "budgets": budgets, "name": name, "method": kind}

@@ -186,7 +186,9 @@ class _Seed:
     @cached_property
     def bench(self) -> Bench:
         """Made when there is something to do."""
-        bench = Bench(self.split, self.recipe, self.seed, self.progress, self.kept.path_of_full(), self.clock)
+        bench = Bench(
+            self.split, self.recipe, self.seed, self.progress, self.kept.full(), self.clock, self.kept.unfinished()
+        )
         bench.check(self.budgets)
         bench.tune()
         return bench
@@ -204,6 +206,8 @@ class _Seed:
                 if full.error
                 else kept[name] or self._cell(name, method, partial(self._searched, name, method, full))
             )
+        # What the cells were made of is needed no more.
+        self.kept.unfinished().forget()
 
     def _cell(self, name: str, method: Method | None, make: Callable[[], Cell]) -> Cell:
         """What is made now and kept; one that fails is told and tried again the next time."""

@@ -1,6 +1,7 @@
 """For those who have a model already: two tables and interactions in, small models out."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -38,6 +39,7 @@ def compress(
     budgets: Sequence[str | Budget] = ("5%",),
     precision: str | Precision = "auto",
     seed: int = 0,
+    kept: str | Path | None = None,
     progress: Progress = silent,
 ) -> Outcome:
     """Make tables small that were trained elsewhere, such as those of implicit or LightFM.
@@ -57,6 +59,7 @@ def compress(
         budgets: limits on the bytes of both tables as stored.
         precision: how numbers are stored; `auto` takes what is best for each budget.
         seed: of everything random.
+        kept: as `search` takes it.
         progress: told every step.
 
     Raises:
@@ -83,6 +86,7 @@ def compress(
         budgets=budgets,
         precision=precision,
         seed=seed,
+        kept=kept,
         progress=progress,
     )
 

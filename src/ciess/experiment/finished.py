@@ -1,14 +1,21 @@
 """`Finished`: a size plan brought to its best; `Searched`: what came of one method's search."""
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
 
 from ciess.errors import InputError
 from ciess.evaluation.metrics import QUALITY_METRICS, TAIL_METRICS, Evaluation
+from ciess.methods.problem import Candidate, Problem, SearchResult
 from ciess.results.outcome import Row
 from ciess.tables.budget import Budget
 from ciess.tables.packed import stored_bytes
 from ciess.tables.plan import SizePlan
+from ciess.tables.precision import Precision
+from ciess.train.checkpoint import State
 from ciess.train.finish import Finishing, Run
 from ciess.train.fit import Fitted
 
@@ -32,6 +39,30 @@ class Finished:
     seconds: float
     found_by: str = ""
     from_scratch: bool = False
+
+    def state(self) -> State:
+        """All but the plan and who found it, to be kept."""
+        valid = {each.name: getattr(self.valid, each.name) for each in dataclasses.fields(self.valid)}
+        told = {
+            "fitted": dataclasses.asdict(self.fitted),
+            "seconds": self.seconds,
+            "from_scratch": self.from_scratch,
+            "n_items": valid.pop("n_items"),
+        }
+        return State(told, valid)
+
+    @classmethod
+    def of(cls, plan: SizePlan, state: State) -> "Finished":
+        """From what was kept."""
+        told, fitted = state.told, state.told["fitted"]
+        runs = fitted.get("runs")
+        return cls(
+            plan,
+            Fitted(**fitted) if runs is None else Finishing(**{**fitted, "runs": tuple(Run(*run) for run in runs)}),
+            Evaluation(n_items=told["n_items"], **state.tensors),
+            told["seconds"],
+            from_scratch=told["from_scratch"],
+        )
 
     @property
     def key(self) -> tuple[SizePlan, bool]:
@@ -83,6 +114,48 @@ class Finished:
             converged=self.converged,
             runs=[run._asdict() for run in self.runs],
         )
+
+
+class Sought(NamedTuple):
+    """What one method found, and its effort: models that it trained, plans that it measured, seconds."""
+
+    found: SearchResult
+    trainings: int
+    measurements: int
+    seconds: float
+
+    def state(self) -> State:
+        """To be kept."""
+        best = {str(budget): each for budget, each in self.found.best.items()}
+        told = {
+            "best": {
+                budget: [[each.plan.precision, each.quality, each.found_by] for each in candidates]
+                for budget, candidates in best.items()
+            },
+            "trace": self.found.trace,
+            "effort": self[1:],
+        }
+        sizes = {
+            f"{budget} {at}": torch.from_numpy(each.plan.sizes)
+            for budget, candidates in best.items()
+            for at, each in enumerate(candidates)
+        }
+        return State(told, sizes)
+
+    @classmethod
+    def of(cls, state: State, problem: Problem) -> "Sought":
+        """From what was kept of a search with a problem."""
+        best = {}
+        for budget in problem.budgets:
+            best[budget] = [
+                Candidate(
+                    SizePlan.from_sizes(state.tensors[f"{budget} {at}"].numpy(), problem.shape, Precision(precision)),
+                    quality,
+                    found_by,
+                )
+                for at, (precision, quality, found_by) in enumerate(state.told["best"].get(str(budget), []))
+            ]
+        return cls(SearchResult(best, state.told["trace"]), *state.told["effort"])
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,7 +1,6 @@
 """`FullModels`: the full model of one run, trained on train, and trained on as it may learn more."""
 
 from functools import cached_property
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from ciess.data import Interactions, Split
@@ -16,8 +15,8 @@ from ciess.models.row_order import check_row_order
 from ciess.models.seeded import seeded
 from ciess.progress import Progress
 from ciess.tables.plan import SizePlan, TableShape
-from ciess.train.checkpoint import fitted_once, tuned_once
-from ciess.train.fit import Fitted, fit
+from ciess.train.checkpoint import Kept
+from ciess.train.fit import Fitted, fit, fitted_once
 from ciess.train.losses import BPR
 from ciess.train.tune import tune
 
@@ -40,7 +39,7 @@ class FullModels:
         test: what the table is measured on; None where that is validation.
         seed: of training.
         progress: told every step.
-        kept: where the models are kept as files, without their endings; None keeps none.
+        kept: keeps the models, and how far their training is.
         clock: told what phase the time goes to.
 
     Attributes:
@@ -61,7 +60,7 @@ class FullModels:
         test: Interactions | None,
         seed: int,
         progress: Progress,
-        kept: Path | None,
+        kept: Kept,
         clock: Clock,
     ) -> None:
         self._split, self._recipe, self._valid, self._test, self._seed = split, recipe, valid, test, seed
@@ -80,12 +79,13 @@ class FullModels:
     def tune(self) -> None:
         """Find the decisive settings on validation, before anything is trained."""
         with self._clock.phase("tuning"):
-            found = tuned_once(
-                None if self._kept is None else self._kept.with_name(f"{self._kept.name}-tuned.json"),
+            found = tune(
                 self.config,
-                lambda: tune(
-                    self.config, self._split, held=self._recipe.held, seed=self._seed, progress=self._progress
-                ),
+                self._split,
+                held=self._recipe.held,
+                seed=self._seed,
+                progress=self._progress,
+                kept=self._kept.within("tuned"),
             )
             self.config = found.config
             self._trained = self._untrained(self._split.train)
@@ -183,14 +183,24 @@ class FullModels:
     ) -> Fitted:
         """Train a full model and put its dimensions in order, or read what an earlier run came to."""
 
+        kept = self._kept.within(name)
+
         def train() -> Fitted:
             lesson = backbone.solver(data) or BPR(backbone, data, training, self._seed)
             with seeded(self._seed):
                 fitted = fit(
-                    backbone, lesson, training, valid=valid, seed=self._seed, phase=phase, progress=self._progress
+                    backbone,
+                    lesson,
+                    training,
+                    valid=valid,
+                    seed=self._seed,
+                    phase=phase,
+                    progress=self._progress,
+                    kept=kept.within("steps"),
                 )
             backbone.order_dimensions()
             return fitted
 
-        kept = None if self._kept is None else self._kept.with_name(f"{self._kept.name}-{name}.safetensors")
-        return fitted_once(kept, backbone, train)
+        fitted = fitted_once(kept, backbone, train, always=True)
+        kept.within("steps").forget()
+        return fitted

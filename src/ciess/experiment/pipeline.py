@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ciess.checks import Seed, check, parsed_share
@@ -9,6 +10,7 @@ from ciess.data import Split
 from ciess.errors import InputError
 from ciess.evaluation.metrics import Evaluation
 from ciess.experiment.bench import Bench, tested
+from ciess.experiment.cells import Known
 from ciess.experiment.clock import Clock
 from ciess.experiment.finished import Finished, Searched, best_of, keeping_tail
 from ciess.experiment.given import Given, given
@@ -51,6 +53,7 @@ def search(
     refit: bool = True,
     test_users: TestUsers = "sample",
     seed: int = 0,
+    kept: str | Path | None = None,
     progress: Progress = silent,
 ) -> Outcome:
     """Find small models that recommend as well as the large one.
@@ -86,6 +89,8 @@ def search(
             model that is kept may lose, such as `5%`. Where all lose more, the one that loses least is kept, and a
             caution says so. None: any.
         seed: of the split, of training and of all searches, whatever the methods say.
+        kept: a folder that keeps what is done: the same call goes on where another one was stopped, and comes to the
+            same. None keeps nothing.
         progress: told every step.
 
     Raises:
@@ -118,7 +123,8 @@ def search(
         seed=seed,
     )
     found = given(data, recipe.config, seed)
-    bench = Bench(found.split, recipe, seed, progress, clock=found.clock or clock)
+    pieces = Known(found.split, recipe, seed).unfinished(None if kept is None else Path(kept))
+    bench = Bench(found.split, recipe, seed, progress, pieces.within("full"), found.clock or clock, pieces)
     return _Run(bench, name, methods, others, loss, refit, call, found.cautions).outcome(wanted)
 
 

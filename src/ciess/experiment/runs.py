@@ -1,17 +1,104 @@
-"""The folder of a run: checked before the work; what a former run left there makes room for the new files."""
+"""The folder of a run: checked and held before the work; what a former run left there makes room for the new files."""
 
 import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-from ciess.errors import InputError
-from ciess.files import check_folder
+from ciess.errors import InputError, shortened
+from ciess.experiment.cells import UNFINISHED
+from ciess.files import check_folder, missing_folders, remove_empty
 from ciess.report.rendering import FIGURES, MARKDOWN, PAGE
 from ciess.serve.folder import MODEL_FILES
 from ciess.tables.budget import Budget
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 RESULT, COMPARISON, LATEX, CELLS = "result.json", "comparison.json", "comparison.tex", "cells"
 _KEYS = {RESULT: {"shown", "rows", "settings"}, COMPARISON: {"shown", "lines", "settings"}}
+
+
+_LOCK = ".ciess-run"
+"""A file that a run holds locked, and in which it says who it is."""
+
+
+@contextmanager
+def run_folder(folder: Path, record: str, command: str, overwrite: bool) -> Iterator[None]:
+    """Have a folder for a run alone. What is kept of the run while it is unfinished is removed where it ends well.
+
+    Args:
+        folder: see `check_run_folder`.
+        record: see there.
+        command: of this run; what the same command left is replaced.
+        overwrite: replace the result of another command, too.
+
+    Raises:
+        InputError: the folder is refused, holds another run's result, or another run is at work in it.
+    """
+    check_run_folder(folder, record)
+    made = missing_folders(folder)
+    try:
+        with _alone(folder):
+            if not overwrite and (found := _read(folder / record)) is not None:
+                told = found["settings"]
+                other = str(told.get("command", "in Python")) if isinstance(told, dict) else "of another program"
+                if other != command:
+                    raise InputError(
+                        f"{folder} holds the result of another run ({shortened(other)}): "
+                        "add --overwrite to replace it, or choose another folder"
+                    )
+            yield
+            shutil.rmtree(folder / UNFINISHED, ignore_errors=True)
+    finally:
+        remove_empty(made)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold the lock of a folder's run. Windows and some network file systems have none; there, nothing is held.
+
+    Raises:
+        InputError: another process holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / _LOCK
+    if fcntl is None:
+        yield
+        return
+    with _locked(path) as file:
+        file.truncate(0)
+        file.write(f"process {os.getpid()} since {datetime.now():%Y-%m-%d %H:%M:%S}".encode())
+        file.flush()
+        try:
+            yield
+        finally:
+            # As long as it is locked: whoever opened it before sees that it is not this folder's any more.
+            path.unlink(missing_ok=True)
+
+
+def _locked(path: Path) -> BinaryIO:
+    while True:
+        file = path.open("a+b")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            with file:
+                file.seek(0)
+                who = file.read(100).decode(errors="replace") or "another process"
+            raise InputError(f"{path.parent} is at work for {who}: wait for it, or choose another folder") from None
+        except OSError:
+            return file
+        with suppress(OSError):
+            if os.path.samestat(path.stat(), os.fstat(file.fileno())):
+                return file
+        file.close()
 
 
 def check_run_folder(folder: str | Path, record: str) -> None:

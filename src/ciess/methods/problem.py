@@ -19,6 +19,7 @@ from ciess.progress import Progress, silent
 from ciess.tables.budget import Budget, project
 from ciess.tables.plan import SizePlan, TableShape
 from ciess.tables.precision import Precision
+from ciess.train.checkpoint import NOTHING
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,6 +118,7 @@ class Problem:
         numbers: for each budget, how many numbers its plans may surely keep.
         popularity: train interactions of each user, (n_users,), and of each item, (n_items,).
         measurements: how many plans were measured so far.
+        kept: keeps parts of a search that is at work; what runs the search sets it.
         trainings: how many models were trained so far: for measurements that train, and by the search itself, which
             counts them here.
     """
@@ -144,6 +146,7 @@ class Problem:
         self.progress = progress
         self.popularity = (train.user_counts, train.item_counts)
         self.measurements = self.trainings = 0
+        self.kept = NOTHING
 
     @property
     def budgets(self) -> tuple[Budget, ...]:

@@ -28,7 +28,9 @@ def packed_table(
         InputError: it would hold numbers that are not finite.
     """
     dense = table.detach().cpu().numpy()
-    if not all(np.isfinite(dense[start : start + _ROWS_AT_ONCE]).all() for start in range(0, len(dense), _ROWS_AT_ONCE)):
+    if not all(
+        np.isfinite(dense[start : start + _ROWS_AT_ONCE]).all() for start in range(0, len(dense), _ROWS_AT_ONCE)
+    ):
         raise InputError("the tables hold numbers that are not finite: the model has diverged, lower its learning rate")
     with np.errstate(over="ignore"):
         packed = PackedTable.pack(dense, sizes[order], precision, order)

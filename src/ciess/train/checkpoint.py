@@ -1,70 +1,268 @@
-"""Trained full models on disk, so that a later run need not train again."""
+"""`Kept`: pieces of a run on disk, finished or half done, so that a run that was stopped goes on where it was."""
 
-import dataclasses
+import hashlib
 import json
-from collections.abc import Callable
+import logging
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor, nn
 
 from ciess.errors import InputError
-from ciess.files import write_whole
-from ciess.models import Backbone, BackboneConfig
-from ciess.train.fit import Fitted
-from ciess.train.tune import Tuned
+from ciess.files import open_regular, write_whole
+from ciess.stopping import asked, safe_point
+
+_log = logging.getLogger(__name__)
+
+_SHARE = 0.05
+"""Of the time since a run began, that may be spent on keeping what is half done, or is soon made anew."""
+_BETWEEN = 2.0
+"""Seconds from one state of a loop to the next, at least."""
+_SLOWEST, _CALL = 1e8, 0.01
+"""Bytes a second, and seconds a file, that keeping is expected to take."""
 
 
-def fitted_once(path: Path | None, backbone: Backbone, train: Callable[[], Fitted]) -> Fitted:
-    """Train a backbone in place and keep it, or read it if it was kept.
+class State(NamedTuple):
+    """What a piece came to, or how far it is: `told`, as JSON keeps it, and tensors by name."""
+
+    told: dict[str, Any]
+    tensors: dict[str, Tensor]
+
+
+@runtime_checkable
+class Resumable(Protocol):
+    """What changes in a loop, and can be put back as it was."""
+
+    def state(self) -> State:
+        """As it is."""
+
+    def restore(self, state: State) -> None:
+        """Be again as it was."""
+
+
+Part = Tensor | torch.Generator | torch.optim.Optimizer | Resumable
+"""What a loop changes."""
+
+
+class Attributes:
+    """What a model holds beside parameters and buffers: numbers and generators that are attributes of its modules.
+
+    NGCF counts its draws of dropout so, and a module of one's own may do alike.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model
+
+    def state(self) -> State:
+        """See `Resumable`."""
+        told, tensors = dict[str, Any](), dict[str, Tensor]()
+        for name, module in self._model.named_modules():
+            for key, value in vars(module).items():
+                if type(value) in (int, float):
+                    told[f"{name}:{key}"] = value
+                elif isinstance(value, torch.Generator):
+                    tensors[f"{name}:{key}"] = value.get_state()
+        return State(told, tensors)
+
+    def restore(self, state: State) -> None:
+        """See `Resumable`."""
+        modules = dict(self._model.named_modules())
+        for each, value in state.told.items():
+            name, _, key = each.partition(":")
+            setattr(modules[name], key, value)
+        for each, tensor in state.tensors.items():
+            name, _, key = each.partition(":")
+            getattr(modules[name], key).set_state(tensor)
+
+
+class Kept:
+    """Pieces of one run in a folder, each known by its name. A damaged one is told, and made anew.
 
     Args:
-        path: of the safetensors file; None keeps nothing.
-        backbone: as it was built.
-        train: trains it.
-
-    Raises:
-        InputError: the file is not of such a backbone, or cannot be written.
+        folder: where they lie; None keeps nothing.
+        name: with which their files' names begin. It must tell apart all that pieces follow from.
     """
-    if path is None:
-        return train()
-    if not path.exists():
-        fitted = train()
-        # One entry of metadata: safetensors writes several in any order.
-        write_whole(path, save(backbone.state_dict(), {"fitted": json.dumps(dataclasses.asdict(fitted))}))
-        return fitted
-    try:
-        with safe_open(path, "pt") as file:
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
-            fitted = Fitted(**json.loads(file.metadata()["fitted"]))
-        backbone.load_state_dict(state)
-        # As after training: a module is built in training mode.
-        backbone.eval()
-    except (SafetensorError, OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path} is damaged or of another backbone: delete it") from error
-    return fitted
 
+    def __init__(self, folder: Path | None, name: str = "", spent: "_Spent | None" = None) -> None:
+        self._folder, self._name, self._spent = folder, name, spent or _Spent()
 
-def tuned_once(path: Path | None, config: BackboneConfig, search: Callable[[], Tuned]) -> Tuned:
-    """Tune a backbone and keep what was found, or read it if it was kept.
+    def within(self, *names: object) -> "Kept":
+        """The pieces whose names go on with these."""
+        if self._folder is None:
+            return self
+        plain = (re.sub(r"[^\w.=,-]", "-", str(name)) for name in names)
+        return Kept(self._folder, "-".join(filter(None, (self._name, *plain))), self._spent)
 
-    Args:
-        path: of the JSON file; None keeps nothing.
-        config: of the backbone, before it is tuned.
-        search: tunes it.
+    @property
+    def path(self) -> Path | None:
+        """Of the piece's file."""
+        return self._folder and self._folder / f"{self._name}.safetensors"
 
-    Raises:
-        InputError: the file is damaged or cannot be written.
-    """
-    if path is None:
-        return search()
-    if not path.exists():
-        found = search()
-        changes = {name: found.config.setting(name) for name in config.tuned}
-        write_whole(path, json.dumps({"settings": changes, "trials": found.trials}) + "\n")
+    def read(self) -> State | None:
+        """The piece, None where there is none, or none that is whole; of a loop, an earlier state may still be."""
+        if self.path is None:
+            return None
+        return _read(self.path) or _read(self._before(self.path))
+
+    def write(self, state: State) -> None:
+        """Keep a piece.
+
+        Raises:
+            InputError: the folder cannot be written.
+        """
+        if self.path is not None:
+            start = time.perf_counter()
+            write_whole(self.path, _content(state))
+            self._spent.seconds += time.perf_counter() - start
+
+    def once(self, make: Callable[[], State], always: bool = False) -> State:
+        """A piece as it was kept, or made now.
+
+        Args:
+            make: makes it.
+            always: keep it, however long that takes.
+        """
+        safe_point()
+        found = self.read()
+        if found is None:
+            found = make()
+            if always or self._spent.allows(found):
+                self.write(found)
         return found
+
+    def steps(self, last: int, parts: Mapping[str, Part], done: Callable[[], bool] = lambda: False) -> Iterator[int]:
+        """The steps of a loop, from 1: those that are left, after all that it changes is put back as it was.
+
+        Args:
+            last: the last step.
+            parts: all that the loop changes, but for PyTorch's global generator, which is always put back.
+            done: whether to end before the last step.
+        """
+        parts, step, kept_at = {**parts, "torch": torch.default_generator}, 0, time.perf_counter()
+        if self.path is not None and (found := self.read()) is not None:
+            step = found.told["step"]
+            _put_back(parts, found)
+        while step < last and not done():
+            step += 1
+            yield step
+            if self.path is None:
+                safe_point()
+            elif asked() or time.perf_counter() - kept_at > _BETWEEN:
+                state = _taken(parts)
+                state.told["step"] = step
+                if asked() or self._spent.allows(state):
+                    with suppress(OSError):
+                        self.path.replace(self._before(self.path))
+                    self.write(state)
+                    kept_at = time.perf_counter()
+                safe_point()
+
+    def forget(self) -> None:
+        """Remove all pieces whose names begin so, and the folder if nothing else is in it."""
+        if self._folder is not None:
+            with suppress(OSError):
+                for path in self._folder.glob(f"{self._name}*"):
+                    path.unlink(missing_ok=True)
+                self._folder.rmdir()
+
+    @staticmethod
+    def _before(path: Path) -> Path:
+        return path.with_suffix(".before.safetensors")
+
+
+class _Spent:
+    """The time that a run spends on keeping."""
+
+    def __init__(self) -> None:
+        self.seconds, self._since = 0.0, time.perf_counter()
+
+    def allows(self, state: State) -> bool:
+        """Whether this may be kept, too."""
+        size = sum(each.numel() * each.element_size() for each in state.tensors.values())
+        expected = self.seconds + _CALL + size / _SLOWEST
+        return expected <= _SHARE * (time.perf_counter() - self._since)
+
+
+NOTHING = Kept(None)
+"""Keeps nothing."""
+
+
+def _taken(parts: Mapping[str, Part]) -> State:
+    told, tensors = dict[str, Any](), dict[str, Tensor]()
+    for name, part in parts.items():
+        if isinstance(part, Tensor):
+            tensors[name] = part.detach()
+        elif isinstance(part, torch.Generator):
+            tensors[name] = part.get_state()
+        elif isinstance(part, torch.optim.Optimizer):
+            kept = part.state_dict()["state"]
+            tensors |= {f"{name}.{at}.{key}": value for at, each in kept.items() for key, value in each.items()}
+        else:
+            inner = part.state()
+            told[name] = inner.told
+            tensors |= {f"{name}.{key}": value for key, value in inner.tensors.items()}
+    return State(told, tensors)
+
+
+@torch.no_grad()
+def _put_back(parts: Mapping[str, Part], state: State) -> None:
+    for name, part in parts.items():
+        inner = {
+            key.removeprefix(f"{name}."): each for key, each in state.tensors.items() if key.startswith(f"{name}.")
+        }
+        if isinstance(part, Tensor):
+            part.copy_(state.tensors[name])
+        elif isinstance(part, torch.Generator):
+            part.set_state(state.tensors[name])
+        elif isinstance(part, torch.optim.Optimizer):
+            kept = dict[int, dict[str, Tensor]]()
+            for key, each in inner.items():
+                at, _, what = key.partition(".")
+                kept.setdefault(int(at), {})[what] = each
+            part.load_state_dict({**part.state_dict(), "state": kept})
+        else:
+            part.restore(State(state.told[name], inner))
+
+
+def _content(state: State) -> bytes:
+    tensors = {name: each.detach().cpu().contiguous() for name, each in state.tensors.items()}
+    told = json.dumps(state.told)
+    # One entry of metadata: safetensors writes several in any order.
+    return save(tensors, {"piece": json.dumps({"checksum": _checksum(told, tensors), "told": told})})
+
+
+def _read(path: Path) -> State | None:
     try:
-        told = json.loads(path.read_text())
-        return Tuned(config.changed(**told["settings"]), told["trials"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path} is damaged: delete it") from error
+        with open_regular(path) as file:
+            content = file.read()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}): delete it") from error
+    try:
+        # The metadata are in the head: 8 bytes of its length, then JSON.
+        head = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+        piece = json.loads(head["__metadata__"]["piece"])
+        tensors = load(content)
+        if piece["checksum"] == _checksum(piece["told"], tensors):
+            return State(json.loads(piece["told"]), tensors)
+    except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        pass
+    _log.warning("%s is damaged: what it held is made anew", path)
+    return None
+
+
+def _checksum(told: str, tensors: Mapping[str, Tensor]) -> str:
+    """Of all that a piece holds, the names of tensors and their shapes among it."""
+    found = hashlib.sha256(told.encode())
+    for name, each in sorted(tensors.items()):
+        found.update(f"{name} {each.dtype} {tuple(each.shape)}".encode())
+        found.update(each.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -19,7 +20,8 @@ from ciess.progress import Progress, silent
 from ciess.tables.packed import rounded
 from ciess.tables.plan import SizePlan
 from ciess.tables.precision import Precision
-from ciess.train.fit import fit
+from ciess.train.checkpoint import NOTHING, Kept
+from ciess.train.fit import fit, fitted_once
 from ciess.train.losses import Distillation
 from ciess.train.refit import refit
 
@@ -99,6 +101,7 @@ def finish(
     runs: Sequence[Run] | None = None,
     phase: str = "finish",
     progress: Progress = silent,
+    kept: Kept = NOTHING,
 ) -> tuple[Backbone, Finishing]:
     """Truncate a full model, its dimensions in order, to a size plan, and train what is left to rank as the full one.
 
@@ -117,6 +120,7 @@ def finish(
         runs: without `valid`, the runs to repeat, as an earlier finish of the plan took them; None takes one whole run.
         phase: what progress is told.
         progress: told every step.
+        kept: keeps each run.
 
     Returns:
         A backbone whose rows are zero beyond their sizes, and how training went.
@@ -133,7 +137,9 @@ def finish(
     whole = [Run(rate, training.steps) for rate in PEAK_RATES if valid is not None and training.steps]
     done: list[Run] = []
     for number, (rate, steps) in enumerate(whole or runs or [Run(1.0, training.steps)]):
-        fitted = fit(
+        piece = kept.within("run", number)
+        distilled = partial(
+            fit,
             small,
             # Each run draws for itself: repeated, it comes to the same, whatever was drawn beyond an earlier best.
             Distillation(small, full, settings.training, seed + number),
@@ -144,7 +150,9 @@ def finish(
             seed=seed,
             phase=phase,
             progress=progress,
+            kept=piece.within("steps"),
         )
+        fitted = fitted_once(piece, small, distilled)
         done.append(Run(rate, fitted.steps))
         level = 2 * fitted.steps >= steps and not fitted.gaining
         if whole and level and fitted.steps:

@@ -1,7 +1,8 @@
 """The one fit loop: steps of Adam down a loss, or of a solver; early stopping on validation."""
 
+import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +18,7 @@ from ciess.tables.mask import prefix_mask, random_prefix_mask
 from ciess.tables.packed import rounded, row_scales
 from ciess.tables.plan import SizePlan
 from ciess.tables.precision import Precision
+from ciess.train.checkpoint import NOTHING, Attributes, Kept, Part, State
 from ciess.train.losses import Loss
 
 _SMALLEST_SCALE = 1e-3
@@ -55,6 +57,7 @@ def fit(
     seed: int = 0,
     phase: str = "train",
     progress: Progress = silent,
+    kept: Kept = NOTHING,
 ) -> Fitted:
     """Train a backbone in place.
 
@@ -73,31 +76,57 @@ def fit(
         seed: of the sizes that rows are cut to where `training.nested`.
         phase: what progress is told.
         progress: told every step.
+        kept: now and then keeps how far training is, so that it goes on from there.
     """
     start = time.perf_counter()
     tables = _Tables(backbone, plan)
+    best = _Best(backbone, tables, valid)
+    parts: dict[str, Part] = {"users": tables.users, "items": tables.items, "scales": tables, "best": best}
+    parts["model"] = Attributes(backbone)
     if isinstance(lesson, Solver):
         advance = _sweeps(lesson, tables)
     else:
         rates = tables.rates(relative_to) if relative_to is not None else [1.0] * (2 + len(backbone.network))
-        advance = _descent(lesson, backbone, tables, rates, training, seed)
-    best = _Best(backbone, tables, valid)
+        advance = descends = _Descends(lesson, backbone, tables, rates, training, seed)
+        parts |= {**{f"network {name}": each for name, each in backbone.network.items()}, **descends.parts}
     if plan is not None:
         best.measure(0)
     backbone.train(not isinstance(lesson, Solver) and lesson.dropout)
-    for step in range(1, training.steps + 1):
+    for step in kept.steps(training.steps, parts, lambda: best.misses >= training.patience):
         advance(step)
         tables.cut()
         if valid is not None and (step % training.eval_every == 0 or step == training.steps):
             best.measure(step)
-            if best.misses >= training.patience:
-                break
         progress(phase, step, training.steps, best.note)
     backbone.eval()
-    best.restore()
+    best.take()
     tables.write_back()
     steps = training.steps if valid is None else best.step
     return Fitted(steps, best.quality, time.perf_counter() - start, best.gain > _LEVEL)
+
+
+def fitted_once(kept: Kept, backbone: Backbone, train: Callable[[], Fitted], always: bool = False) -> Fitted:
+    """Train a backbone in place, or read what it came to if that was kept.
+
+    Args:
+        kept: its piece.
+        backbone: as it was built.
+        train: trains it.
+        always: keep it, however long that takes.
+    """
+
+    if kept is NOTHING:
+        return train()
+
+    def made() -> State:
+        fitted = train()
+        return State(dataclasses.asdict(fitted), backbone.state_dict())
+
+    found = kept.once(made, always)
+    backbone.load_state_dict(found.tensors)
+    # As after training: a module is built in training mode.
+    backbone.eval()
+    return Fitted(**found.told)
 
 
 class Descent:
@@ -107,38 +136,48 @@ class Descent:
         parameters: what learns; those that need no gradient stay as they are.
         rates: each parameter's own.
         training: the recipe.
+
+    Attributes:
+        optimiser: Adam.
     """
 
     def __init__(self, parameters: Sequence[nn.Parameter], rates: Sequence[float], training: Training) -> None:
         learning = [(p, rate) for p, rate in zip(parameters, rates, strict=True) if p.requires_grad]
         self._parameters, self._rates = [p for p, _ in learning], [rate for _, rate in learning]
         self._training = training
-        self._optimiser = torch.optim.Adam([{"params": [p]} for p in self._parameters], lr=training.lr, fused=True)
+        self.optimiser = torch.optim.Adam([{"params": [p]} for p in self._parameters], lr=training.lr, fused=True)
 
     def __call__(self, step: int, loss: Tensor) -> None:
         """Take a step, counted from 1, down a loss; its gradient reaches no other parameter."""
-        for group, rate in zip(self._optimiser.param_groups, self._rates, strict=True):
+        for group, rate in zip(self.optimiser.param_groups, self._rates, strict=True):
             group["lr"] = rate * self._training.rate(step)
-        self._optimiser.zero_grad()
+        self.optimiser.zero_grad()
         loss.backward(inputs=self._parameters)
-        self._optimiser.step()
+        self.optimiser.step()
 
 
-def _descent(
-    loss: Loss, backbone: Backbone, tables: "_Tables", rates: list[float], training: Training, seed: int
-) -> Callable[[int], None]:
+class _Descends:
     """Steps down a loss that sees the tables as they are stored or, where nested, cut at random."""
-    descent = Descent([tables.users, tables.items, *backbone.network.values()], rates, training)
-    generator = torch.Generator().manual_seed(seed)
 
-    def advance(step: int) -> None:
-        users, items = tables.seen(step)
+    def __init__(
+        self, loss: Loss, backbone: Backbone, tables: "_Tables", rates: list[float], training: Training, seed: int
+    ) -> None:
+        self._loss, self._backbone, self._tables, self._nested = loss, backbone, tables, training.nested
+        self._descent = Descent([tables.users, tables.items, *backbone.network.values()], rates, training)
+        self._generator = torch.Generator().manual_seed(seed)
+
+    @property
+    def parts(self) -> Mapping[str, Part]:
+        """What steps change, beside the tables and the network."""
+        return {"adam": self._descent.optimiser, "cuts": self._generator, "draws": self._loss.generator}
+
+    def __call__(self, step: int) -> None:
+        users, items = self._tables.seen(step)
         seen = (users, items)
-        if training.nested and step % 2:
-            seen = (users * random_prefix_mask(users, generator), items * random_prefix_mask(items, generator))
-        descent(step, loss(backbone.represent(*seen), users, items))
-
-    return advance
+        if self._nested and step % 2:
+            masks = (random_prefix_mask(table, self._generator) for table in seen)
+            seen = (users * next(masks), items * next(masks))
+        self._descent(step, self._loss(self._backbone.represent(*seen), users, items))
 
 
 def _sweeps(solver: Solver, tables: "_Tables") -> Callable[[int], None]:
@@ -167,6 +206,14 @@ class _Tables:
             device = self.users.device
             self._masks = [prefix_mask(sizes, width, device) for sizes in (plan.user_sizes, plan.item_sizes)]
         self.cut()
+
+    def state(self) -> State:
+        """See `Resumable`: the scales of the moment; the tables are parts of their own."""
+        return State({}, {str(side): scales for side, scales in enumerate(self._scales)})
+
+    def restore(self, state: State) -> None:
+        """See `Resumable`."""
+        self._scales = [state.tensors[name] for name in sorted(state.tensors)]
 
     @torch.no_grad()
     def rates(self, of: Backbone) -> list[float]:
@@ -257,6 +304,18 @@ class _Best:
         self.gain = 0.0
         """Of the last measurement over the best one before it, as a share; 0 where it was no gain."""
 
+    def state(self) -> State:
+        """See `Resumable`."""
+        told = {"quality": self.quality, "step": self.step, "misses": self.misses, "gain": self.gain}
+        return State(told, {f"{at:03}": each for at, each in enumerate(self._state)})
+
+    def restore(self, state: State) -> None:
+        """See `Resumable`."""
+        self.quality, self.step, self.misses, self.gain = (
+            state.told[name] for name in ("quality", "step", "misses", "gain")
+        )
+        self._state = [state.tensors[name] for name in sorted(state.tensors)]
+
     @property
     def note(self) -> str:
         return "" if self.quality is None else f"best {self.quality:.4f} at step {self.step}"
@@ -280,7 +339,8 @@ class _Best:
             self.misses += 1
 
     @torch.no_grad()
-    def restore(self) -> None:
+    def take(self) -> None:
+        """Go back to it."""
         if self._state:
             users, items, *network = self._state
             self._tables.take(users, items)

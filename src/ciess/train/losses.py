@@ -32,6 +32,10 @@ class Loss(Protocol):
 
     dropout: ClassVar[bool]
 
+    @property
+    def generator(self) -> torch.Generator:
+        """Of its draws."""
+
     def __call__(self, vectors: Represented, user_table: Tensor, item_table: Tensor) -> Tensor:
         """The loss of a model as it stands, a scalar."""
 
@@ -53,6 +57,11 @@ class BPR:
         self._backbone, self._training = backbone, training
         self._sampler = TripletSampler(train, seed=seed, device=backbone.user_table.device)
         self._triplets = training.triplets(train.n_users + train.n_items)
+
+    @property
+    def generator(self) -> torch.Generator:
+        """Of the triplets."""
+        return self._sampler.generator
 
     def __call__(self, vectors: Represented, user_table: Tensor, item_table: Tensor) -> Tensor:
         """See `Loss`."""
@@ -105,7 +114,7 @@ class Distillation:
         self._backbone, self._teacher = backbone, teacher
         scores = len(teacher.user_table) * len(teacher.item_table)
         self.share: float = min(_MOST, ((training.batch_size or _SCORES) / scores) ** 0.5)
-        self._generator = torch.Generator().manual_seed(seed)
+        self.generator = torch.Generator().manual_seed(seed)
 
     @property
     def parts(self) -> int:
@@ -147,7 +156,7 @@ class Distillation:
 
     def _drawn(self, count: int) -> Tensor:
         # Two items at least: one alone has nothing to be ranked against.
-        return torch.randperm(count, generator=self._generator)[: max(2, round(self.share * count))]
+        return torch.randperm(count, generator=self.generator)[: max(2, round(self.share * count))]
 
     @torch.no_grad()
     def _taught(self, users: Tensor, items: Tensor) -> Tensor:

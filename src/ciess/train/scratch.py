@@ -1,13 +1,15 @@
 """Training of a new model within a size plan."""
 
 import math
+from functools import partial
 
 from ciess.data import Interactions
 from ciess.evaluation.metrics import Evaluator
 from ciess.models.base import Backbone, BackboneConfig, Training
 from ciess.progress import Progress, silent
 from ciess.tables.plan import SizePlan
-from ciess.train.fit import Fitted, fit
+from ciess.train.checkpoint import NOTHING, Kept
+from ciess.train.fit import Fitted, fit, fitted_once
 from ciess.train.losses import BPR
 
 
@@ -22,6 +24,7 @@ def train_from_scratch(
     valid: Evaluator | None = None,
     phase: str = "train",
     progress: Progress = silent,
+    kept: Kept = NOTHING,
 ) -> tuple[Backbone, Fitted]:
     """Train a new backbone whose rows are zero beyond their sizes all along.
 
@@ -35,6 +38,7 @@ def train_from_scratch(
         valid: stops training and picks the best state.
         phase: what progress is told.
         progress: told every step.
+        kept: keeps the training.
 
     Returns:
         The backbone, and how training went.
@@ -45,5 +49,16 @@ def train_from_scratch(
         triplets = training.triplets(train.n_users + train.n_items)
         training = training.lasting(epochs if solver else math.ceil(epochs * len(train) / triplets))
     lesson = solver or BPR(backbone, train, training, seed)
-    fitted = fit(backbone, lesson, training, valid=valid, plan=plan, seed=seed, phase=phase, progress=progress)
-    return backbone, fitted
+    trained = partial(
+        fit,
+        backbone,
+        lesson,
+        training,
+        valid=valid,
+        plan=plan,
+        seed=seed,
+        phase=phase,
+        progress=progress,
+        kept=kept.within("steps"),
+    )
+    return backbone, fitted_once(kept, backbone, trained)

@@ -19,6 +19,7 @@ from ciess.errors import InputError
 from ciess.evaluation.metrics import Evaluator
 from ciess.models.base import BackboneConfig
 from ciess.progress import Progress, silent
+from ciess.train.checkpoint import NOTHING, Kept, State
 from ciess.train.fit import fit
 from ciess.train.losses import BPR
 
@@ -62,6 +63,7 @@ def tune(
     held: Collection[str] = (),
     seed: int = 0,
     progress: Progress = silent,
+    kept: Kept = NOTHING,
 ) -> Tuned:
     """Find a backbone's decisive settings on validation.
 
@@ -72,13 +74,35 @@ def tune(
         held: settings that stay as they are.
         seed: of training and of the users that are measured.
         progress: told after every trial.
+        kept: keeps what was found, and the trials until then.
     """
     limits = tuning or Tuning()
+
+    def made() -> State:
+        found = _tuned(config, split, limits, held, seed, progress, kept)
+        return State(
+            {"settings": {name: found.config.setting(name) for name in config.tuned}, "trials": found.trials}, {}
+        )
+
+    told = kept.once(made, always=True).told
+    kept.within("trial").forget()
+    return Tuned(config.changed(**told["settings"]), told["trials"])
+
+
+def _tuned(
+    config: BackboneConfig,
+    split: Split,
+    limits: Tuning,
+    held: Collection[str],
+    seed: int,
+    progress: Progress,
+    kept: Kept,
+) -> Tuned:
     names = [name for name in config.tuned if name not in held and config.setting(name) > 0]
     if not names or not config.training.steps:
         return Tuned(config, [])
     steps = np.log([config.tuned[name] for name in names])
-    search = _Search(config, names, split, limits, seed, progress)
+    search = _Search(config, names, split, limits, seed, progress, kept)
     # A simplex about the start: all steps up, and each one alone down.
     simplex = np.vstack([np.zeros(len(names)), steps, -np.diag(steps)[1:]])
     minimize(
@@ -97,26 +121,37 @@ class _Search:
     """The trials of one tuning: a function of logarithms of factors, to be minimised."""
 
     def __init__(
-        self, config: BackboneConfig, names: list[str], split: Split, limits: Tuning, seed: int, progress: Progress
+        self,
+        config: BackboneConfig,
+        names: list[str],
+        split: Split,
+        limits: Tuning,
+        seed: int,
+        progress: Progress,
+        kept: Kept,
     ) -> None:
         self._config, self._names, self._split, self._limits = config, names, split, limits
-        self._seed, self._progress = seed, progress
+        self._seed, self._progress, self._kept = seed, progress, kept
         users = np.flatnonzero(split.valid.user_counts)
         chosen = np.random.default_rng(seed).permutation(users)[: limits.users]
         self._valid = Evaluator(split.train.matrix, split.valid.matrix, users=np.sort(chosen))
         self.trials: list[dict[str, float]] = []
 
     def __call__(self, place: NDArray[np.float64]) -> float:
-        start = time.perf_counter()
         values = {
             name: float(f"{self._config.setting(name) * np.exp(each):.3g}")
             for name, each in zip(self._names, place, strict=True)
         }
-        quality = self._quality(self._config.changed(**values).short(self._limits.dim))
-        self.trials.append({**values, "quality": quality, "seconds": time.perf_counter() - start})
+        trial = self._kept.within("trial", len(self.trials)).once(lambda: State(self._trial(values), {})).told
+        self.trials.append(trial)
         best = max(trial["quality"] for trial in self.trials)
         self._progress("tuning", len(self.trials), self._limits.trials, f"best {best:.4f}")
-        return -quality
+        return -float(trial["quality"])
+
+    def _trial(self, values: dict[str, float]) -> dict[str, float]:
+        start = time.perf_counter()
+        quality = self._quality(self._config.changed(**values).short(self._limits.dim))
+        return {**values, "quality": quality, "seconds": time.perf_counter() - start}
 
     def _quality(self, config: BackboneConfig) -> float:
         model = config.build(self._split.train, self._seed)

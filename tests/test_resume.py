@@ -1,0 +1,253 @@
+"""Runs that are stopped and started again: they go on, and end with the bits of a run that nobody stopped."""
+
+import json
+import os
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import ciess
+from ciess.cli import main
+from ciess.data import Split
+from ciess.evaluation.metrics import Evaluator
+from ciess.experiment.cells import UNFINISHED
+from ciess.stopping import Stopped, asked, safe_point, stopping
+from ciess.tables.plan import SizePlan
+from ciess.train import checkpoint
+from ciess.train.checkpoint import Kept, State
+from ciess.train.finish import Finish, finish
+from ciess.train.fit import fit
+from ciess.train.losses import BPR
+
+
+class Killed(BaseException):
+    """What nobody catches."""
+
+
+@pytest.fixture
+def _keeping_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every step's state, however short the run is."""
+    monkeypatch.setattr(checkpoint, "_SHARE", 1e9)
+    monkeypatch.setattr(checkpoint, "_BETWEEN", -1.0)
+
+
+def killed_at(step: int) -> Callable[..., None]:
+    """Progress that ends the run at its n-th step."""
+    told: list[str] = []
+
+    def progress(phase: str, *_: object) -> None:
+        told.append(phase)
+        if len(told) == step:
+            raise Killed
+
+    return progress
+
+
+def killed_until_it_ends(work: Callable[[Callable[..., None]], Any], stride: int) -> tuple[Any, int]:
+    """What work comes to that is killed after every so many steps, and how often it was killed."""
+    kills = 0
+    while True:
+        try:
+            return work(killed_at(stride)), kills
+        except Killed:
+            kills += 1
+
+
+def bits(model: torch.nn.Module) -> list[bytes]:
+    return [each.detach().numpy().tobytes() for each in model.parameters()]
+
+
+MODELS = {
+    "mf": ciess.MF(dim=8, training=ciess.Training(steps=40, batch_size=500, eval_every=5, patience=3, nested=True)),
+    "ncf": ciess.NCF(dim=8, training=ciess.Training(steps=12, batch_size=500, eval_every=4)),
+    "als": ciess.ALS(dim=8, training=ciess.Training(steps=8, eval_every=2)),
+    "ngcf": ciess.NGCF(dim=8, training=ciess.Training(steps=6, batch_size=500, eval_every=2)),
+}
+
+
+@pytest.mark.usefixtures("_keeping_all")
+@pytest.mark.parametrize("name", MODELS)
+def test_a_training_goes_on_with_the_same_bits(name: str, split: Split, tmp_path: Path) -> None:
+    """Optimiser, draws, dropout, best state and patience among it."""
+    config = MODELS[name]
+    valid = Evaluator(split.train.matrix, split.valid.matrix)
+
+    def trained(kept: Kept, progress: Callable[..., None]) -> tuple[Any, ...]:
+        model = config.build(split.train, seed=3)
+        torch.manual_seed(5)
+        lesson = model.solver(split.train) or BPR(model, split.train, config.training, seed=3)
+        fitted = fit(model, lesson, config.training, valid=valid, seed=3, progress=progress, kept=kept)
+        return fitted.steps, fitted.quality, fitted.gaining, bits(model)
+
+    whole = trained(checkpoint.NOTHING, killed_at(-1))
+    again, kills = killed_until_it_ends(lambda progress: trained(Kept(tmp_path, name), progress), 3)
+    assert again == whole
+    assert kills > 1
+
+
+@pytest.mark.usefixtures("_keeping_all")
+def test_a_finish_goes_on_with_the_same_bits(split: Split, tmp_path: Path) -> None:
+    """Rounded with shared scales, which a state keeps, too."""
+    full = MODELS["mf"].build(split.train, seed=0)
+    sizes = np.random.default_rng(0).integers(1, 6, split.train.n_users + split.train.n_items)
+    users = split.train.n_users
+    plan = SizePlan(sizes[:users], sizes[users:], 8, ciess.Precision.INT4_SHARED)
+    valid = Evaluator(split.train.matrix, split.valid.matrix)
+    settings = Finish(training=ciess.Training(steps=25, batch_size=4_000, lr=0.3, eval_every=5))
+
+    def finished(kept: Kept, progress: Callable[..., None]) -> tuple[Any, ...]:
+        small, finishing = finish(full, plan, settings, seed=1, valid=valid, progress=progress, kept=kept)
+        return finishing.runs, finishing.quality, finishing.converged, bits(small)
+
+    whole = finished(checkpoint.NOTHING, killed_at(-1))
+    again, kills = killed_until_it_ends(lambda progress: finished(Kept(tmp_path, "finish"), progress), 7)
+    assert again == whole
+    assert kills > 2
+
+
+def test_damage_is_noticed_wherever_it_is(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A piece is what was written, or it is not there; of a loop, the state before it is."""
+    kept = Kept(tmp_path, "piece")
+    kept.write(State({"steps": [1, 0.1]}, {"some": torch.arange(3.0), "none": torch.zeros(0, 2)}))
+    assert kept.path is not None
+    whole = kept.path.read_bytes()
+    for at in range(len(whole)):
+        kept.path.write_bytes(whole[:at] + bytes([whole[at] ^ 4]) + whole[at + 1 :])
+        found = kept.read()
+        # Spaces that fill the head up tell nothing.
+        assert found is None or (found.told == {"steps": [1, 0.1]} and found.tensors["some"].tolist() == [0, 1, 2])
+    for end in range(0, len(whole), 7):
+        kept.path.write_bytes(whole[:end])
+        assert kept.read() is None
+    assert f"{kept.path} is damaged: what it held is made anew" in caplog.text
+    kept.path.with_suffix(".before.safetensors").write_bytes(whole)
+    found = kept.read()
+    assert found is not None
+    assert found.told == {"steps": [1, 0.1]}
+
+
+def test_keeping_takes_a_twentieth_of_the_time_at_most(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """By a clock of its own: writing takes 3 seconds, a step 10."""
+    now = [0.0]
+    monkeypatch.setattr(checkpoint.time, "perf_counter", lambda: now[0])
+    written: list[float] = []
+
+    def write(*_: object) -> None:
+        now[0] += 3
+        written.append(now[0])
+
+    monkeypatch.setattr(checkpoint, "write_whole", write)
+    kept = Kept(tmp_path, "loop")
+    for _ in kept.within("a").steps(100, {"x": torch.zeros(2)}):
+        now[0] += 10
+    assert 3 * len(written) <= 0.05 * now[0] + 3
+    assert len(written) >= 0.04 * now[0] / 3
+    before = len(written)
+    kept.within("b").once(lambda: State({}, {}))
+    assert len(written) <= before + 1
+    kept.within("c").once(lambda: State({}, {}), always=True)
+    assert len(written) > before
+
+
+def stopped(work: Callable[[], object], at_safe_points: bool) -> int:
+    with pytest.raises(Stopped) as end:
+        _inside(work, at_safe_points)
+    assert not asked()
+    return end.value.number
+
+
+def _inside(work: Callable[[], object], at_safe_points: bool) -> None:
+    with stopping(at_safe_points):
+        work()
+
+
+def test_the_first_signal_waits_for_a_safe_point_and_the_second_does_not() -> None:
+    reached: list[str] = []
+
+    def work(*signals: signal.Signals) -> None:
+        for each in signals:
+            os.kill(os.getpid(), each)
+            reached.append(each.name)
+        safe_point()
+        reached.append("beyond")
+
+    both = signal.SIGTERM, signal.SIGINT
+    assert stopped(lambda: work(signal.SIGTERM), at_safe_points=True) == signal.SIGTERM
+    assert stopped(lambda: work(*both), at_safe_points=True) == signal.SIGINT
+    assert stopped(lambda: work(*both), at_safe_points=False) == signal.SIGTERM
+    assert reached == ["SIGTERM", "SIGTERM"]
+
+
+def test_a_signal_lets_a_loop_keep_its_last_step(tmp_path: Path) -> None:
+    """Whatever the time that was spent on that."""
+    value, kept, done = torch.zeros(1), Kept(tmp_path, "loop"), []
+
+    def work() -> None:
+        for step in kept.steps(9, {"value": value}):
+            value.add_(step)
+            if step == 4:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    stopped(work, at_safe_points=True)
+    value = torch.zeros(1)
+    for step in kept.steps(9, {"value": value}):
+        value += step
+        done.append(step)
+    assert done == [5, 6, 7, 8, 9]
+    assert value.item() == 45
+
+
+# ------------------------------------------------------------------------------------------------ whole commands
+
+DATA = "\n".join(f"{u} " + " ".join(str((u * 7 + 3 * s * s) % 23) for s in range(9)) for u in range(40))
+FAST = ["--backbone", "mf", "--dim", "8", "--quiet", "--tune", "off", "--set", "steps=8", "eval_every=4"]
+COMMANDS = {
+    "search": ["search", "lines.txt", *FAST, "--budgets", "50%", "--precision", "auto", "--method", "equal"],
+    "compare": ["compare", "lines.txt", *FAST, "--budgets", "50%", "--methods", "magnitude", "--seeds", "0"],
+}
+"""Without what is told of seconds: of a run that was stopped it is the time of the parts that count."""
+TIMES = {"seconds", "trials", "tuning"}
+
+
+def told(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: told(each) for key, each in value.items() if key not in TIMES}
+    return [told(each) for each in value] if isinstance(value, list) else value
+
+
+def results(folder: Path) -> dict[str, Any]:
+    """What a run has left, but for what tells of time."""
+    models = {str(path.relative_to(folder)): path.read_bytes() for path in folder.glob("budget-*/*")}
+    return models | {path.name: told(json.loads(path.read_text())) for path in folder.glob("*.json")}
+
+
+@pytest.fixture
+def _in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("lines.txt").write_text(DATA)
+
+
+@pytest.mark.usefixtures("_in_a_folder")
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_that_is_killed_goes_on(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoint, "_SHARE", 1e9)
+    monkeypatch.setattr("ciess.report.report_files", lambda _: {"report.html": "page"})
+    args = [*COMMANDS[command], "--out", "out"]
+    main(args)
+    whole = results(Path("out"))
+    shutil.rmtree("out")
+
+    def work(progress: Callable[..., None]) -> None:
+        monkeypatch.setattr("ciess.progress.ConsoleProgress.__call__", lambda _, *told: progress(*told))
+        main(args)
+
+    _, kills = killed_until_it_ends(work, 400)
+    assert kills > 1
+    assert results(Path("out")) == whole
+    assert not [*Path("out").rglob(UNFINISHED)]

@@ -4,9 +4,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ciess.exports.base import inner_product_vectors, write_files, write_ids
+from ciess.exports.base import Vectors, inner_product_vectors, write_files, write_ids
 
 if TYPE_CHECKING:
     from ciess.serve.model import CompressedModel
@@ -25,17 +24,18 @@ def export_arrays(model: "CompressedModel", out: str | Path) -> list[Path]:
     return write_files(
         out,
         {
-            "user_factors.npy": lambda path: _write_array(path, users.numbers),
-            "item_factors.npy": lambda path: _write_array(path, items.numbers),
+            "user_factors.npy": lambda path: _write_array(path, users),
+            "item_factors.npy": lambda path: _write_array(path, items),
             "user_ids.parquet": lambda path: write_ids(path, users.ids),
             "item_ids.parquet": lambda path: write_ids(path, items.ids),
         },
     )
 
 
-def _write_array(path: Path, array: NDArray[np.float32]) -> None:
-    array = np.ascontiguousarray(array)
+def _write_array(path: Path, vectors: Vectors) -> None:
+    about = {"descr": "<f4", "fortran_order": False, "shape": (len(vectors.ids), vectors.width)}
     # `numpy.save` says nothing where a disk becomes full at the end.
     with path.open("wb") as file:
-        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
-        file.write(array.data)
+        np.lib.format.write_array_header_1_0(file, about)
+        for _, numbers in vectors.blocks():
+            file.write(np.ascontiguousarray(numbers, dtype="<f4").data)

@@ -1,7 +1,7 @@
 """What all targets use: vectors in rising order of ids, files that are written together, optional libraries."""
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -12,20 +12,48 @@ from ciess.errors import InputError
 from ciess.files import write_together
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from ciess.serve.model import CompressedModel
+
+_ROWS_AT_ONCE = 1 << 13
 
 
 class Vectors(NamedTuple):
-    """One side's ids, (n,) and rising, and their vectors, (n, width)."""
+    """One side's ids, and their vectors, which are decoded block by block.
+
+    Attributes:
+        ids: (n,) and rising.
+        width: of a vector.
+        order: (n,) the place of each in the model.
+        rows: gives the vectors of (b,) places, (b, width).
+    """
 
     ids: NDArray[Any]
-    numbers: NDArray[np.float32]
+    width: int
+    order: NDArray[np.int64]
+    rows: Callable[[NDArray[np.int64]], NDArray[np.float32]]
+
+    def blocks(self) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+        """Some thousands of vectors after each other, and where they are."""
+        yield from self.at(np.arange(len(self.ids)))
+
+    def at(self, places: NDArray[np.int64]) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+        """The same of (n,) places among the ids."""
+        for start in range(0, len(places), _ROWS_AT_ONCE):
+            block = slice(start, start + _ROWS_AT_ONCE)
+            yield block, self.rows(self.order[places[block]])
+
+    @property
+    def numbers(self) -> NDArray[np.float32]:
+        """(n, width) all vectors."""
+        return self.rows(self.order)
 
 
-def rising(ids: NDArray[Any], numbers: NDArray[np.float32]) -> Vectors:
-    """Ids, (n,), and their vectors, (n, width), sorted by id."""
+def rising(ids: NDArray[Any], width: int, rows: Callable[[NDArray[np.int64]], NDArray[np.float32]]) -> Vectors:
+    """Ids, (n,), and their vectors, by place, sorted by id."""
     order = np.argsort(ids, kind="stable")
-    return Vectors(ids[order], numbers.take(order, axis=0))
+    return Vectors(ids[order], width, order, rows)
 
 
 def inner_product_vectors(model: "CompressedModel") -> tuple[Vectors, Vectors]:
@@ -34,8 +62,8 @@ def inner_product_vectors(model: "CompressedModel") -> tuple[Vectors, Vectors]:
     Raises:
         InputError: the model scores otherwise.
     """
-    users, items = model.vectors()
-    return rising(model.user_ids, users), rising(model.item_ids, items)
+    width, (users, items) = model.rows_of_vectors()
+    return rising(model.user_ids, width, users), rising(model.item_ids, width, items)
 
 
 def library(name: str) -> Any:
@@ -73,5 +101,23 @@ def write_vectors(path: Path, vectors: Vectors) -> None:
     """A Parquet file with the columns `id` and `vector`, a list of float32."""
     import polars as pl
 
-    numbers = pl.Series(vectors.numbers).cast(pl.List(pl.Float32))
-    pl.DataFrame({"id": vectors.ids, "vector": numbers}).write_parquet(path)
+    write_blocks(
+        path,
+        (
+            pl.DataFrame({"id": vectors.ids[block], "vector": pl.Series(numbers).cast(pl.List(pl.Float32))})
+            for block, numbers in vectors.blocks()
+        ),
+    )
+
+
+def write_blocks(path: Path, frames: Iterator["pl.DataFrame"]) -> None:
+    """A Parquet file of frames with the same columns, one or more, that are made one after the other."""
+    from polars.io.plugins import register_io_source
+
+    first = next(frames)
+
+    def source(*_: Any) -> Iterator["pl.DataFrame"]:
+        yield first
+        yield from frames
+
+    register_io_source(source, schema=first.schema).sink_parquet(path)

@@ -41,13 +41,14 @@ def export_faiss(model: "CompressedModel", out: str | Path) -> list[Path]:
 
 
 def _index(faiss: Any, items: Vectors) -> Any:
-    index = faiss.IndexFlatIP(items.numbers.shape[1])
-    if not _ids_fit(items):
-        index.add(items.numbers)
-        return index
-    named = faiss.IndexIDMap(index)
-    named.add_with_ids(items.numbers, items.ids.astype(np.int64))
-    return named
+    index = faiss.IndexFlatIP(items.width)
+    named = faiss.IndexIDMap(index) if _ids_fit(items) else None
+    for block, numbers in items.blocks():
+        if named is None:
+            index.add(numbers)
+        else:
+            named.add_with_ids(numbers, items.ids[block].astype(np.int64))
+    return named or index
 
 
 def _ids_fit(items: Vectors) -> bool:

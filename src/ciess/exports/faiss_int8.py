@@ -44,17 +44,26 @@ def export_faiss_int8(model: "CompressedModel", out: str | Path) -> list[Path]:
 
 
 def _buckets(faiss: Any, side: str, vectors: Vectors) -> Iterator[_Bucket]:
-    dim = vectors.numbers.shape[1]
+    dim = vectors.width
     # The last number that is not 0; rows without any have one number, too.
-    sizes = np.maximum(1, ((vectors.numbers != 0) * np.arange(1, dim + 1)).max(1))
+    lasts = [((numbers != 0) * np.arange(1, dim + 1)).max(1) for _, numbers in vectors.blocks()]
+    sizes = np.maximum(1, np.concatenate(lasts))
     widths = np.minimum(dim, 2 ** np.ceil(np.log2(sizes)).astype(np.int64))
     for width in np.unique(widths).tolist():
         places = np.flatnonzero(widths == width)
-        rows = np.ascontiguousarray(vectors.numbers[places, :width])
         index = faiss.IndexScalarQuantizer(width, faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT)
-        index.train(rows)
-        index.add(rows)
+        # Nothing is learned but the least and the greatest number of each column.
+        index.train(_bounds(vectors, places, width))
+        for _, rows in vectors.at(places):
+            index.add(np.ascontiguousarray(rows[:, :width]))
         yield _Bucket(f"{side}_{width}", places, index)
+
+
+def _bounds(vectors: Vectors, places: NDArray[np.int64], width: int) -> NDArray[np.float32]:
+    """(2, width) the least and the greatest of the first numbers of some rows, column by column."""
+    parts = [(rows.min(0), rows.max(0)) for _, rows in vectors.at(places)]
+    least, most = (np.stack(side) for side in zip(*parts, strict=True))
+    return np.stack([least.min(0), most.max(0)])[:, :width].copy()
 
 
 def _write_places(path: Path, ids: NDArray[Any], buckets: list[_Bucket]) -> None:

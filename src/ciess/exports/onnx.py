@@ -32,13 +32,12 @@ def export_onnx(model: "CompressedModel", out: str | Path) -> list[Path]:
     """
     onnx = library("onnx")
     users, items, weights = _parts(model)
-    arrays = {"user_vectors": users.numbers, "item_vectors": items.numbers, **weights}
-    needed = sum(array.nbytes for array in arrays.values())
+    needed = 4 * sum(len(side.ids) * side.width for side in (users, items)) + sum(w.nbytes for w in weights.values())
     if needed > _MOST_BYTES:
         raise InputError(
             f"the vectors take {needed / 2**30:.1f} GiB and an ONNX file holds 2: export to another target"
         )
-    scorer = _scorer(onnx, arrays)
+    scorer = _scorer(onnx, {"user_vectors": users.numbers, "item_vectors": items.numbers, **weights})
     return write_files(
         out,
         {
@@ -60,7 +59,10 @@ def _parts(model: "CompressedModel") -> tuple[Vectors, Vectors, dict[str, NDArra
             f"{model.settings['name']} scores neither by inner products nor as NCF does: it cannot be exported to ONNX"
         )
     vectors = model.represented
-    users, items = rising(model.user_ids, vectors.users.numpy()), rising(model.item_ids, vectors.items.numpy())
+    users, items = (
+        rising(ids, side.shape[1], side.numpy().__getitem__)
+        for ids, side in zip((model.user_ids, model.item_ids), vectors, strict=True)
+    )
     if isinstance(backbone, InnerProduct):
         return users, items, {}
     return users, items, {"mlp_output": backbone.mlp_output.detach().numpy()[:, None]}

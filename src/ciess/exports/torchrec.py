@@ -9,21 +9,35 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ciess.exports.base import write_files
+from ciess.tables.files import Streamed, write_arrays
 
 if TYPE_CHECKING:
     from ciess.serve.model import CompressedModel
     from ciess.tables.packed import PackedTable
 
+_ROWS_AT_ONCE = 1 << 13
 _MULTIPLE = 4
 """FBGEMM, which looks rows up for TorchRec, takes no other widths."""
 
 
 class _Bucket(NamedTuple):
-    """Rows of one width: `positions` in the packed table, and their values, (rows, width)."""
+    """Rows of one width: `positions` in a packed table."""
 
     name: str
     positions: NDArray[np.int64]
-    weights: NDArray[np.float32]
+    width: int
+    table: "PackedTable"
+
+    @property
+    def weights(self) -> Streamed:
+        """(rows, width) their numbers."""
+        return Streamed(np.dtype(np.float32), (len(self.positions), self.width), self._blocks())
+
+    def _blocks(self) -> Iterator[NDArray[np.float32]]:
+        for start in range(0, len(self.positions), _ROWS_AT_ONCE):
+            numbers = self.table.rows(self.positions[start : start + _ROWS_AT_ONCE])[:, : self.width]
+            # Wider than the table itself where its width is no multiple.
+            yield np.pad(numbers, ((0, 0), (0, self.width - numbers.shape[1])))
 
 
 def export_torchrec(model: "CompressedModel", out: str | Path) -> list[Path]:
@@ -39,8 +53,6 @@ def export_torchrec(model: "CompressedModel", out: str | Path) -> list[Path]:
     Raises:
         InputError: the folder cannot be written.
     """
-    from safetensors.numpy import save_file
-
     sides = [list(_buckets("users", model.users)), list(_buckets("items", model.items))]
     buckets = [bucket for side in sides for bucket in side]
     state = {f"embedding_bags.{bucket.name}.weight": bucket.weights for bucket in buckets}
@@ -48,7 +60,7 @@ def export_torchrec(model: "CompressedModel", out: str | Path) -> list[Path]:
         out,
         {
             "torchrec.json": lambda path: path.write_text(json.dumps(list(map(_config, buckets)), indent=2) + "\n"),
-            "torchrec.safetensors": lambda path: save_file(state, path),
+            "torchrec.safetensors": lambda path: write_arrays(path, state, "torchrec"),
             "user_rows.parquet": lambda path: _write_places(path, model.user_ids, sides[0]),
             "item_rows.parquet": lambda path: _write_places(path, model.item_ids, sides[1]),
         },
@@ -60,15 +72,12 @@ def _buckets(side: str, table: "PackedTable") -> Iterator[_Bucket]:
     widths = -(-table.sizes // _MULTIPLE) * _MULTIPLE
     for width in np.unique(widths).tolist():
         positions = np.flatnonzero(widths == width)
-        numbers = table.rows(positions)[:, :width]
-        # Wider than the table itself where its width is no multiple.
-        weights = np.pad(numbers, ((0, 0), (0, width - numbers.shape[1])))
-        yield _Bucket(f"{side}_{width}", positions, weights)
+        yield _Bucket(f"{side}_{width}", positions, width, table)
 
 
 def _config(bucket: _Bucket) -> dict[str, Any]:
-    rows, width = bucket.weights.shape
-    return {"name": bucket.name, "num_embeddings": rows, "embedding_dim": width, "feature_names": [bucket.name]}
+    rows = len(bucket.positions)
+    return {"name": bucket.name, "num_embeddings": rows, "embedding_dim": bucket.width, "feature_names": [bucket.name]}
 
 
 def _write_places(path: Path, ids: NDArray[Any], buckets: list[_Bucket]) -> None:
@@ -76,6 +85,6 @@ def _write_places(path: Path, ids: NDArray[Any], buckets: list[_Bucket]) -> None
 
     frames = [
         pl.DataFrame({"id": ids[positions], "table": [name] * len(positions), "row": np.arange(len(positions))})
-        for name, positions, _ in buckets
+        for name, positions, *_ in buckets
     ]
     pl.concat(frames).sort("id").write_parquet(path)

@@ -1,12 +1,13 @@
 """A USearch index of the items in a byte for each number, searched by inner products."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ciess.exports.base import inner_product_vectors, library, write_files, write_ids
+from ciess.exports.base import inner_product_vectors, library, write_blocks, write_files, write_ids
 
 if TYPE_CHECKING:
     from ciess.exports.base import Vectors
@@ -29,9 +30,11 @@ def export_usearch(model: "CompressedModel", out: str | Path) -> list[Path]:
     """
     usearch = library("usearch.index")
     users, items = inner_product_vectors(model)
-    columns = _scales(items.numbers, axis=0)
-    index = usearch.Index(ndim=items.numbers.shape[1], metric="ip", dtype="i8")
-    index.add(np.arange(len(items.ids)), _rounded(items.numbers, columns))
+    largest = np.stack([np.abs(numbers).max(0) for _, numbers in items.blocks()])
+    columns = _scales(largest, axis=0)
+    index = usearch.Index(ndim=items.width, metric="ip", dtype="i8")
+    for block, numbers in items.blocks():
+        index.add(np.arange(len(items.ids))[block], _rounded(numbers, columns))
     return write_files(
         out,
         {
@@ -45,10 +48,14 @@ def export_usearch(model: "CompressedModel", out: str | Path) -> list[Path]:
 def _write_users(path: Path, users: "Vectors", columns: NDArray[np.float32]) -> None:
     import polars as pl
 
-    numbers = users.numbers * columns
-    scales = _scales(numbers, axis=1)
-    vectors = pl.Series(_rounded(numbers, scales)).cast(pl.List(pl.Int8))
-    pl.DataFrame({"id": users.ids, "vector": vectors, "scale": scales[:, 0]}).write_parquet(path)
+    def frames() -> "Iterator[pl.DataFrame]":
+        for block, vectors in users.blocks():
+            numbers = vectors * columns
+            scales = _scales(numbers, axis=1)
+            whole = pl.Series(_rounded(numbers, scales)).cast(pl.List(pl.Int8))
+            yield pl.DataFrame({"id": users.ids[block], "vector": whole, "scale": scales[:, 0]})
+
+    write_blocks(path, frames())
 
 
 def _scales(numbers: NDArray[np.float32], axis: int) -> NDArray[np.float32]:

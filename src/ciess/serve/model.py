@@ -1,6 +1,7 @@
 """`CompressedModel`: a small recommender. Rows that are scored as they are need NumPy alone."""
 
 import logging
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _SCORES_AT_ONCE = 4_000_000
+Rows = Callable[[NDArray[np.int64]], NDArray[np.float32]]
 
 
 class CompressedModel(PackedModel):
@@ -199,15 +201,27 @@ class CompressedModel(PackedModel):
         Raises:
             InputError: the backbone scores otherwise.
         """
+        users, items = (
+            rows(np.arange(len(ids)))
+            for rows, ids in zip(self.rows_of_vectors()[1], (self.user_index, self.item_index), strict=True)
+        )
+        return users, items
+
+    def rows_of_vectors(self) -> tuple[int, tuple[Rows, Rows]]:
+        """The width of `vectors`, and functions that give some of them: of users and of items by (b,) rows.
+
+        Raises:
+            InputError: the backbone scores otherwise.
+        """
         self.verify()
         if self.rows_stand_alone:
-            return self.users.dense(), self.items.dense()
+            return self.users.dim, (self.users.rows, self.items.rows)
         from ciess.models.base import InnerProduct
 
         if not isinstance(self.backbone, InnerProduct):
             raise InputError(f"{self.settings['name']} does not score by inner products: there are no such vectors")
-        users, items = self.represented
-        return users.numpy().copy(), items.numpy().copy()
+        users, items = (side.numpy() for side in self.represented)
+        return users.shape[1], (users.__getitem__, items.__getitem__)
 
 
 def evaluate(model: CompressedModel, held_out: "Interactions", k: int = 20) -> "Evaluation":

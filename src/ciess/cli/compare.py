@@ -55,6 +55,7 @@ class Compare(Shared):
                     target=self.target,
                     tune=self.tune == "on",
                     test_users=self.test_users,
+                    force=self.force,
                     cells=self.out / CELLS,
                     progress=progress,
                 )

@@ -7,7 +7,7 @@ from typing import Annotated
 from rich.console import Console
 
 from ciess.checks import Seed, check
-from ciess.cli.options import Budgets, Columns, Count, File, Flat, Folder, Precision, Printing, option
+from ciess.cli.options import Budgets, Columns, Count, File, Flat, Folder, Force, Precision, Printing, option
 from ciess.cli.results import own_folder, show
 from ciess.cli.values import separated
 
@@ -30,6 +30,7 @@ class Compress:
     """The same for the items"""
     budgets: Budgets = ("5%",)
     precision: Precision = "auto"
+    force: Force = False
     seed: Count[int] = 0
     """Of everything random"""
     out: Folder = Path("runs/compress")
@@ -62,6 +63,7 @@ class Compress:
                     held_out=held_out,
                     budgets=budgets,
                     precision=self.precision,
+                    force=self.force,
                     seed=self.seed,
                     kept=self.out,
                     progress=progress,

@@ -47,6 +47,7 @@ Flag = Annotated[bool, option()]
 File = Annotated[Path | None, option("FILE")]
 Folder = Annotated[Path, option("FOLDER")]
 Precision = Annotated[PrecisionName, option("NAME", "float32/16, int8/6/4, int4-shared or auto")]
+Force = Annotated[bool, option(help="Try even what memory is too small for")]
 Budgets = Annotated[tuple[str, ...], option("BUDGET ...", "Of both tables: 5% 32MB 6.4dims")]
 AsJson = Annotated[bool, option(help="Print one JSON document")]
 
@@ -156,6 +157,7 @@ class Shared:
     """With --train: what the table shows"""
     test_users: Annotated[Literal["sample", "all"], option("NAME")] = "sample"
     """Of many users, whom test measures: sample or all"""
+    force: Force = False
     filters: Flat[Filters] = field(default_factory=Filters)
     printing: Flat[Printing] = field(default_factory=Printing)
 

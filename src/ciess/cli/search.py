@@ -57,6 +57,7 @@ class Search(Shared):
                 target=self.target,
                 tune=self.tune == "on",
                 test_users=self.test_users,
+                force=self.force,
                 max_tail_loss=loss,
                 refit=self.refit,
                 seed=self.seed,

@@ -19,6 +19,7 @@ from ciess.experiment.finished import Finished, Searched, Sought, check_plans
 from ciess.experiment.full import FullModels
 from ciess.experiment.keys import canonical, digest
 from ciess.experiment.recipe import Recipe, TestUsers
+from ciess.experiment.room import check_room
 from ciess.methods import method_name
 from ciess.methods.fidelity import Fidelity, suiting
 from ciess.methods.problem import Method, Problem
@@ -55,6 +56,7 @@ class Bench:
         full: keeps the full models.
         clock: told what phase the time goes to.
         kept: keeps what else is done, and how far the rest is: searches, finishes, models that are built.
+        force: whether to try even what would not fit into the memory that is available.
 
     Attributes:
         fidelity: how plans are measured, unless a method has its own.
@@ -76,9 +78,12 @@ class Bench:
         full: Kept = NOTHING,
         clock: Clock | None = None,
         kept: Kept = NOTHING,
+        force: bool = False,
     ) -> None:
-        self.split, self.recipe, self.progress, self._kept = split, recipe, progress, kept
+        self.split, self.recipe, self.progress, self._kept, self._force = split, recipe, progress, kept, force
         self.seed = seed = check("seed", seed, Seed)
+        # Tables alone may be more than there is.
+        self._check_room(None)
         self.clock = clock or Clock()
         users = sampled(split.valid, measured_users(split.valid.n_items), seed)
         self.valid = Evaluator(split.train.matrix, split.valid.matrix, users=users)
@@ -95,8 +100,18 @@ class Bench:
             self.recipe = dataclasses.replace(self.recipe, config=self.full_models.config)
 
     def check(self, budgets: Sequence[Budget]) -> None:
-        """Before anything is trained, see `check_budgets`."""
+        """Before anything is trained, see `check_budgets` and `check_room`."""
         check_budgets(budgets, self.full_models.shape, self.recipe.precision)
+        # Now it is known whether there is a graph.
+        self._check_room(self.full_models.untrained)
+
+    def _check_room(self, model: Backbone | None) -> None:
+        if self._force:
+            return
+        config, train = self.recipe.config, self.split.train
+        fixed = isinstance(config, Factors)
+        dim = config.tables[0].shape[1] if isinstance(config, Factors) else config.dim
+        check_room(TableShape(train.n_users, train.n_items, dim), sum(map(len, self.split.parts)), model, fixed)
 
     def prepared(self, method: Method) -> Method:
         """A method with the bench's seed, and its fidelity unless it has one of its own.

@@ -50,6 +50,7 @@ def compare(
     target: Target = "input",
     tune: bool | None = None,
     test_users: TestUsers = "sample",
+    force: bool = False,
     cells: str | Path | None = None,
     progress: Progress = silent,
 ) -> Comparison:
@@ -72,6 +73,7 @@ def compare(
             the backbone's defaults; None tunes a backbone that is given by its name.
         test_users: whose test interactions are measured: `all`, or a `sample` of 20,000 or more where ranking all items
             for all users would take minutes.
+        force: whether to try even what would not fit into the memory that is available.
         cells: a folder that keeps what is done: the same call goes on where another one ended, and later methods train
             no full model again. What is kept is known by data, settings, seed, code and versions: what other code made
             is not read. None keeps nothing.
@@ -108,7 +110,7 @@ def compare(
     for seed in seeds:
         split = given if isinstance(given, Split) else split_random(given, seed=seed)
         kept = None if cells is None else Path(cells)
-        for cell in _Seed(split, recipe, wanted, seed, kept, told, clock).cells(chosen):
+        for cell in _Seed(split, recipe, wanted, seed, kept, told, clock, force).cells(chosen):
             found.append(cell)  # noqa: PERF402 - progress counts them as they come
     measured = tested(split.test, test_users)
     cautions += [] if isinstance(given, Split) else learned(recipe.config)
@@ -166,6 +168,7 @@ class _Seed:
         folder: keeps cells and full models; None keeps nothing.
         progress: told every step.
         clock: told what phase the time goes to.
+        force: whether to try even what would not fit into the memory that is available.
     """
 
     def __init__(
@@ -177,9 +180,10 @@ class _Seed:
         folder: Path | None,
         progress: Progress,
         clock: Clock,
+        force: bool,
     ) -> None:
         self.split, self.recipe, self.budgets, self.seed, self.progress = split, recipe, budgets, seed, progress
-        self.clock = clock
+        self.clock, self._force = clock, force
         self.kept = Cells(folder, split, recipe, budgets, seed)
         self._known: dict[tuple[SizePlan, bool], Evaluation] = {}
 
@@ -187,7 +191,14 @@ class _Seed:
     def bench(self) -> Bench:
         """Made when there is something to do."""
         bench = Bench(
-            self.split, self.recipe, self.seed, self.progress, self.kept.full(), self.clock, self.kept.unfinished()
+            self.split,
+            self.recipe,
+            self.seed,
+            self.progress,
+            self.kept.full(),
+            self.clock,
+            self.kept.unfinished(),
+            self._force,
         )
         bench.check(self.budgets)
         bench.tune()

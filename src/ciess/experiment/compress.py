@@ -38,6 +38,7 @@ def compress(
     held_out: "InteractionsLike | None" = None,
     budgets: Sequence[str | Budget] = ("5%",),
     precision: str | Precision = "auto",
+    force: bool = False,
     seed: int = 0,
     kept: str | Path | None = None,
     progress: Progress = silent,
@@ -58,6 +59,7 @@ def compress(
         held_out: interactions of the same users and items that the factors have not learned.
         budgets: limits on the bytes of both tables as stored.
         precision: how numbers are stored; `auto` takes what is best for each budget.
+        force: whether to try even what would not fit into the memory that is available.
         seed: of everything random.
         kept: as `search` takes it.
         progress: told every step.
@@ -85,6 +87,7 @@ def compress(
         backbone=config,
         budgets=budgets,
         precision=precision,
+        force=force,
         seed=seed,
         kept=kept,
         progress=progress,

@@ -14,8 +14,9 @@ from ciess.checks import Within, check
 from ciess.data import Interactions
 from ciess.evaluation.metrics import Evaluator, evaluate
 from ciess.experiment.bench import measured_users, tested_users
+from ciess.experiment.room import Memory, memory_of
 from ciess.methods.marginal import STARTS, Marginal
-from ciess.models import Backbone, BackboneConfig
+from ciess.models import BackboneConfig
 from ciess.tables.budget import Budget
 from ciess.tables.packed import equal_bytes
 from ciess.tables.plan import SizePlan, TableShape
@@ -24,18 +25,6 @@ from ciess.train.finish import Finish, finish
 from ciess.train.fit import fit
 from ciess.train.losses import BPR
 
-_PROGRAM = 350 * 10**6
-"""Python with PyTorch and polars."""
-_BUFFERS = 150 * 10**6
-"""Blocks of scores, and what a step draws."""
-_BYTES_AN_INTERACTION = 100
-"""The matrix, its three parts, their unions, keys of samplers and evaluators."""
-_TABLES_IN_TRAINING = {"descent": 9, "solver": 4}
-"""The table itself, gradients, Adam's two moments, the best state so far, and what a step makes on its way."""
-_TABLES_IN_A_FINISH = 14
-"""The full model and its vectors, and a small one in training."""
-_TABLES_IN_SEARCH = 16
-"""As in a finish, the best small model so far, and gradients and curvatures."""
 _FINISHES = 3
 """Plans finished for each budget, equal sizes among them."""
 _Counted = Annotated[int, Within(1, 10**12)]
@@ -60,27 +49,6 @@ class Packed:
     precision: str
     size: int
     table_bytes: int
-
-
-@dataclass(frozen=True)
-class Memory:
-    """Bytes, roughly: within a factor of two of what small runs were measured to take.
-
-    Attributes:
-        interactions: and their parts.
-        graph: of graph backbones.
-        training: tables, gradients, optimiser and best state while the full model is trained.
-        search: what the policy and measurements need.
-        finish: models while a plan is finished.
-        peak: of the whole program.
-    """
-
-    interactions: int
-    graph: int
-    training: int
-    search: int
-    finish: int
-    peak: int
 
 
 @dataclass(frozen=True)
@@ -162,7 +130,7 @@ def estimate(
         2 * shape.full_bytes if descends else 0,
         [_packed(budget, shape, precision) for budget in wanted for precision in Precision],
         _beside(shape, interactions),
-        _memory(shape, interactions, model, descends),
+        memory_of(shape, interactions, model, descends),
         _seconds(shape, interactions, config, len(wanted), seed) if seconds else None,
     )
 
@@ -184,18 +152,6 @@ def _beside(shape: TableShape, interactions: int) -> int:
     item = 1 if shape.n_items <= 2**8 else 2 if shape.n_items <= 2**16 else 4
     offset = 4 if interactions < 2**31 else 8
     return (shape.n_users + 1) * offset + interactions * item + shape.rows * 8
-
-
-def _memory(shape: TableShape, interactions: int, model: Backbone, descends: bool) -> Memory:
-    table = shape.full_bytes
-    data = _BYTES_AN_INTERACTION * interactions
-    # An index and a value there and back, of train, and of train and validation.
-    graph = 0 if model.rows_stand_alone or not list(model.buffers()) else 40 * interactions
-    training = table * _TABLES_IN_TRAINING["descent" if descends else "solver"]
-    search = _TABLES_IN_SEARCH * table
-    finishing = _TABLES_IN_A_FINISH * table
-    peak = _PROGRAM + _BUFFERS + data + graph + max(training, search, finishing)
-    return Memory(data, graph, training, search, finishing, peak)
 
 
 def _seconds(shape: TableShape, interactions: int, config: BackboneConfig, budgets: int, seed: int) -> Seconds:

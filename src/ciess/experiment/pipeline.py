@@ -52,6 +52,7 @@ def search(
     max_tail_loss: float | str | None = None,
     refit: bool = True,
     test_users: TestUsers = "sample",
+    force: bool = False,
     seed: int = 0,
     kept: str | Path | None = None,
     progress: Progress = silent,
@@ -83,6 +84,7 @@ def search(
         refit: whether the models given back learn all that was given; else they are the measured ones.
         test_users: whose test interactions the table is measured on: `all`, or a `sample` of 20,000 or more where
             ranking all items for all users would take minutes.
+        force: whether to try even what would not fit into the memory that is available.
         tune: whether the full model's decisive settings are tuned on validation first, but for those that differ from
             the backbone's defaults; None tunes a backbone that is given by its name.
         max_tail_loss: the share of the full model's tail recall on validation, see `ciess.evaluation.metrics`, that a
@@ -95,8 +97,8 @@ def search(
 
     Raises:
         InputError: a budget that cannot be met, no or equal budgets, a seed below 0, a loss that is no share, an
-            unknown backbone, method, precision or target, outputs that are not scored by inner products, or a full
-            model without any quality.
+            unknown backbone, method, precision or target, outputs that are not scored by inner products, a full model
+            without any quality, or too little memory.
     """
     clock = Clock()
     wanted = parsed_budgets(budgets)
@@ -124,7 +126,7 @@ def search(
     )
     found = given(data, recipe.config, seed)
     pieces = Known(found.split, recipe, seed).unfinished(None if kept is None else Path(kept))
-    bench = Bench(found.split, recipe, seed, progress, pieces.within("full"), found.clock or clock, pieces)
+    bench = Bench(found.split, recipe, seed, progress, pieces.within("full"), found.clock or clock, pieces, force)
     return _Run(bench, name, methods, others, loss, refit, call, found.cautions).outcome(wanted)
 
 

@@ -35,7 +35,7 @@ def test_the_dimensions_that_are_told_fit_and_no_more_do(monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize("what", ["search", "compare", "compress"])
 def test_what_does_not_fit_is_refused_before_training_unless_it_is_forced(
-    what: str, split: Split, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    what: str, split: Split, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ciess.experiment.room.available_memory", lambda: 10**6)
     trained: list[object] = []
@@ -60,6 +60,13 @@ def test_what_does_not_fit_is_refused_before_training_unless_it_is_forced(
     if what == "search":
         with pytest.raises(InputError, match="trained"):
             run(force=True)
+
+
+def test_the_command_line_refuses_it_too(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("ciess.experiment.room.available_memory", lambda: 10**6)
     with pytest.raises(SystemExit) as end:
         main(["search", "synthetic", "--backbone", "mf", "--tune", "off", "--out", str(tmp_path)])
     assert end.value.code == 2
+    assert "or force it" in capsys.readouterr().err

@@ -36,8 +36,12 @@ PIECE, PIECES = 20_000, 200
 
 COMMANDS = {
     "search": [*CIESS, "search", "data.csv", *FAST, "--method", "equal", "--budgets", "50%", "--out", "out"],
-    "search, CIESS": [*CIESS, "search", "data.csv", *FAST, "--method", "ciess", "--episodes", "1", "--budgets", "50%", "--out", "out"],
-    "search, tuned": [*CIESS, "search", "data.csv", "--backbone", "als", "--dim", "8", "--budgets", "50%", "--out", "out"],
+    "search, CIESS": [
+        *CIESS, "search", "data.csv", *FAST, "--method", "ciess", "--episodes", "1", "--budgets", "50%", "--out", "out",
+    ],
+    "search, tuned": [
+        *CIESS, "search", "data.csv", "--backbone", "als", "--dim", "8", "--budgets", "50%", "--out", "out",
+    ],
     "compress": [
         *CIESS, "compress", "--users", "users.npy", "--items", "items.npy", "--interactions", "data.csv",
         "--precision", "int8", "--budgets", "10%", "--out", "out",

@@ -235,7 +235,7 @@ def _fill(folder: Path, entry: NamedSet, progress: Progress) -> None:
 
 
 def _done(folder: Path) -> dict[str, dict[str, str]]:
-    """What of the sources, by their addresses, an earlier run brought whole: checksums of download and of what stays."""
+    """What of the sources, by their addresses, an earlier run brought whole: checksums of it and of what stays."""
     try:
         told: dict[str, dict[str, str]] = json.loads((folder / _DONE).read_text())
         return {url: {name: each[name] for name in ("url", "sha256", "kept")} for url, each in told.items()}

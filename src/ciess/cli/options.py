@@ -155,7 +155,7 @@ class Shared:
     test: File = None
     """With --train: what the table shows"""
     test_users: Annotated[Literal["sample", "all"], option("NAME")] = "sample"
-    """Who is tested where there are many: sample or all"""
+    """Of many users, test a sample or all"""
     filters: Flat[Filters] = field(default_factory=Filters)
     printing: Flat[Printing] = field(default_factory=Printing)
 

@@ -231,7 +231,9 @@ def _fill(folder: Path, entry: NamedSet, progress: Progress) -> None:
     sources = [{name: done[each.url][name] for name in ("url", "sha256")} for each in entry.sources]
     about = {**asdict(entry), "sources": sources, "fetched": date.today().isoformat()}
     write_whole(folder / "source.json", json.dumps(about, indent=1) + "\n")
-    (folder / _DONE).unlink()
+    for path in (folder / _DONE, *folder.glob("tmp*")):
+        # Pooch leaves an empty file of such a name where it is killed.
+        path.unlink()
 
 
 def _done(folder: Path) -> dict[str, dict[str, str]]:

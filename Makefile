@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install demo test mutants campaign lint
+.PHONY: install demo test mutants campaign lowest newest lint
 
 install: .venv/installed
 
@@ -22,6 +22,20 @@ mutants: install
 
 campaign: install
 	$(BIN)/python tests/hostile.py
+	$(BIN)/python tests/kills.py 60
+
+# Environments of their own: the lowest versions that pyproject.toml admits, and the newest that there are.
+lowest: install
+	mkdir -p runs
+	$(BIN)/python tests/lowest.py > runs/lowest.txt
+	$(PYTHON) -m venv --clear runs/lowest
+	runs/lowest/bin/python -m pip install --quiet --constraint runs/lowest.txt --editable '.[dev]'
+	runs/lowest/bin/python -m pytest -n 2 --dist loadfile
+
+newest:
+	$(PYTHON) -m venv --clear runs/newest
+	runs/newest/bin/python -m pip install --quiet --upgrade --editable '.[dev]'
+	runs/newest/bin/python -m pytest -n 2 --dist loadfile
 
 lint: install
 	$(BIN)/ruff check src tests benchmarks

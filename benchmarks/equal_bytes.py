@@ -34,6 +34,7 @@ from ciess.tables.budget import Budget
 from ciess.tables.packed import stored_bytes
 from ciess.tables.plan import TableShape
 from ciess.tables.precision import Precision
+from ciess.train.checkpoint import Kept
 from ciess.train.finish import Finish
 
 OURS = {
@@ -191,7 +192,9 @@ class EqualBytes:
     def _theirs(self, budget: Budget) -> list[Point]:
         """The peers: settings chosen on validation, measured on test by models that learned validation."""
         # The full model's name says what it learned, and how; the peers' code is not of the package.
-        kept = self._kept.with_name(f"peers-{self._kept.name}-{PEERS}-{budget.folder}.json")
+        full = self._kept.path
+        assert full is not None
+        kept = full.with_name(f"peers-{full.stem}-{PEERS}-{budget.folder}.json")
         if not kept.exists():
             made = [*(self._point(peer, budget) for peer in self._chosen(budget)), *self._smaller(budget)]
             write_whole(kept, json.dumps([{"row": each.row, "users": each.users.tolist()} for each in made]) + "\n")
@@ -254,11 +257,9 @@ class EqualBytes:
         return Recipe.of(self._backbone, self._finishing, "float32", "input", None)
 
     @cached_property
-    def _kept(self) -> Path:
-        """Where the full models are kept."""
-        kept = Cells(self._cells, self._split, self._recipe, [], self._seed).path_of_full()
-        assert kept is not None
-        return kept
+    def _kept(self) -> Kept:
+        """Keeps the full models."""
+        return Cells(self._cells, self._split, self._recipe, [], self._seed).full()
 
     @cached_property
     def _test(self) -> Evaluator:

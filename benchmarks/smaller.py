@@ -47,7 +47,7 @@ class Smaller(NamedTuple):
         """
         assert split.test is not None
         recipe = Recipe.of(backbone_named(self.backbone, dim=self.plan.dim), None, "float32", "input", True)
-        bench = Bench(split, recipe, seed, progress, Cells(cells, split, recipe, [], seed).path_of_full())
+        bench = Bench(split, recipe, seed, progress, Cells(cells, split, recipe, [], seed).full())
         bench.tune()
         model = bench.full_models.on(2).packed
         with torch.no_grad():

@@ -36,7 +36,7 @@ from ciess.experiment.keys import canonical, code_of, digest, sources
 from ciess.files import write_whole
 from ciess.models import BackboneConfig, backbone_named
 from ciess.progress import ConsoleProgress, Progress
-from ciess.train.checkpoint import tuned_once
+from ciess.train.checkpoint import Kept
 from ciess.train.tune import tune
 
 LINES = {**{name: OURS[name] for name in EITHER}, "popularity rule, best precision": ("auto", "popularity")}
@@ -112,8 +112,7 @@ def interactions(folder: Path, name: str) -> Interactions:
 def _tuned(settings: Unseen, split: Split, usual: BackboneConfig, seed: int, progress: Progress) -> BackboneConfig:
     """A backbone's settings on a split, found as a search finds them; kept with the cells."""
     key = digest({"backbone": canonical(usual, "backbone"), "data": canonical(split), "seed": seed, "code": code_of()})
-    path = settings.cells / f"tuned-{seed}-{key}.json"
-    return tuned_once(path, usual, lambda: tune(usual, split, seed=seed, progress=progress)).config
+    return tune(usual, split, seed=seed, progress=progress, kept=Kept(settings.cells, f"tuned-{seed}-{key}")).config
 
 
 def study(settings: Unseen, data: Interactions, backbone: str, progress: Progress) -> dict[str, Any] | None:

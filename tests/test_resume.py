@@ -1,10 +1,12 @@
 """Runs that are stopped and started again: they go on, and end with the bits of a run that nobody stopped."""
 
+import dataclasses
 import json
 import os
 import shutil
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -51,12 +53,26 @@ def killed_at(step: int) -> Callable[..., None]:
 
 def killed_until_it_ends(work: Callable[[Callable[..., None]], Any], stride: int) -> tuple[Any, int]:
     """What work comes to that is killed after every so many steps, and how often it was killed."""
-    kills = 0
-    while True:
-        try:
+    for kills in range(100):
+        with suppress(Killed):
             return work(killed_at(stride)), kills
-        except Killed:
-            kills += 1
+    raise AssertionError("it does not go on")
+
+
+def killed_by_writes(work: Callable[[], Any], monkeypatch: pytest.MonkeyPatch, stride: int) -> tuple[Any, int]:
+    """The same, killed after every so many pieces or states that were kept: what is read again is not counted."""
+    written: list[str] = []
+    write = Kept.write
+
+    def kill(kept: Kept, state: State) -> None:
+        write(kept, state)
+        written.append(str(kept.path))
+        if len(written) % stride == 0:
+            raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Kept, "write", kill)
+        return killed_until_it_ends(lambda _: work(), 0)
 
 
 def bits(model: torch.nn.Module) -> list[bytes]:
@@ -203,12 +219,42 @@ def test_a_signal_lets_a_loop_keep_its_last_step(tmp_path: Path) -> None:
     assert value.item() == 45
 
 
+SEARCHES = [
+    "pep:steps=5",
+    "dnis:steps=4",
+    "autoemb:steps=4",
+    "optembed:steps=4,generations=1",
+    "marginal:rounds=2,steps=3",
+    "ciess:episodes=1,steps=2,finish_steps=3,updates=3",
+    "popularity:rounds=2,plans=2",
+]
+
+
+@pytest.mark.usefixtures("_keeping_all")
+@pytest.mark.parametrize("method", SEARCHES)
+def test_a_search_goes_on_to_the_same_plans(method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And to the same trace: what is learned on the way is the same."""
+    data = ciess.synthetic(users=40, items=30, mean_count=8).interactions
+    few = dataclasses.replace(MODELS["mf"], training=ciess.Training(steps=2, batch_size=500))
+
+    told = {"backbone": few, "budgets": ["60%"], "finishing": Finish().lasting(0), "refit": False}
+
+    def searched(kept: Path | None) -> tuple[Any, ...]:
+        outcome = ciess.search(data, method=method, kept=kept, **told)
+        return outcome.plans, outcome.trace
+
+    whole = searched(None)
+    again, kills = killed_by_writes(lambda: searched(tmp_path), monkeypatch, 6)
+    assert again == whole
+    assert kills
+
+
 # ------------------------------------------------------------------------------------------------ whole commands
 
 DATA = "\n".join(f"{u} " + " ".join(str((u * 7 + 3 * s * s) % 23) for s in range(9)) for u in range(40))
 FAST = ["--backbone", "mf", "--dim", "8", "--quiet", "--tune", "off", "--set", "steps=8", "eval_every=4"]
 COMMANDS = {
-    "search": ["search", "lines.txt", *FAST, "--budgets", "50%", "--precision", "auto", "--method", "equal"],
+    "search": ["search", "lines.txt", *FAST, "--budgets", "50%", "--method", "equal"],
     "compare": ["compare", "lines.txt", *FAST, "--budgets", "50%", "--methods", "magnitude", "--seeds", "0"],
 }
 """Without what is told of seconds: of a run that was stopped it is the time of the parts that count."""
@@ -243,11 +289,7 @@ def test_a_command_that_is_killed_goes_on(command: str, monkeypatch: pytest.Monk
     whole = results(Path("out"))
     shutil.rmtree("out")
 
-    def work(progress: Callable[..., None]) -> None:
-        monkeypatch.setattr("ciess.progress.ConsoleProgress.__call__", lambda _, *told: progress(*told))
-        main(args)
-
-    _, kills = killed_until_it_ends(work, 400)
-    assert kills > 1
+    _, kills = killed_by_writes(lambda: main(args), monkeypatch, 3)
+    assert kills > 2
     assert results(Path("out")) == whole
     assert not [*Path("out").rglob(UNFINISHED)]

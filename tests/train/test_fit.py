@@ -6,10 +6,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from torch import Tensor
 from torch.nn.functional import softplus
 
 from ciess.data import Interactions, Split
 from ciess.data.sampling import TripletSampler
+from ciess.errors import InputError
 from ciess.evaluation.metrics import Evaluator
 from ciess.models import Backbone, Represented, Training, backbone_named
 from ciess.models.graph import averaging_adjacency, normalised_adjacency
@@ -18,7 +20,7 @@ from ciess.models.ngcf import NGCFModel
 from ciess.tables.mask import prefix_mask
 from ciess.tables.plan import SizePlan, TableShape
 from ciess.tables.precision import Precision
-from ciess.train.fit import _Tables, fit
+from ciess.train.fit import Fitted, _Tables, fit
 from ciess.train.losses import BPR
 
 SETTINGS: dict[str, dict[str, float]] = {
@@ -263,3 +265,34 @@ def test_rows_that_share_scales_learn_by_the_gradient_of_what_they_are_rounded_t
     (users.sum() + 2 * items.sum()).backward()
     assert torch.equal(tables.users.grad, torch.ones_like(users))
     assert torch.equal(tables.items.grad, torch.full_like(items, 2.0))
+
+
+class Exploding:
+    """A loss whose gradient is no number from some step on."""
+
+    dropout = coarse = False
+
+    def __init__(self, after: int) -> None:
+        self.generator, self._left = torch.Generator(), after
+
+    def __call__(self, vectors: object, user_table: Tensor, item_table: Tensor) -> Tensor:
+        self._left -= 1
+        return (user_table.sum() + item_table.sum()) * (1.0 if self._left >= 0 else torch.inf) * 0.0
+
+
+def test_training_that_diverges_keeps_the_last_good_state(split: Split, caplog: pytest.LogCaptureFixture) -> None:
+    """Where there is none, it is refused with a remedy."""
+    evaluator = Evaluator(split.train.matrix, split.valid.matrix)
+    recipe = dataclasses.replace(RECIPE, steps=30, eval_every=5)
+
+    def trained(after: int, valid: Evaluator | None) -> tuple[Fitted, bool]:
+        model = backbone_named("mf", dim=4).build(split.train, seed=0)
+        fitted = fit(model, Exploding(after), recipe, valid=valid)
+        return fitted, bool(model.user_table.isfinite().all())
+
+    fitted, finite = trained(12, evaluator)
+    assert (fitted.steps, fitted.diverged, finite) == (5, True, True)
+    assert "diverged by step 15: lower its learning rate, or weigh its norms more; the state of step 5" in caplog.text
+    for valid in (evaluator, None):
+        with pytest.raises(InputError, match="training has diverged by step"):
+            trained(2, valid)

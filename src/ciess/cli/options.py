@@ -156,7 +156,7 @@ class Shared:
     test: File = None
     """With --train: what the table shows"""
     test_users: Annotated[Literal["sample", "all"], option("NAME")] = "sample"
-    """Of many users, whom test measures: sample or all"""
+    """Of many users, test a sample or all"""
     force: Force = False
     filters: Flat[Filters] = field(default_factory=Filters)
     printing: Flat[Printing] = field(default_factory=Printing)

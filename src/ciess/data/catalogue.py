@@ -21,7 +21,7 @@ _LARGER = 2
 """How much larger than expected a download may be."""
 _UNPACKED = 10
 """How much larger than its archive a file may be."""
-_PINS = "checksums.txt"
+_PINS, _DONE = "checksums.txt", "done.json"
 _PIECE = 1 << 20
 
 
@@ -220,10 +220,29 @@ def _kept(name: str) -> Path:
 
 
 def _fill(folder: Path, entry: NamedSet, progress: Progress) -> None:
-    """Download all sources into a folder, and write down what they were."""
-    sources = [{"url": each.url, "sha256": _fetched(each, folder, progress)} for each in entry.sources]
+    """Download all sources into a folder, and write down what they were; what an earlier run brought whole stays."""
+    done = _done(folder)
+    for each in entry.sources:
+        kept = folder / (each.member or each.name)
+        if each.url not in done or not kept.is_file() or checksum(kept) != done[each.url]["kept"]:
+            found = _fetched(each, folder, progress)
+            done[each.url] = {"url": each.url, "sha256": found, "kept": checksum(kept)}
+            write_whole(folder / _DONE, json.dumps(done) + "\n")
+    sources = [{name: done[each.url][name] for name in ("url", "sha256")} for each in entry.sources]
     about = {**asdict(entry), "sources": sources, "fetched": date.today().isoformat()}
     write_whole(folder / "source.json", json.dumps(about, indent=1) + "\n")
+    for path in (folder / _DONE, *folder.glob("tmp*")):
+        # Pooch leaves an empty file of such a name where it is killed.
+        path.unlink()
+
+
+def _done(folder: Path) -> dict[str, dict[str, str]]:
+    """What of the sources, by their addresses, an earlier run brought whole: checksums of it and of what stays."""
+    try:
+        told: dict[str, dict[str, str]] = json.loads((folder / _DONE).read_text())
+        return {url: {name: each[name] for name in ("url", "sha256", "kept")} for url, each in told.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
 
 
 def _fetched(source: Source, folder: Path, progress: Progress) -> str:

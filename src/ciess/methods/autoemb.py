@@ -18,6 +18,7 @@ from ciess.methods.problem import Problem, SearchResult
 from ciess.methods.shared.joint import USUAL_SCALE, Learner
 from ciess.models.base import normal_table, xavier
 from ciess.tables.plan import SizePlan
+from ciess.train.checkpoint import Part
 from ciess.train.fit import Descent
 
 _SMALLEST = 1e-6
@@ -78,7 +79,9 @@ class AutoEmb(Checked):
         learner.join(embeddings)
         descent = Descent(controllers, [self.controller_rate] * len(controllers), learner.training)
         last = learner.training.steps
-        for step in range(1, last + 1):
+        parts: dict[str, Part] = {f"controller {at}": each for at, each in enumerate(controllers)}
+        parts |= {"controllers": descent.optimiser, "unseen": learner.unseen.generator}
+        for step in learner.steps(parts):
             descent(step, learner.valid_loss(*(side.mixed() for side in sides)))
             learner.learn(step, learner.loss(*(side.mixed() for side in sides)))
             problem.progress("autoemb", step, last)

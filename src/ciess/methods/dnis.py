@@ -15,6 +15,7 @@ from ciess.checks import Checked, NotNegative, Positive, Seed
 from ciess.methods.problem import Problem, SearchResult
 from ciess.methods.shared.joint import Learner, Start
 from ciess.methods.shared.pruning import most_important, relative
+from ciess.train.checkpoint import Part
 
 _SMALLEST = 1e-12
 """Keeps gradients that are all zero from being divided by zero."""
@@ -73,7 +74,8 @@ class DNIS(Checked):
             for table, popularity in zip(learner.tables, problem.popularity, strict=True)
         )
         last = learner.training.steps
-        for step in range(1, last + 1):
+        parts: dict[str, Part] = {"users": users.weights, "items": items.weights, "unseen": learner.unseen.generator}
+        for step in learner.steps(parts):
             loss = learner.valid_loss(users.selected(), items.selected())
             gradients = torch.autograd.grad(loss, [users.weights, items.weights])
             for side, gradient in zip((users, items), gradients, strict=True):

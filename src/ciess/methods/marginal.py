@@ -74,7 +74,7 @@ class _Descent:
 
     def __init__(self, settings: Marginal, problem: Problem, budget: Budget) -> None:
         self.settings, self.problem, self.budget = settings, problem, budget
-        self.student = Student(problem, seed_for(budget, settings.seed))
+        self.student = Student(problem, "marginal", seed_for(budget, settings.seed))
         self.student.begin(self._start())
 
     def _start(self) -> Begun:

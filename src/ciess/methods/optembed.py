@@ -187,7 +187,7 @@ class Supernet:
         self.thresholds = [nn.Parameter(torch.zeros((), device=table.device)) for table in self.tables]
         learner.join(self.thresholds, settings.threshold_rate)
         generator = torch.Generator().manual_seed(settings.seed)
-        for step in range(1, learner.training.steps + 1):
+        for step in learner.steps({"cuts": generator}):
             cut = [
                 table * random_prefix_mask(table, generator) * keep
                 for table, keep in zip(self.tables, self._keeps(), strict=True)

@@ -4,7 +4,7 @@ Liu et al., Learnable Embedding Sizes for Recommender Systems, ICLR 2021 (arXiv 
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from ciess.methods.problem import Problem, SearchResult
 from ciess.methods.shared.joint import Learner, Start
 from ciess.methods.shared.pruning import most_important, root_mean_square
 from ciess.tables.budget import Budget
+from ciess.train.checkpoint import State
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class PEP(Checked):
         thresholds = _Thresholds(self, learner, problem)
         found, waiting = dict[Budget, Tensor](), sorted(problem.budgets, key=lambda budget: -problem.numbers[budget])
         last = learner.training.steps
-        for step in range(1, last + 1):
+        for step in learner.steps({"reached": _Reached(found, waiting, trace)}, lambda: not waiting):
             learner.learn(step, learner.loss(*thresholds.applied()) + thresholds.penalty())
             margins = thresholds.margins()
             left = int((margins > 0).sum(1).clamp(min=1).sum())
@@ -75,9 +76,25 @@ class PEP(Checked):
                 budget = waiting.pop(0)
                 found[budget] = margins.cpu()
                 trace.append({"kind": "reached", "budget": str(budget), "step": step, "numbers": left})
-            if not waiting:
-                break
         return {budget: found[budget] for budget in problem.budgets}
+
+
+class _Reached(NamedTuple):
+    """The budgets that were reached, with their margins, those that were not, and the trace of it: a part of a loop."""
+
+    found: dict[Budget, Tensor]
+    waiting: list[Budget]
+    trace: list[dict[str, float | str]]
+
+    def state(self) -> State:
+        """See `Resumable`."""
+        return State({"trace": self.trace}, {str(at): each for at, each in enumerate(self.found.values())})
+
+    def restore(self, state: State) -> None:
+        """See `Resumable`: budgets are reached in the order in which they wait."""
+        self.trace[:] = state.told["trace"]
+        for at in range(len(state.tensors)):
+            self.found[self.waiting.pop(0)] = state.tensors[str(at)]
 
 
 class _Thresholds:

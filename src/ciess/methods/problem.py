@@ -19,7 +19,7 @@ from ciess.progress import Progress, silent
 from ciess.tables.budget import Budget, project
 from ciess.tables.plan import SizePlan, TableShape
 from ciess.tables.precision import Precision
-from ciess.train.checkpoint import NOTHING
+from ciess.train.checkpoint import NOTHING, State
 
 
 @dataclass(frozen=True, eq=False)
@@ -240,10 +240,17 @@ class Problem:
         key = self._key(plan, fidelity)
         if key not in self._latest:
             maker = fidelity or self.fidelity
-            small = maker.model(self.full_model, self.config, plan, self.train, self.seed)
             self.measurements += 1
             self.trainings += maker.trains
-            found = self._measured(small, plan)
+            kept = self.kept.within("measured", key[0].hex()[:16], plan.precision, _digest(repr(maker)))
+
+            def made() -> State:
+                small = maker.model(self.full_model, self.config, plan, self.train, self.seed)
+                found = self._measured(small, plan)
+                return State({"quality": found.quality}, {"users": found.user_quality, "items": found.item_credit})
+
+            state = kept.once(made)
+            found = Measurement(plan, state.tensors["users"], state.tensors["items"], state.told["quality"])
             beside = found.user_quality - self.full.user_quality
             found = replace(found, standard_error=standard_error(beside[~beside.isnan()]))
             self._latest[key] = found
@@ -271,6 +278,10 @@ class Problem:
         total = self.train.matrix.T @ user_quality.nan_to_num(0.0).numpy()
         count = self.train.matrix.T @ measured.float().numpy()
         return torch.from_numpy(total / np.where(count > 0, count, np.nan)).float()
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def seed_for(budget: Budget, seed: int) -> int:

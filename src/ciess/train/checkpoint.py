@@ -232,8 +232,14 @@ def _put_back(parts: Mapping[str, Part], state: State) -> None:
 
 
 def _content(state: State) -> bytes:
-    tensors = {name: each.detach().cpu().contiguous() for name, each in state.tensors.items()}
-    told = json.dumps(state.told)
+    tensors, places = dict[str, Tensor](), set[int]()
+    for name, each in state.tensors.items():
+        plain = each.detach().cpu().contiguous()
+        # Safetensors takes no two that lie in the same place, as tied weights do.
+        place = plain.untyped_storage().data_ptr()
+        tensors[name] = plain.clone() if place in places else plain
+        places.add(place)
+    told = json.dumps(state.told, default=float)
     # One entry of metadata: safetensors writes several in any order.
     return save(tensors, {"piece": json.dumps({"checksum": _checksum(told, tensors), "told": told})})
 

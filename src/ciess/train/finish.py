@@ -161,7 +161,9 @@ def finish(
     return small, Finishing(tuple(done), fitted.quality, time.perf_counter() - start, converged)
 
 
-def distil(small: Backbone, full: Backbone, plan: SizePlan, settings: Finish, *, seed: int) -> None:
+def distil(
+    small: Backbone, full: Backbone, plan: SizePlan, settings: Finish, *, seed: int, kept: Kept = NOTHING
+) -> None:
     """Train a small model, in place, on within a plan, which may differ from what it had: distillation alone.
 
     Args:
@@ -170,9 +172,10 @@ def distil(small: Backbone, full: Backbone, plan: SizePlan, settings: Finish, *,
         plan: sizes to hold from now on.
         settings: its refit is left out.
         seed: of what training draws.
+        kept: keeps what it comes to.
     """
-    loss = Distillation(small, full, settings.training, seed)
-    fit(small, loss, _suited(settings, full, plan), plan=plan, relative_to=full, seed=seed)
+    loss, training = Distillation(small, full, settings.training, seed), _suited(settings, full, plan)
+    fitted_once(kept, small, lambda: fit(small, loss, training, plan=plan, relative_to=full, seed=seed))
 
 
 def _suited(settings: Finish, full: Backbone, plan: SizePlan) -> Training:

@@ -1,6 +1,7 @@
 """The one fit loop: steps of Adam down a loss, or of a solver; early stopping on validation."""
 
 import dataclasses
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
+from ciess.errors import InputError
 from ciess.evaluation.metrics import Evaluator
 from ciess.models.base import Backbone, Solver, Training
 from ciess.progress import Progress, silent
@@ -23,6 +25,8 @@ from ciess.train.losses import Loss
 
 _SMALLEST_SCALE = 1e-3
 """What a parameter of zeros, such as a bias, counts as."""
+_DIVERGED = "training has diverged by step {}: lower its learning rate, or weigh its norms more"
+_log = logging.getLogger(__name__)
 _LEVEL = 0.005
 """A gain in validation quality, as a share, up to which training has levelled off."""
 _STEPS_BETWEEN_SCALES = 10
@@ -38,12 +42,14 @@ class Fitted:
         quality: its mean quality on validation; None without validation.
         seconds: wall time.
         gaining: whether the last measurement was still better than all before by more than half a percent.
+        diverged: whether it ended as parameters were no numbers any more; the best state before that was kept.
     """
 
     steps: int
     quality: float | None
     seconds: float
     gaining: bool = False
+    diverged: bool = False
 
 
 def fit(
@@ -77,6 +83,9 @@ def fit(
         phase: what progress is told.
         progress: told every step.
         kept: now and then keeps how far training is, so that it goes on from there.
+
+    Raises:
+        InputError: parameters are no numbers any more, and there is no state before that to go back to.
     """
     start = time.perf_counter()
     tables = _Tables(backbone, plan)
@@ -92,17 +101,19 @@ def fit(
     if plan is not None:
         best.measure(0)
     backbone.train(not isinstance(lesson, Solver) and lesson.dropout)
-    for step in kept.steps(training.steps, parts, lambda: best.misses >= training.patience):
+    for step in kept.steps(training.steps, parts, lambda: best.diverged or best.misses >= training.patience):
         advance(step)
         tables.cut()
         if valid is not None and (step % training.eval_every == 0 or step == training.steps):
             best.measure(step)
         progress(phase, step, training.steps, best.note)
+    if valid is None and not best.finite():
+        raise InputError(_DIVERGED.format(training.steps))
     backbone.eval()
     best.take()
     tables.write_back()
     steps = training.steps if valid is None else best.step
-    return Fitted(steps, best.quality, time.perf_counter() - start, best.gain > _LEVEL)
+    return Fitted(steps, best.quality, time.perf_counter() - start, best.gain > _LEVEL, best.diverged)
 
 
 def fitted_once(kept: Kept, backbone: Backbone, train: Callable[[], Fitted], always: bool = False) -> Fitted:
@@ -301,6 +312,7 @@ class _Best:
         self._state: list[Tensor] = []
         self.quality: float | None = None
         self.step = self.misses = 0
+        self.diverged = False
         self.gain = 0.0
         """Of the last measurement over the best one before it, as a share; 0 where it was no gain."""
 
@@ -316,6 +328,12 @@ class _Best:
         )
         self._state = [state.tensors[name] for name in sorted(state.tensors)]
 
+    @torch.no_grad()
+    def finite(self) -> bool:
+        """Whether all parameters are numbers, as they stand."""
+        learned = (self._tables.users, self._tables.items, *self._backbone.network.values())
+        return all(bool(each.isfinite().all()) for each in learned)
+
     @property
     def note(self) -> str:
         return "" if self.quality is None else f"best {self.quality:.4f} at step {self.step}"
@@ -323,6 +341,12 @@ class _Best:
     @torch.no_grad()
     def measure(self, step: int) -> None:
         if self._valid is None:
+            return
+        if not self.finite():
+            if not self._state:
+                raise InputError(_DIVERGED.format(step))
+            self.diverged, self.gain = True, 0.0
+            _log.warning("%s; the state of step %s is kept", _DIVERGED.format(step), self.step)
             return
         mode = self._backbone.training
         self._backbone.eval()

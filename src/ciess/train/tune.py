@@ -157,7 +157,8 @@ class _Search:
         model = config.build(self._split.train, self._seed)
         lesson = model.solver(self._split.train) or BPR(model, self._split.train, config.training, self._seed)
         try:
-            return fit(model, lesson, config.training, valid=self._valid, seed=self._seed).quality or 0.0
+            fitted = fit(model, lesson, config.training, valid=self._valid, seed=self._seed)
+            return 0.0 if fitted.diverged else fitted.quality or 0.0
         except (InputError, np.linalg.LinAlgError, RuntimeError):
             # Settings with which training diverges are tried, and found to be worth nothing.
             return 0.0

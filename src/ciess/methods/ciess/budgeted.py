@@ -155,7 +155,7 @@ class _BudgetSearch:
     ) -> None:
         self.settings, self.problem, self.budget, self.stands_for = settings, problem, budget, stands_for
         seed, shape = seed_for(budget, settings.seed), problem.shape
-        self.student, self.generator = Student(problem, seed), torch.Generator().manual_seed(seed)
+        self.student, self.generator = Student(problem, "ciess", seed), torch.Generator().manual_seed(seed)
         self.noise = NoiseSource(settings.noise, shape.rows, self.generator)
         self.walk = RandomWalk(shape.dim, settings.walk_threshold, settings.walk_length)
         self.features = _features(problem)

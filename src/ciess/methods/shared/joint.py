@@ -1,7 +1,7 @@
 """A model that learns while a search decides what is left of its tables."""
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import Literal
 
@@ -12,6 +12,7 @@ from ciess.methods.problem import Problem
 from ciess.methods.shared.pruning import root_mean_square
 from ciess.models.base import Backbone
 from ciess.models.mf import MF
+from ciess.train.checkpoint import Attributes, Part
 from ciess.train.fit import Descent
 from ciess.train.losses import BPR, bpr_loss
 
@@ -53,8 +54,19 @@ class Learner:
         self.join(self.backbone.network.values())
         problem.trainings += 1
 
+    def steps(self, parts: Mapping[str, Part], done: Callable[[], bool] = lambda: False) -> Iterator[int]:
+        """The steps of training that are left, see `Kept.steps`, when all that learns is known.
+
+        Args:
+            parts: what the search changes beside what has joined the learner.
+            done: whether to end before the last step.
+        """
+        own: dict[str, Part] = {f"learned {at}": each for at, each in enumerate(self._rates)}
+        own |= {"adam": self._descent.optimiser, "draws": self._bpr.generator, "model": Attributes(self.backbone)}
+        return self._problem.kept.within("joint").steps(self.training.steps, {**own, **parts}, done)
+
     @cached_property
-    def _unseen(self) -> TripletSampler:
+    def unseen(self) -> TripletSampler:
         """Triplets of validation."""
         positives, device = self._problem.valid_positives, self.tables[0].device
         return TripletSampler(positives, seed=self._seed, device=device, known=self._problem.train)
@@ -67,7 +79,7 @@ class Learner:
     def valid_loss(self, users: Tensor, items: Tensor) -> Tensor:
         """The same on triplets of validation, without weight decay."""
         self.backbone.eval()
-        triplets = self._unseen.sample(self.training.triplets(self._problem.shape.rows))
+        triplets = self.unseen.sample(self.training.triplets(self._problem.shape.rows))
         return bpr_loss(self.backbone, self.backbone.represent(users, items), users, items, triplets, l2=0.0)
 
     def join(self, parameters: Iterable[nn.Parameter], rate: float = 1.0) -> None:

@@ -1,5 +1,6 @@
 """A small model that learns on while its plan changes: what searches by the teacher's loss share."""
 
+import hashlib
 from typing import NamedTuple
 
 import numpy as np
@@ -29,6 +30,7 @@ class Student:
 
     Args:
         problem: its full model is the teacher, and stays as it is.
+        name: of who has it, so that what is kept of its rounds is known.
         seed: of all draws.
 
     Attributes:
@@ -39,17 +41,19 @@ class Student:
     plan: SizePlan
     small: Backbone
 
-    def __init__(self, problem: Problem, seed: int) -> None:
+    def __init__(self, problem: Problem, name: str, seed: int) -> None:
         self._full, self._shape, self._seed = problem.full_model, problem.shape[:2], seed
         self._recipe = Finish.suiting(problem.config)
         self._generator = torch.Generator().manual_seed(seed)
         loss = self._distillation(self._full)
         self._fresh = draws(loss, self._shape, -(-_FRESH // loss.parts), self._generator)[:_FRESH]
-        self._rounds = 0
+        self._rounds, self._kept = 0, problem.kept.within(name, seed)
 
     def tried(self, plan: SizePlan, steps: int) -> Begun:
         """A plan's small model after so many steps of a finish."""
-        small, _ = finish(self._full, plan, self._recipe.shortened(steps), seed=self._seed)
+        sizes = hashlib.sha256(plan.sizes.tobytes()).hexdigest()[:16]
+        kept = self._kept.within("tried", sizes, steps)
+        small, _ = finish(self._full, plan, self._recipe.shortened(steps), seed=self._seed, kept=kept)
         return Begun(self._loss_of(small), plan, small)
 
     def begin(self, begun: Begun) -> None:
@@ -67,7 +71,8 @@ class Student:
         before, self.plan = self.plan, plan
         _grow(self.small, self._full, before, plan)
         self._rounds += 1
-        distil(self.small, self._full, plan, self._recipe.shortened(steps), seed=self._seed + self._rounds)
+        recipe, kept = self._recipe.shortened(steps), self._kept.within("round", self._rounds)
+        distil(self.small, self._full, plan, recipe, seed=self._seed + self._rounds, kept=kept)
         return self._loss_of(self.small)
 
     def _distillation(self, small: Backbone) -> Distillation:

@@ -3,8 +3,11 @@ from pathlib import Path
 
 # As the command line sets it, and before PyTorch is imported: threads that spin crawl on a busy machine.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-# Tests run in two processes, which must not share their cores with threads of their own.
-os.environ.setdefault("OMP_NUM_THREADS", "1" if "PYTEST_XDIST_WORKER" in os.environ else "2")
+# Tests run in two processes, which must not share their cores with threads of their own. They inherit what the process
+# that starts them has set here.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ["OMP_NUM_THREADS"] = "1"
+os.environ.setdefault("OMP_NUM_THREADS", "2")
 
 import numpy as np
 import polars as pl

@@ -280,7 +280,6 @@ def _in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("_in_a_folder")
-@pytest.mark.xfail(strict=False, reason="bits may differ within workers of pytest-xdist, for a reason not yet found")
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_that_is_killed_goes_on(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkpoint, "_SHARE", 1e9)

@@ -66,20 +66,22 @@ def test_log_actions_are_sizes_by_equal_factors() -> None:
     assert log_to_sizes(torch.tensor([-1.0, 1.0]), 1).tolist() == [1, 1]
 
 
-@pytest.mark.xfail(strict=False, reason="sizes of the planted rows are too close for the policy to tell them apart")
 def test_a_search_learns_to_size_other_rows(split: Split) -> None:
-    """Items of two dimensions and of eight, learned from half of these: the others come from the same tables."""
+    """Items of two dimensions and of eight, learned from half of these: the others come from the same tables.
+
+    So little training may fail with one seed, about one of six: the median of three counts.
+    """
     problem, _ = of_two_lengths(split)
     [budget] = problem.budgets
-    settings = Ciess(start=None, steps=3, finish_steps=10, updates=20, td3=SMALL)
-    policy = settings.learned(problem, budget)
+    settings = [Ciess(start=None, steps=3, finish_steps=10, updates=20, td3=SMALL, seed=seed) for seed in range(3)]
+    policies = [each.learned(problem, budget) for each in settings]
     rng = np.random.default_rng(5)
     rows = rng.standard_normal((200, 8)).astype(np.float32)
     rows[:100, 2:] *= 0.02
     rows /= np.sqrt(np.square(rows).sum(1, keepdims=True)) / 2.5
-    sizes = policy.items.sizes(np.full(200, 10), rows)
-    assert np.median(sizes[:100]) < 0.75 * np.median(sizes[100:])
-    assert policy.users.sizes(np.array([3]), rows[:1]).shape == (1,)
+    found = [policy.items.sizes(np.full(200, 10), rows) for policy in policies]
+    assert np.median([np.median(sizes[:100]) / np.median(sizes[100:]) for sizes in found]) < 0.75
+    assert policies[0].users.sizes(np.array([3]), rows[:1]).shape == (1,)
 
 
 def test_rows_that_stand_for_many_weigh_as_many(split: Split) -> None:

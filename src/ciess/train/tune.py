@@ -18,6 +18,7 @@ from ciess.data import Split
 from ciess.errors import InputError
 from ciess.evaluation.metrics import Evaluator
 from ciess.models.base import BackboneConfig
+from ciess.models.seeded import seeded
 from ciess.progress import Progress, silent
 from ciess.train.checkpoint import NOTHING, Kept, State
 from ciess.train.fit import fit
@@ -157,7 +158,8 @@ class _Search:
         model = config.build(self._split.train, self._seed)
         lesson = model.solver(self._split.train) or BPR(model, self._split.train, config.training, self._seed)
         try:
-            fitted = fit(model, lesson, config.training, valid=self._valid, seed=self._seed)
+            with seeded(self._seed):
+                fitted = fit(model, lesson, config.training, valid=self._valid, seed=self._seed)
             return 0.0 if fitted.diverged else fitted.quality or 0.0
         except (InputError, np.linalg.LinAlgError, RuntimeError):
             # Settings with which training diverges are tried, and found to be worth nothing.

@@ -1,7 +1,6 @@
 """`Bench`: the plans of all methods, found, finished and built by one recipe."""
 
 import dataclasses
-import hashlib
 import time
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -235,7 +234,7 @@ class Bench:
         if chosen.from_scratch:
             learned = self.split.first(parts)
             steps = self.recipe.config.on_more(learned, self.split.train).training.lasting(chosen.fitted.steps)
-            kept = self._kept.within("scratch", parts, _name(chosen.plan))
+            kept = self._kept.within("scratch", parts, chosen.plan.digest)
             small, _ = self._trained_anew(learned, chosen.plan, "from scratch, all data", steps, kept=kept)
             return CompressedModel.pack(self.recipe.config, small, chosen.plan, learned, about, self._given)
         full = self.full_models.on(parts)
@@ -247,7 +246,7 @@ class Bench:
             runs=chosen.runs,
             phase="finish, test too" if parts > 2 else "finish, all data",
             progress=self.progress,
-            kept=self._kept.within("built", parts, _name(chosen.plan)),
+            kept=self._kept.within("built", parts, chosen.plan.digest),
         )
         # Rows that are scored as they are need no more of the backbone than their width.
         outputs = isinstance(small, FactorsModel) and not isinstance(self.recipe.config, Factors)
@@ -306,7 +305,7 @@ class Bench:
         """Bring a plan to its best, once: methods that come to the same plan share what came of it."""
         key = plan, from_scratch
         if key not in self._finished:
-            kept = self._kept.within("anew" if from_scratch else "finish", _name(plan))
+            kept = self._kept.within("anew" if from_scratch else "finish", plan.digest)
             make = self._anew if from_scratch else self._distilled
             state = kept.once(lambda: make(plan, phase, kept).state())
             self._finished[key] = Finished.of(plan, state)
@@ -331,11 +330,6 @@ class Bench:
             kept=kept,
         )
         return Finished(plan, fitted, evaluate(small, self.valid), fitted.seconds)
-
-
-def _name(plan: SizePlan) -> str:
-    """Of a plan's pieces."""
-    return f"{plan.precision}-{hashlib.sha256(plan.sizes.tobytes()).hexdigest()[:16]}"
 
 
 def check_budgets(budgets: Sequence[Budget], shape: TableShape, precision: Precision | None) -> None:

@@ -82,7 +82,7 @@ class SearchResult:
             self.measure(problem, budget, *(problem.project(plan.sizes, budget) for plan in plans))
 
 
-_Key = tuple[bytes, Precision, Fidelity]
+_Key = tuple[str, Fidelity]
 _LATEST = 8
 """Measurements that are remembered whole: each takes 4 bytes for every user and item."""
 
@@ -242,7 +242,7 @@ class Problem:
             maker = fidelity or self.fidelity
             self.measurements += 1
             self.trainings += maker.trains
-            kept = self.kept.within("measured", key[0].hex()[:16], plan.precision, _digest(repr(maker)))
+            kept = self.kept.within("measured", plan.digest, hashlib.sha256(repr(maker).encode()).hexdigest()[:16])
 
             def made() -> State:
                 small = maker.model(self.full_model, self.config, plan, self.train, self.seed)
@@ -260,7 +260,7 @@ class Problem:
         return self._latest[key]
 
     def _key(self, plan: SizePlan, fidelity: Fidelity | None) -> "_Key":
-        return hashlib.sha256(plan.sizes.tobytes()).digest(), plan.precision, fidelity or self.fidelity
+        return plan.digest, fidelity or self.fidelity
 
     @torch.no_grad()
     def _measured(self, backbone: Backbone, plan: SizePlan) -> Measurement:
@@ -278,10 +278,6 @@ class Problem:
         total = self.train.matrix.T @ user_quality.nan_to_num(0.0).numpy()
         count = self.train.matrix.T @ measured.float().numpy()
         return torch.from_numpy(total / np.where(count > 0, count, np.nan)).float()
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def seed_for(budget: Budget, seed: int) -> int:

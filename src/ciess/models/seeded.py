@@ -15,8 +15,8 @@ _FILLING: Any = torch.utils.deterministic
 def seeded(seed: int) -> Iterator[None]:
     """Seed PyTorch's global generator inside, and have its operations come to the same bits however many threads run.
 
-    Outside, both are as they were. Gradients of look-ups are summed by several threads, otherwise in any order. A module
-    of one's own may need an operation that has no fixed order: PyTorch warns of it.
+    Outside, both are as they were. Otherwise threads add up gradients of look-ups in any order. A module of one's own
+    may need an operation that has no fixed order: PyTorch warns of it.
     """
     before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     filled = _FILLING.fill_uninitialized_memory

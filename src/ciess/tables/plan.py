@@ -1,5 +1,6 @@
 """`SizePlan`: an embedding size for every user and every item, and how their numbers are stored."""
 
+import hashlib
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -77,6 +78,11 @@ class SizePlan:
     def sizes(self) -> NDArray[np.int32]:
         """(n_users + n_items,) sizes, users first."""
         return np.concatenate([self.user_sizes, self.item_sizes])
+
+    @property
+    def digest(self) -> str:
+        """A short text that tells plans of one shape apart, as names of files do."""
+        return f"{self.precision}-{hashlib.sha256(self.sizes.tobytes()).hexdigest()[:16]}"
 
     @property
     def numbers(self) -> int:

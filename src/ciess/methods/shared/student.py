@@ -1,6 +1,5 @@
 """A small model that learns on while its plan changes: what searches by the teacher's loss share."""
 
-import hashlib
 from typing import NamedTuple
 
 import numpy as np
@@ -51,8 +50,7 @@ class Student:
 
     def tried(self, plan: SizePlan, steps: int) -> Begun:
         """A plan's small model after so many steps of a finish."""
-        sizes = hashlib.sha256(plan.sizes.tobytes()).hexdigest()[:16]
-        kept = self._kept.within("tried", sizes, steps)
+        kept = self._kept.within("tried", plan.digest, steps)
         small, _ = finish(self._full, plan, self._recipe.shortened(steps), seed=self._seed, kept=kept)
         return Begun(self._loss_of(small), plan, small)
 

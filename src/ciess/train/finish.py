@@ -155,7 +155,7 @@ def finish(
         fitted = fitted_once(piece, small, distilled)
         done.append(Run(rate, fitted.steps))
         level = 2 * fitted.steps >= steps and not fitted.gaining
-        if whole and level and fitted.steps:
+        if whole and level:
             break
     converged = valid is not None and (level or fitted.steps == 0)
     return small, Finishing(tuple(done), fitted.quality, time.perf_counter() - start, converged)

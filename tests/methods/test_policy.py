@@ -73,7 +73,7 @@ def test_a_search_learns_to_size_other_rows(split: Split) -> None:
     problem, _ = of_two_lengths(split)
     [budget] = problem.budgets
     settings = Ciess(start=None, steps=3, finish_steps=10, updates=20, td3=SMALL)
-    policy = settings.policy(problem, settings.search(problem).best[budget][0].plan)
+    policy = settings.learned(problem, settings.search(problem).best[budget][0].plan)
     assert isinstance(policy.items, Actor)
     assert isinstance(policy.users, Actor)
     rng = np.random.default_rng(5)

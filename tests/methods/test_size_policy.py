@@ -53,7 +53,7 @@ def actor(split: Split) -> tuple[SizePolicy, Problem]:
     problem, _ = of_two_lengths(split)
     settings = Ciess(td3=TD3Settings(batch_size=64, hidden=8))
     sizes = np.random.default_rng(0).integers(1, 9, problem.shape.rows)
-    return settings.policy(problem, SizePlan.from_sizes(sizes, problem.shape)), problem
+    return settings.learned(problem, SizePlan.from_sizes(sizes, problem.shape)), problem
 
 
 def test_what_is_loaded_sizes_as_what_was_saved(tmp_path: Path, actor: tuple[SizePolicy, Problem]) -> None:

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 import tyro
 
+from ciess.cli.apply import Apply
 from ciess.cli.compare import Compare
 from ciess.cli.compress import Compress
 from ciess.cli.data import Data
@@ -31,6 +32,7 @@ COMMANDS: dict[str, type[Any]] = {
     "search": Search,
     "compare": Compare,
     "compress": Compress,
+    "apply": Apply,
     "recommend": Recommend,
     "export": Export,
     "data": Data,

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ciess.errors import InputError
 from ciess.files import Content, open_regular, parsed_json, reading, write_together
+from ciess.methods import method_name
 from ciess.methods.ciess.policy import Actor
 from ciess.methods.problem import Candidate, Problem, SearchResult
 from ciess.tables.budget import Budget, planned
@@ -34,24 +35,35 @@ Rows = tuple[NDArray[np.float32], NDArray[np.float32]]
 """Of the full model: users (n_users, dim) and items (n_items, dim)."""
 
 
-@dataclass(frozen=True, eq=False)
 class SizePolicy:
     """Sizes users and items by their interactions, or by what the full model makes of them as well.
 
     Of most methods it is a curve of mean sizes by interactions, which is what a rule is anyway. Of CIESS it is an
     actor, which looks at the full model's rows.
 
-    Attributes:
+    Args:
         users: sizes users.
         items: sizes items.
         dim: dimensions of the full rows that it was learned from.
         found_by: what found the sizes that it was learned from.
+
+    Attributes:
+        users: as given.
+        items: as given.
+        dim: as given.
+        found_by: as given.
     """
 
-    users: Curve | Actor
-    items: Curve | Actor
-    dim: int
-    found_by: str = ""
+    def __init__(self, users: Curve | Actor, items: Curve | Actor, dim: int, found_by: str = "") -> None:
+        self.users, self.items, self.dim, self.found_by = users, items, dim, found_by
+
+    def __repr__(self) -> str:
+        return "policy"
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What it is, in words."""
+        return {"kind": "actor" if self.needs_rows else "curve", "dim": self.dim, "found_by": self.found_by}
 
     @classmethod
     def of_plan(cls, plan: SizePlan, counts: Counts, found_by: str = "") -> "SizePolicy":
@@ -119,13 +131,7 @@ class SizePolicy:
         sides = dict(zip(SIDES, (self.users, self.items), strict=True))
         arrays = {f"{side}.{name}": array for side, each in sides.items() for name, array in each.arrays.items()}
         stored = array_bytes(arrays, "policy")
-        kept = {
-            "format": FORMAT,
-            "kind": "actor" if self.needs_rows else "curve",
-            "dim": self.dim,
-            "found_by": self.found_by,
-            "checksum": checksum_of(stored),
-        }
+        kept = {"format": FORMAT, **self.about, "checksum": checksum_of(stored)}
         return {ARRAYS: stored, SETTINGS: json.dumps(kept, indent=2) + "\n"}
 
     def save(self, folder: str | Path) -> Path:
@@ -191,9 +197,12 @@ def _side(settings: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Cu
 
 
 def policy_of(method: "Method", problem: Problem, plan: SizePlan, found_by: str) -> SizePolicy:
-    """What a method has learned by a plan: its own policy if it has one, else the curves of the plan."""
-    own: Callable[[Problem, SizePlan], SizePolicy] | None = getattr(method, "policy", None)
-    return SizePolicy.of_plan(plan, problem.popularity, found_by) if own is None else own(problem, plan)
+    """What a method has learned by a plan: what its `learned` says if it has that, else the curves of the plan."""
+    own: Callable[[Problem, SizePlan], SizePolicy] | None = getattr(method, "learned", None)
+    # Its own is of its own plans, and not of a rule's that it started from.
+    if own is None or found_by != method_name(method):
+        return SizePolicy.of_plan(plan, problem.popularity, found_by)
+    return own(problem, plan)
 
 
 @dataclass(frozen=True)
@@ -206,12 +215,16 @@ class Applied:
 
     name: ClassVar[str] = "policy"
 
-    policy: SizePolicy = field(repr=False)
+    policy: SizePolicy
 
     def search(self, problem: Problem) -> SearchResult:
         """The policy's plan for every budget; nothing is measured."""
         plans = {budget: sized(self.policy, problem, budget) for budget in problem.budgets}
         return SearchResult({budget: [Candidate(plan, float("nan"))] for budget, plan in plans.items()})
+
+    def learned(self, problem: Problem, plan: SizePlan) -> SizePolicy:
+        """The policy itself."""
+        return self.policy
 
 
 def full_rows(problem: Problem) -> Rows:

@@ -1,6 +1,7 @@
 """Searches on a sample of users and the items that they touch, whose policy then sizes all rows."""
 
 import copy
+import dataclasses
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -13,8 +14,10 @@ from ciess.data import Interactions
 from ciess.errors import InputError
 from ciess.evaluation.metrics import Evaluator
 from ciess.methods import cheap_methods, method_name
-from ciess.methods.policy import policy_of, sized
+from ciess.methods.policy import SizePolicy, policy_of, sized
 from ciess.methods.problem import Candidate, Method, Problem, Sampling, SearchResult
+from ciess.models.base import Backbone
+from ciess.tables.plan import SizePlan
 
 
 @dataclass(frozen=True)
@@ -46,17 +49,39 @@ class Sampled(Checked):
     def search(self, problem: Problem) -> SearchResult:
         """A plan of all rows for every one that the method found for the sample's; nothing is measured on all."""
         some = sample(problem, self.share, self.seed)
-        found = self.method.search(some)
+        found = self._seeded().search(some)
         problem.trainings += some.trainings
         problem.measurements += some.measurements
-        result = SearchResult(best={}, trace=found.trace)
+        result, name = SearchResult(best={}, trace=found.trace), method_name(self.method)
         for budget, candidates in found.best.items():
-            policies = [policy_of(self.method, some, each.plan, each.found_by) for each in candidates]
+            policies = [policy_of(self.method, some, each.plan, each.found_by or name) for each in candidates]
             result.best[budget] = [
                 Candidate(sized(policy, problem, budget), each.quality, each.found_by)
                 for policy, each in zip(policies, candidates, strict=True)
             ]
         return result
+
+    def learned(self, problem: Problem, plan: SizePlan) -> SizePolicy:
+        """What the method has learned by a plan."""
+        return policy_of(self.method, problem, plan, method_name(self.method))
+
+    def _seeded(self) -> Method:
+        """The method with the sample's seed, if it has one."""
+        if not hasattr(self.method, "seed"):
+            return self.method
+        return dataclasses.replace(self.method, seed=self.seed)  # type: ignore[type-var]
+
+
+def check_sampled(full: Backbone) -> None:
+    """Refuse to draw from a model's rows.
+
+    Raises:
+        InputError: a graph, in which a sample's rows are not what they are in all.
+    """
+    if full.through_graph:
+        raise InputError(
+            "a sample's rows are not what they are in the whole graph: use mf, als or ncf, or search all rows"
+        )
 
 
 def sample(problem: Problem, share: float, seed: int) -> Problem:
@@ -71,13 +96,10 @@ def sample(problem: Problem, share: float, seed: int) -> Problem:
         seed: of the draw.
 
     Raises:
-        InputError: a graph, in which a sample's rows are not what they are in all.
+        InputError: see `check_sampled`.
     """
     full, train = problem.full_model, problem.train
-    if full.through_graph:
-        raise InputError(
-            "a sample's rows are not what they are in the whole graph: use mf, als or ncf, or search all rows"
-        )
+    check_sampled(full)
     rng = np.random.default_rng(seed)
     users = np.sort(rng.choice(train.n_users, max(1, round(share * train.n_users)), replace=False))
     items = np.unique(train.matrix[users].indices)

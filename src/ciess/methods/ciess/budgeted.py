@@ -112,7 +112,7 @@ class Ciess(Checked):
             result.best[budget] = sorted(plans.values(), key=lambda each: -each.quality)
         return result
 
-    def policy(self, problem: Problem, plan: SizePlan) -> SizePolicy:
+    def learned(self, problem: Problem, plan: SizePlan) -> SizePolicy:
         """What sizes rows as a plan of a search does: one actor for users and one for items.
 
         Args:

@@ -103,7 +103,8 @@ def _is_memory(error: Exception) -> bool:
 def _parsed(args: list[str]) -> Any:
     check_words(args, COMMANDS)
     if args[0] == "recommend":
-        args = dashed_values(args, "--users", set(options_of(Recommend)))
+        for name in ("--users", "--items"):
+            args = dashed_values(args, name, set(options_of(Recommend)))
     box = io.StringIO()
     try:
         with contextlib.redirect_stderr(box):

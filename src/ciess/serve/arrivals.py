@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from ciess.serve.packed_model import PackedModel
 
 _log = logging.getLogger(__name__)
-_FEW = 20
-"""Interactions up to which the mean of the rows serves better than least squares (measured, see docs/serving.md)."""
+FEW = 20
+"""Items of a user up to which the mean of their rows serves better than least squares (see docs/serving.md). A mean of
+users says nothing of how popular an item is, so that items with few would come before all others: none are few."""
 _NUMBERS_AT_ONCE = 4_000_000
 _HALVINGS = 40
 SIDES = ("user", "item")
@@ -68,6 +69,7 @@ def folded(
     dim: int,
     weights: Weights | None,
     products: NDArray[np.float32] | None,
+    few: int = FEW,
 ) -> NDArray[np.float32]:
     """(n, dim) rows, zero beyond their sizes, of entities by the other side's rows that they have to do with.
 
@@ -82,6 +84,7 @@ def folded(
         dim: of a full row.
         weights: of least squares; None: means.
         products: the other side's `gramian`; None: means.
+        few: up to how many the mean is taken all the same.
     """
     found = np.zeros((len(sizes), dim), dtype=np.float32)
     counts = np.diff(offsets)
@@ -98,7 +101,7 @@ def folded(
         theirs = rows_of(columns[at].reshape(-1)).reshape(*at.shape, dim) * inside[:, :, None]
         kept = (np.arange(dim) < sizes[block, None]).astype(np.float32)
         found[block] = theirs.sum(1) / counts[block, None] * kept
-        many = counts[block] > _FEW
+        many = counts[block] > few
         if weights is not None and products is not None and many.any():
             found[block[many]] = _solved(theirs[many], kept[many], products, weights)
         start += len(block)
@@ -143,7 +146,8 @@ def grown(model: "PackedModel", interactions: "Interactions", side: int, budget:
     sizes = _sizes(model, np.diff(new.indptr), side, budget)
     weights, other = weights_of(model), tables[1 - side]
     products = None if weights is None else gramian(other)
-    rows = folded(other.rows, new.indptr, new.indices, sizes, other.dim, weights, products)
+    few = 0 if side else FEW
+    rows = folded(other.rows, new.indptr, new.indices, sizes, other.dim, weights, products, few)
     with np.errstate(over="ignore"):
         stored = rows if model.users.precision.whole else rows.astype(model.users.precision.dtype)
     if not np.isfinite(stored).all():

@@ -1,8 +1,8 @@
 """Users and items that come after training: `python benchmarks/arrivals.py DATA`, interactions with times.
 
-New users are the last fifth to arrive: the first half of what each has is known, the other half to be found. New items are
-the last fifth to appear: the first half of the users of each is known. Models have never seen them, and are not
-trained anew. Recall@20 of the mean over users, beside popularity.
+New users are the last fifth to arrive: the first half of what each has is known, the other half to be found. New items
+are the last fifth to appear: the first half of the users of each is known. Models have never seen them, and are not
+trained anew. Recall@20, the mean over users, beside popularity.
 """
 
 import json

@@ -8,7 +8,7 @@ from ciess.data import Split
 from ciess.errors import InputError
 from ciess.experiment.outcome import Outcome
 from ciess.experiment.pipeline import search
-from ciess.experiment.recipe import Target
+from ciess.experiment.recipe import Target, TestUsers
 from ciess.methods.policy import Applied, SizePolicy
 from ciess.models import BackboneConfig
 from ciess.progress import Progress, silent
@@ -31,7 +31,9 @@ def apply(
     target: Target = "input",
     tune: bool | None = None,
     refit: bool = True,
+    test_users: TestUsers = "sample",
     seed: int = 0,
+    kept: str | Path | None = None,
     progress: Progress = silent,
 ) -> Outcome:
     """Size rows by a policy, that of other or fewer data maybe, and do all else as `search` does.
@@ -48,7 +50,9 @@ def apply(
         target: what is packed.
         tune: whether the full model's decisive settings are tuned first.
         refit: whether the models given back learn all that was given.
+        test_users: whom models are measured on.
         seed: of the split and of training.
+        kept: a folder that keeps what is done.
         progress: told every step.
 
     Raises:
@@ -67,6 +71,8 @@ def apply(
         target=target,
         tune=tune,
         refit=refit,
+        test_users=test_users,
         seed=seed,
+        kept=kept,
         progress=progress,
     )

@@ -49,6 +49,7 @@ class Sampled(Checked):
     def search(self, problem: Problem) -> SearchResult:
         """A plan of all rows for every one that the method found for the sample's; nothing is measured on all."""
         some = sample(problem, self.share, self.seed)
+        some.kept = problem.kept
         found = self._seeded().search(some)
         problem.trainings += some.trainings
         problem.measurements += some.measurements

@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 FEW = 20
 """Items of a user up to which the mean of their rows serves better than least squares (see docs/serving.md). A mean of
 users says nothing of how popular an item is, so that items with few would come before all others: none are few."""
-_NUMBERS_AT_ONCE = 4_000_000
+_NUMBERS_AT_ONCE, _ROWS_AT_ONCE = 4_000_000, 4096
 _HALVINGS = 40
 SIDES = ("user", "item")
 
@@ -56,7 +56,8 @@ def weights_of(model: "PackedModel") -> Weights | None:
 def gramian(table: PackedTable) -> NDArray[np.float32]:
     """(dim, dim) sum of all rows' outer products, in bounded memory."""
     total = np.zeros((table.dim, table.dim), dtype=np.float32)
-    for _, rows in table.blocks():
+    for block in table.blocks(_ROWS_AT_ONCE):
+        rows = table.run(block)
         total[: rows.shape[1], : rows.shape[1]] += rows.T @ rows
     return total
 

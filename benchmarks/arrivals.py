@@ -96,9 +96,10 @@ def recall(
 
 def popular(model: ciess.CompressedModel, has: NDArray[np.int64], allowed: NDArray[np.bool_]) -> NDArray[Any]:
     """The most popular items that somebody does not have."""
-    counts = np.where(allowed, model.seen.popularity(), -1)
-    counts[has] = -2
-    return model.item_index.take(np.argsort(-counts, kind="stable")[:K])
+    left = allowed.copy()
+    left[has] = False
+    order = model.seen.popular.astype(np.int64)
+    return model.item_index.take(order[left[order]][:K])
 
 
 def new_users(data: Interactions, backbone: str, budget: str) -> dict[str, Any]:

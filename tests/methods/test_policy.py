@@ -72,7 +72,7 @@ def test_a_search_learns_to_size_other_rows(split: Split) -> None:
     """Items of two dimensions and of eight, learned from half of these: the others come from the same tables."""
     problem, _ = of_two_lengths(split)
     [budget] = problem.budgets
-    settings = Ciess(start=None, steps=3, finish_steps=10, updates=20, td3=SMALL)
+    settings = Ciess(start=None, steps=5, finish_steps=10, updates=20, td3=SMALL)
     policy = settings.learned(problem, settings.search(problem).best[budget][0].plan)
     assert isinstance(policy.items, Actor)
     assert isinstance(policy.users, Actor)

@@ -24,9 +24,7 @@ def test_it_is_what_a_finish_without_training_comes_to(
     small = truncated(full, plan, steps)
     expected = finish(full, plan, dataclasses.replace(Finish(), refit_steps=steps).lasting(0), seed=0)[0]
     users = torch.arange(9)
-    torch.testing.assert_close(
-        small.score_all(small.vectors(), users), expected.score_all(expected.vectors(), users), rtol=0, atol=0
-    )
+    torch.testing.assert_close(small.score_all(small.vectors(), users), expected.score_all(expected.vectors(), users))
     for key, value in full.state_dict().items():
         torch.testing.assert_close(value, before[key], rtol=0, atol=0)
     shared = {id(each) for each in (*full.network.values(), *full.buffers())}

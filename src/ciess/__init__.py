@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from ciess.data.describe import describe
     from ciess.errors import InputError
     from ciess.evaluation.metrics import Evaluation
+    from ciess.experiment.apply import apply
     from ciess.experiment.compare import compare
     from ciess.experiment.comparison import Comparison
     from ciess.experiment.compress import compress
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from ciess.methods.mixed import MixedRandom
     from ciess.methods.optembed import OptEmbed
     from ciess.methods.pep import PEP
+    from ciess.methods.policy import SizePolicy
     from ciess.methods.popularity import Popularity
     from ciess.methods.problem import Candidate, Problem, SearchResult
     from ciess.models.als import ALS
@@ -90,10 +92,12 @@ __all__ = [
     "Represented",
     "SearchResult",
     "SizePlan",
+    "SizePolicy",
     "Solver",
     "Split",
     "TD3Settings",
     "Training",
+    "apply",
     "compare",
     "compress",
     "convert",
@@ -149,10 +153,12 @@ _ROOMS = {
     "Represented": "models.base",
     "SearchResult": "methods.problem",
     "SizePlan": "tables.plan",
+    "SizePolicy": "methods.policy",
     "Solver": "models.base",
     "Split": "data",
     "TD3Settings": "methods.ciess.td3",
     "Training": "models.base",
+    "apply": "experiment.apply",
     "compare": "experiment.compare",
     "compress": "experiment.compress",
     "convert": "data.convert",

@@ -86,8 +86,13 @@ def check(name: str, value: Any, kind: Any) -> Any:
     return value
 
 
-def parsed_share(name: str, value: float | str) -> float:
+def parsed_share(name: str, value: float | str, above_zero: bool = False) -> float:
     """A share from 0 to 1, as a number or as people write it: 0.05, or `5%`.
+
+    Args:
+        name: of the setting, for the message.
+        value: as it is written.
+        above_zero: whether nothing is no share.
 
     Raises:
         InputError: it is none.
@@ -99,8 +104,9 @@ def parsed_share(name: str, value: float | str) -> float:
             number = float(digits.removesuffix("%")) / (100 if digits.endswith("%") else 1)
         except ValueError:
             number = math.nan
-    if _problem(name, number, Share):
-        raise InputError(f"{name} is {value!r}: write a share from 0% to 100%, such as 5%")
+    if _problem(name, number, Share) or (above_zero and number == 0):
+        least = "above 0%, and to 100%" if above_zero else "from 0% to 100%"
+        raise InputError(f"{name} is {value!r}: write a share {least}, such as 5%")
     return float(number)
 
 
@@ -183,7 +189,8 @@ def _outside(name: str, value: float, bounds: Within) -> str:
     if (value > low if above else value >= low) and value <= high:
         return ""
     least = f"above {low:.12g}" if above else f"of {low:.12g} or more"
-    wanted = f"a number {least}" if math.isinf(high) else f"a number from {low:.12g} to {high:.12g}"
+    between = f"above {low:.12g}, and to {high:.12g}" if above else f"from {low:.12g} to {high:.12g}"
+    wanted = f"a number {least if math.isinf(high) else between}"
     return f"{name} is {shown(value) if isinstance(value, int) else f'{value:.12g}'}: give {wanted}"
 
 

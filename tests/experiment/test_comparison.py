@@ -250,6 +250,7 @@ def test_a_search_is_tested_as_a_comparison_is() -> None:
         "mine",
         ByBudget(),
         ByBudget(),
+        ByBudget(),
         (np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)),
         [],
         {("full", ""): evaluation(0.5), ("equal", "5%"): equal, ("other", "5%"): other, ("mine", "5%"): mine}

@@ -9,8 +9,10 @@ from planted import of_two_lengths
 from ciess.data import Split
 from ciess.errors import InputError
 from ciess.methods.ciess.budgeted import Ciess
-from ciess.methods.ciess.policy import Scale, SidePolicy, described, log_to_actions, log_to_sizes
+from ciess.methods.ciess.policy import Actor, Scale, described, log_to_actions, log_to_sizes
 from ciess.methods.ciess.td3 import TD3Settings
+from ciess.methods.problem import Problem, Sampling
+from ciess.tables.plan import TableShape
 
 SMALL = TD3Settings(batch_size=256, hidden=32)
 
@@ -41,7 +43,7 @@ def rows_of(count: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.float3
 
 def test_rows_that_were_never_seen_get_the_sizes_of_rows_like_them() -> None:
     counts, rows, needs = rows_of(400, 0)
-    policy = SidePolicy(counts, rows, needs, SMALL, 0)
+    policy = Actor.imitating(counts, rows, needs, SMALL, 0)
     new_counts, new_rows, new_needs = rows_of(200, 1)
     sizes = policy.sizes(new_counts, new_rows)
     assert np.abs(np.log(sizes) - np.log(new_needs)).mean() < 0.25
@@ -52,7 +54,7 @@ def test_rows_that_were_never_seen_get_the_sizes_of_rows_like_them() -> None:
 
 def test_rows_of_another_width_are_refused() -> None:
     counts, rows, needs = rows_of(50, 0)
-    policy = SidePolicy(counts, rows, needs, SMALL, 0)
+    policy = Actor.imitating(counts, rows, needs, SMALL, 0)
     with pytest.raises(InputError, match=r"rows are \(50, 8\) and counts \(50,\): give \(50, 16\) rows"):
         policy.sizes(counts, rows[:, :8])
     with pytest.raises(InputError, match=r"give \(9, 16\) rows"):
@@ -74,7 +76,8 @@ def test_a_search_learns_to_size_other_rows(split: Split) -> None:
     problem, _ = of_two_lengths(split)
     [budget] = problem.budgets
     settings = [Ciess(start=None, steps=3, finish_steps=10, updates=20, td3=SMALL, seed=seed) for seed in range(3)]
-    policies = [each.learned(problem, budget) for each in settings]
+    policies = [each.learned(problem, each.search(problem).best[budget][0].plan) for each in settings]
+    assert all(isinstance(side, Actor) for policy in policies for side in (policy.users, policy.items))
     rng = np.random.default_rng(5)
     rows = rng.standard_normal((200, 8)).astype(np.float32)
     rows[:100, 2:] *= 0.02
@@ -88,14 +91,21 @@ def test_rows_that_stand_for_many_weigh_as_many(split: Split) -> None:
     """With users that stand for twenty each, their numbers cost twenty prices, and items get more."""
     problem, _ = of_two_lengths(split)
     [budget] = problem.budgets
-    quick = Ciess(start=None, episodes=1, steps=3, finish_steps=10, updates=20, choice="actor", td3=SMALL)
-    n_users, n_items, _ = problem.shape
-    found = []
-    for many in (1.0, 20.0):
+    quick = Ciess(start=None, episodes=1, steps=2, finish_steps=5, updates=20, choice="actor", td3=SMALL)
+    n_users, n_items, dim = problem.shape
+    shares = []
+    for many in (1, 20):
         stands_for = np.repeat([many, 1.0], [n_users, n_items])
-        policy = quick.learned(problem, budget, stands_for)
-        full = problem.full_model
-        sides = zip((policy.users, policy.items), problem.popularity, (full.user_table, full.item_table), strict=True)
-        found.append([side.sizes(counts, table.detach().numpy()).mean() for side, counts, table in sides])
-    (users, items), (many_users, many_items) = found
-    assert many_users / many_items < users / items
+        found = Problem(
+            problem.full_model,
+            problem.config,
+            problem.train,
+            problem._valid,
+            [budget],
+            problem.fidelity,
+            sampled=Sampling(TableShape(many * n_users, n_items, dim), stands_for),
+        )
+        plan = quick.search(found).best[budget][0].plan
+        assert plan.sizes @ stands_for == pytest.approx(found.numbers[budget], rel=0.05)
+        shares.append(plan.user_sizes.mean() / plan.item_sizes.mean())
+    assert shares[1] < shares[0]

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 import tyro
 
+from ciess.cli.apply import Apply
 from ciess.cli.compare import Compare
 from ciess.cli.compress import Compress
 from ciess.cli.data import Data
@@ -31,6 +32,7 @@ COMMANDS: dict[str, type[Any]] = {
     "search": Search,
     "compare": Compare,
     "compress": Compress,
+    "apply": Apply,
     "recommend": Recommend,
     "export": Export,
     "data": Data,
@@ -101,7 +103,8 @@ def _is_memory(error: Exception) -> bool:
 def _parsed(args: list[str]) -> Any:
     check_words(args, COMMANDS)
     if args[0] == "recommend":
-        args = dashed_values(args, "--users", set(options_of(Recommend)))
+        for name in ("--users", "--items"):
+            args = dashed_values(args, name, set(options_of(Recommend)))
     box = io.StringIO()
     try:
         with contextlib.redirect_stderr(box):

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -34,6 +35,8 @@ class Recommend:
     """Ids of users"""
     users_from: Annotated[Path | None, option("FILE")] = None
     """In place of --users: ids one a line, .npy, .csv or .parquet; - is the input"""
+    items: Annotated[tuple[str, ...], option("ID ...")] = ()
+    """In place of users: what somebody has whom the model does not know"""
     k: Annotated[int, tyro.conf.arg(metavar="N", aliases=["-k"], help_behavior_hint="[10]")] = 10
     """How many items for each"""
     include_seen: Flag = False
@@ -45,11 +48,13 @@ class Recommend:
         from ciess.serve.saved import load
 
         check("-k", self.k, Positive)
-        users = self._users()
+        users = [] if self.items else self._users()
         model = load(self.model)
-        rankings = itertools.chain.from_iterable(
+        rankings: Iterator[dict[str, Any]] = itertools.chain.from_iterable(
             self._ranked(model, users[start : start + _USERS_AT_ONCE]) for start in range(0, len(users), _USERS_AT_ONCE)
         )
+        if self.items:
+            rankings = iter([self._for_items(model)])
         if self.json:
             print(json.dumps(list(rankings), indent=1))
         else:
@@ -71,25 +76,37 @@ class Recommend:
             users = ids_in(self.users_from, "user").cast(pl.String).to_list()
         users = [user for user in users if user]
         if not users:
-            raise InputError("no users are given: name ids by --users ID ..., or a file of ids by --users-from FILE")
+            raise InputError(
+                "no users are given: name ids by --users ID ..., a file of ids by --users-from FILE, or --items ID ..."
+            )
         return users
+
+    def _for_items(self, model: "CompressedModel") -> dict[str, Any]:
+        if self.users or self.users_from:
+            raise InputError("--items and users are both given: leave one out")
+        items, scores = model.recommend(items=self.items, k=self.k, exclude_seen=not self.include_seen)
+        known = not any(map(math.isnan, scores.tolist()))
+        ranking = {"user": None, "has": list(self.items), "known": known}
+        return ranking | _row(items.tolist(), scores.tolist(), known)
 
     def _ranked(self, model: "CompressedModel", users: list[str]) -> Iterator[dict[str, Any]]:
         items, scores = model.recommend(users, self.k, exclude_seen=not self.include_seen)
         known = model.known(users).tolist()
         for user, is_known, row, values in zip(users, known, items.tolist(), scores.tolist(), strict=True):
-            yield {
-                "user": user,
-                "known": is_known,
-                "items": [item for item in row if item is not None],
-                # Users that are not known have no scores, and JSON no NaN.
-                "scores": [score for item, score in zip(row, values, strict=True) if is_known and item is not None],
-            }
+            yield {"user": user, "known": is_known} | _row(row, values, is_known)
+
+
+def _row(items: list[Any], scores: list[float], known: bool) -> dict[str, Any]:
+    """A ranking's items, and their scores; users that are not known have none, and JSON no NaN."""
+    there = [(item, score) for item, score in zip(items, scores, strict=True) if item is not None]
+    return {"items": [item for item, _ in there], "scores": [score for _, score in there] if known else []}
 
 
 def _line(ranking: dict[str, Any]) -> str:
     told = ranking["items"]
     if ranking["known"]:
         told = [f"{item} ({score:.3f})" for item, score in zip(told, ranking["scores"], strict=True)]
-    note = "" if ranking["known"] else " (unknown user: popular items)"
-    return f"{ranking['user']}{note}: {', '.join(map(str, told))}"
+    who = ranking["user"] if "has" not in ranking else f"for {', '.join(ranking['has'])}"
+    unknown = "unknown user" if "has" not in ranking else "unknown items"
+    note = "" if ranking["known"] else f" ({unknown}: popular items)"
+    return f"{who}{note}: {', '.join(map(str, told))}"

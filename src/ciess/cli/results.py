@@ -47,7 +47,7 @@ def own_folder(command: Any, record: str) -> AbstractContextManager[None]:
 def show(command: Any, outcome: "Outcome", console: Console) -> list[Path]:
     """Save the models and the report, print the table and where they are; `command` as in `search_and_show`."""
     from ciess.report.forms import in_bytes
-    from ciess.report.wording import spent
+    from ciess.report.wording import on_sample, spent
     from ciess.results.outcome import KEPT
 
     told = dataclasses.replace(outcome, settings={"command": command_line(command), **outcome.settings})
@@ -57,6 +57,8 @@ def show(command: Any, outcome: "Outcome", console: Console) -> list[Path]:
     console.print(_table(outcome, console))
     show_tuned({"tuned": outcome.settings["tuning"]}, console)
     console.print(f"wall time: {spent(outcome.seconds)}", highlight=False)
+    if outcome.settings["sample"]:
+        console.print(f"sizes searched on {on_sample(outcome.settings)}", highlight=False)
     show_cautions(outcome.cautions, console)
     for budget, folder in saved.items():
         found_by = outcome.row(KEPT, budget).found_by

@@ -28,6 +28,8 @@ class Search(Shared):
     """Length of the search by CIESS"""
     max_tail_loss: Annotated[str | None, option("SHARE")] = None
     """Most that rare items may lose of Recall@20: 5%"""
+    sample: Annotated[str | None, option("SHARE")] = None
+    """Of the users, to search sizes on for all: 15%"""
     refit: Flag = True
     """Saved models do not learn what test held out"""
     seed: Count[int] = 0
@@ -43,6 +45,7 @@ class Search(Shared):
         # What can be refused at once is refused before data are read.
         config, budgets = self.config(), parsed_budgets(separated(self.budgets))
         loss = None if self.max_tail_loss is None else parsed_share("--max-tail-loss", self.max_tail_loss)
+        share = None if self.sample is None else parsed_share("--sample", self.sample, above_zero=True)
         with own_folder(self, RESULT):
             method = self._method()
             check("--seed", self.seed, Seed)
@@ -59,6 +62,7 @@ class Search(Shared):
                 test_users=self.test_users,
                 force=self.force,
                 max_tail_loss=loss,
+                sample=share,
                 refit=self.refit,
                 seed=self.seed,
             )

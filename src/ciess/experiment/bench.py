@@ -22,6 +22,7 @@ from ciess.experiment.room import check_room
 from ciess.methods import method_name
 from ciess.methods.fidelity import Fidelity, suiting
 from ciess.methods.problem import Method, Problem
+from ciess.methods.sample import Sampled, check_sampled
 from ciess.models import Backbone, Training
 from ciess.models.factors import Factors, FactorsModel
 from ciess.models.seeded import seeded
@@ -116,7 +117,8 @@ class Bench:
         """A method with the bench's seed, and its fidelity unless it has one of its own.
 
         Raises:
-            InputError: it is no dataclass, or trains plans from scratch where nothing is trained within them.
+            InputError: it is no dataclass, trains plans from scratch where nothing is trained within them, or searches
+                a sample of rows that a graph mixes.
         """
         if isinstance(method, type):
             raise InputError(f"the method is the class {method.__name__}: give its settings, {method.__name__}()")
@@ -125,6 +127,8 @@ class Bench:
                 raise InputError(f"{method_name(method)} trains models, and there is nothing to train: use a backbone")
             if self.recipe.target == "output":
                 raise InputError(f"{method_name(method)} trains tables within their sizes: pack these, the input")
+        if isinstance(method, Sampled):
+            check_sampled(self.full_models.untrained)
         if not dataclasses.is_dataclass(method):
             raise InputError(f"{type(method).__name__} is no dataclass: make it one, its fields are its settings")
         given = {"seed": self.seed, "fidelity": getattr(method, "fidelity", None) or self.fidelity}

@@ -21,6 +21,7 @@ import torch
 from scipy.sparse import sparray, spmatrix
 
 from ciess.errors import InputError
+from ciess.methods.policy import SizePolicy
 
 PACKAGE = Path(__file__).parents[1]
 _LIBRARIES = [Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib", "purelib", "platlib")]
@@ -71,6 +72,8 @@ def canonical(value: Any, name: str = "setting") -> Any:
         return _of(value, _array(value, name))
     if isinstance(value, type | FunctionType | partial):
         return _callable(value, name)
+    if isinstance(value, SizePolicy):
+        return _of(value, canonical(value.files, name))
     if dataclasses.is_dataclass(value):
         fields = {each.name: getattr(value, each.name) for each in dataclasses.fields(value)}
         return _of(value, {key: canonical(each, f"{name}.{key}") for key, each in fields.items()})

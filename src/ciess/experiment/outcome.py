@@ -37,7 +37,7 @@ class Outcome(OutcomeData):
         return as_fragment(summary(self))
 
     def save(self, folder: str | Path) -> dict[Budget, Path]:
-        """Save each model into a folder of its own, `result.json` and the report beside them.
+        """Save each model and its policy into a folder of its own, `result.json` and the report beside them.
 
         All appears at once: whoever reads, and whenever this is stopped, there is what a former run saved in the same
         folder, or what this one does.
@@ -57,6 +57,7 @@ class Outcome(OutcomeData):
         }
         files: dict[str, Content] = {RESULT: json.dumps(result, indent=1) + "\n"}
         for budget, model in self.models.items():
-            files |= {f"{budget.folder}/{name}": content for name, content in model.files.items()}
+            both = {**model.files, **self.policies[budget].files}
+            files |= {f"{budget.folder}/{name}": content for name, content in both.items()}
         write_together(folder, files | report_files(searched(self)), former_files(folder))
         return {budget: folder / budget.folder for budget in self.models}

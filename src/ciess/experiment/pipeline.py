@@ -21,7 +21,9 @@ from ciess.experiment.spelling import spelled_call
 from ciess.methods import cheap_methods, method_name, method_named
 from ciess.methods.equal import EqualSizes
 from ciess.methods.marginal import Marginal
+from ciess.methods.policy import SizePolicy, policy_of
 from ciess.methods.problem import Method
+from ciess.methods.sample import Sampled
 from ciess.models import BackboneConfig
 from ciess.progress import Progress, silent
 from ciess.results.outcome import EQUAL, FULL, KEPT, ByBudget
@@ -50,6 +52,7 @@ def search(
     target: Target = "input",
     tune: bool | None = None,
     max_tail_loss: float | str | None = None,
+    sample: float | str | None = None,
     refit: bool = True,
     test_users: TestUsers = "sample",
     force: bool = False,
@@ -90,20 +93,24 @@ def search(
         max_tail_loss: the share of the full model's tail recall on validation, see `ciess.evaluation.metrics`, that a
             model that is kept may lose, such as `5%`. Where all lose more, the one that loses least is kept, and a
             caution says so. None: any.
+        sample: the share of the users, such as `15%`, on whom and on whose items sizes are searched; what is found
+            becomes a policy that sizes all rows. The full model is trained, and plans are finished and packed, on all.
+            None: all.
         seed: of the split, of training and of all searches, whatever the methods say.
         kept: a folder that keeps what is done: the same call goes on where another one was stopped, and comes to the
             same. None keeps nothing.
         progress: told every step.
 
     Raises:
-        InputError: a budget that cannot be met, no or equal budgets, a seed below 0, a loss that is no share, an
-            unknown backbone, method, precision or target, outputs that are not scored by inner products, a full model
-            without any quality, or too little memory.
+        InputError: a budget that cannot be met, no or equal budgets, a seed below 0, a loss or sample that is no share,
+            a sample of a graph or for a method that is not cheap, an unknown backbone, method, precision or target,
+            outputs that are not scored by inner products, a full model without any quality, or too little memory.
     """
     clock = Clock()
     wanted = parsed_budgets(budgets)
     recipe = Recipe.of(backbone, finishing, precision, target, tune, test_users)
-    name, methods = _searching(Marginal() if method is None else method)
+    share = None if sample is None else parsed_share("sample", sample, above_zero=True)
+    name, methods = _searching(Marginal() if method is None else method, share)
     others = _named_apart(dict(beside or {}), methods)
     seed = check("seed", seed, Seed)
     check("refit", refit, bool)
@@ -120,6 +127,7 @@ def search(
         target=target,
         tune=tune,
         max_tail_loss=max_tail_loss,
+        sample=sample,
         refit=refit,
         test_users=test_users,
         seed=seed,
@@ -127,7 +135,7 @@ def search(
     found = given(data, recipe.config, seed)
     pieces = Known(found.split, recipe, seed).unfinished(None if kept is None else Path(kept))
     bench = Bench(found.split, recipe, seed, progress, pieces.within("full"), found.clock or clock, pieces, force)
-    return _Run(bench, name, methods, others, loss, refit, call, found.cautions).outcome(wanted)
+    return _Run(bench, name, methods, others, loss, share, refit, call, found.cautions).outcome(wanted)
 
 
 def parsed_budgets(budgets: str | Budget | Sequence[str | Budget]) -> list[Budget]:
@@ -147,12 +155,14 @@ def parsed_budgets(budgets: str | Budget | Sequence[str | Budget]) -> list[Budge
     return wanted
 
 
-def _searching(method: str | Method) -> tuple[str, dict[str, Method]]:
-    """What is searched by: under which name, and the methods of which the best is kept."""
+def _searching(method: str | Method, share: float | None) -> tuple[str, dict[str, Method]]:
+    """What is searched by: under which name, and the methods of which the best is kept; on a sample if there is one."""
     if method == AUTO:
-        return AUTO, cheap_methods()
-    one = method_named(method) if isinstance(method, str) else method
-    return method_name(one), {method_name(one): one}
+        name, methods = AUTO, cheap_methods()
+    else:
+        one = method_named(method) if isinstance(method, str) else method
+        name, methods = method_name(one), {method_name(one): one}
+    return name, methods if share is None else {name: Sampled(each, share) for name, each in methods.items()}
 
 
 def _named_apart(beside: dict[str, Method], methods: Mapping[str, Method]) -> dict[str, Method]:
@@ -171,6 +181,7 @@ class _Run:
         methods: the best of them and equal sizes is kept.
         beside: other methods that the table shows.
         loss: the largest share of the full model's tail recall that what is kept may lose; None: any.
+        share: of the users on whom sizes are searched; None: all.
         refit: whether models learn test, too, once they are measured.
         call: what `search` was told, as Python.
         cautions: sentences about what the result may be worth.
@@ -183,11 +194,12 @@ class _Run:
         methods: dict[str, Method],
         beside: dict[str, Method],
         loss: float | None,
+        share: float | None,
         refit: bool,
         call: str,
         cautions: Sequence[str] = (),
     ) -> None:
-        self.bench, self.name, self.loss, self.refit, self.call = bench, name, loss, refit, call
+        self.bench, self.name, self.loss, self.share, self.refit, self.call = bench, name, loss, share, refit, call
         self.cautions = list(cautions)
         self.methods = {name: bench.prepared(method) for name, method in methods.items()}
         self.beside = {name: bench.prepared(method) for name, method in beside.items()}
@@ -214,6 +226,7 @@ class _Run:
             method=self.name,
             models=ByBudget(models),
             plans=ByBudget({budget: each.plan for budget, each in kept.items()}),
+            policies=ByBudget({budget: self._policy(each, budget) for budget, each in kept.items()}),
             popularity=(learned.user_counts, learned.item_counts),
             rows=[
                 bench.full_models.finished.row(FULL, "", full, quality),
@@ -264,6 +277,11 @@ class _Run:
             )
         return kept
 
+    def _policy(self, kept: Finished, budget: Budget) -> SizePolicy:
+        """What found a plan, as a policy for other rows."""
+        problem = self.bench.problem([budget])
+        return policy_of(self.methods.get(kept.found_by, EqualSizes()), problem, kept.plan, kept.found_by)
+
     def _full_shown(self) -> tuple[Evaluation, str]:
         """The full model on what the table shows, and what that is."""
         bench = self.bench
@@ -313,6 +331,7 @@ class _Run:
             "method": {"name": AUTO, "tried": tried} if self.name == AUTO else tried[self.name],
             "beside": {name: described(method) for name, method in self.beside.items()},
             "max_tail_loss": self.loss,
+            "sample": self.share,
             **self.bench.recipe.described(),
             "tuning": self.bench.full_models.tuning,
             "refit": self.refit,

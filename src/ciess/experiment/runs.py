@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 from ciess.errors import InputError, shortened
 from ciess.experiment.cells import UNFINISHED
 from ciess.files import check_folder, missing_folders, remove_empty
+from ciess.methods.policy import POLICY_FILES
 from ciess.report.rendering import FIGURES, MARKDOWN, PAGE
 from ciess.serve.folder import MODEL_FILES
 from ciess.tables.budget import Budget
@@ -129,7 +130,7 @@ def former_files(folder: Path) -> set[str]:
     if result is None and comparison is None:
         return set()
     models = {_folder(row) for row in (result or {}).get("rows", [])} - {""}
-    names = {f"{model}/{name}" for model in models for name in MODEL_FILES}
+    names = {f"{model}/{name}" for model in models for name in (*MODEL_FILES, *POLICY_FILES)}
     figures = {f"{FIGURES}/{path.name}" for path in (folder / FIGURES).glob("*.svg")}
     return {PAGE, MARKDOWN, LATEX, COMPARISON, RESULT, *names, *figures}
 

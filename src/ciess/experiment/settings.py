@@ -7,12 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from ciess.methods.policy import SizePolicy
+
 if TYPE_CHECKING:
     from ciess.data import Split
 
 
 def described(settings: Any) -> Any:
     """Dataclasses as dictionaries of their fields, each with the name of its class."""
+    if isinstance(settings, SizePolicy):
+        return {"name": SizePolicy.__name__, **settings.about}
     if not dataclasses.is_dataclass(settings):
         return settings
     fields = {field.name: described(getattr(settings, field.name)) for field in dataclasses.fields(settings)}

@@ -38,7 +38,7 @@ class Magnitude(Checked):
         """Measure a plan of each budget for each share."""
         result, energy = SearchResult(best={}), tail_energy(problem.full_model)
         for budget in problem.budgets:
-            equal = problem.numbers[budget] / problem.shape.rows
+            equal = problem.numbers[budget] / problem.rows
             plans = [most_important(problem, energy, budget, least=max(1, int(share * equal))) for share in self.least]
             result.measure(problem, budget, *plans)
         return result

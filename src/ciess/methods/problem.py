@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -82,11 +82,19 @@ class SearchResult:
             self.measure(problem, budget, *(problem.project(plan.sizes, budget) for plan in plans))
 
 
+class Sampling(NamedTuple):
+    """How a problem's rows were drawn: the shape of all tables, and how many rows each of these stands for."""
+
+    whole: TableShape
+    stands_for: NDArray[np.float64]
+
+
 _Key = tuple[str, Fidelity]
 _LATEST = 8
 """Measurements that are remembered whole: each takes 4 bytes for every user and item."""
 
 
+@runtime_checkable
 class Method(Protocol):
     """Finds plans: a dataclass of settings with one `search`, see `ciess.methods`."""
 
@@ -107,6 +115,7 @@ class Problem:
         seed: of every measurement: the same plan always measures the same.
         progress: told of every step of a search.
         precision: of each budget's plans; float32 where it says nothing.
+        sampled: of what these rows are a sample, and how many rows each stands for; None: they are all rows.
 
     Attributes:
         full_model: as given; a search may read it, and must not change it.
@@ -115,7 +124,9 @@ class Problem:
         seed: as given.
         shape: of the full tables.
         fidelity: how plans are measured unless a search says otherwise.
-        numbers: for each budget, how many numbers its plans may surely keep.
+        rows: how many rows there are, or a sample stands for.
+        numbers: for each budget, how many numbers plans may surely keep in these rows.
+        stands_for: (n_users + n_items,) how many rows each row of a sample stands for; None: for itself.
         popularity: train interactions of each user, (n_users,), and of each item, (n_items,).
         measurements: how many plans were measured so far.
         kept: keeps parts of a search that is at work; what runs the search sets it.
@@ -134,6 +145,7 @@ class Problem:
         seed: int = 0,
         progress: Progress = silent,
         precision: Mapping[Budget, Precision] | None = None,
+        sampled: "Sampling | None" = None,
     ) -> None:
         self.full_model, self.config, self.train, self.seed = full_model, config, train, seed
         self._valid = valid
@@ -142,7 +154,12 @@ class Problem:
         self._qualities: dict[_Key, tuple[float, float]] = {}
         self._latest: dict[_Key, Measurement] = {}
         self.precision = {budget: (precision or {}).get(budget, Precision.FLOAT32) for budget in budgets}
-        self.numbers = {budget: budget.numbers(self.shape, each) for budget, each in self.precision.items()}
+        self.stands_for = None if sampled is None else sampled.stands_for
+        whole = self.shape if sampled is None else sampled.whole
+        self.rows = whole.rows if self.stands_for is None else float(self.stands_for.sum())
+        self.numbers = {
+            budget: int(budget.numbers(whole, each) / whole.rows * self.rows) for budget, each in self.precision.items()
+        }
         self.progress = progress
         self.popularity = (train.user_counts, train.item_counts)
         self.measurements = self.trainings = 0
@@ -180,7 +197,7 @@ class Problem:
         """The largest equal sizes that fit the budget."""
 
         def sized(numbers: int) -> SizePlan:
-            return SizePlan.equal(self.shape, numbers // self.shape.rows, self.precision[budget])
+            return SizePlan.equal(self.shape, int(numbers / self.rows), self.precision[budget])
 
         return self.filled(sized, budget)
 
@@ -188,7 +205,7 @@ class Problem:
         """Scale desired sizes, (n_users + n_items,), to a plan that fills the budget and never exceeds it."""
 
         def scaled(numbers: int) -> SizePlan:
-            return self._plan(project(np.asarray(desired), numbers, self.shape.dim), budget)
+            return self._plan(project(np.asarray(desired), numbers, self.shape.dim, self.stands_for), budget)
 
         return self.filled(scaled, budget)
 
@@ -201,19 +218,25 @@ class Problem:
     ) -> SizePlan:
         """Scale each side's desired sizes to its part of the budget: `user_share` of the numbers are the users'."""
         n_users, n_items, dim = self.shape
+        weights = np.ones(n_users + n_items) if self.stands_for is None else self.stands_for
+        sides = [(users, weights[:n_users]), (items, weights[n_users:])]
+        of_users, of_items = (float(weights.sum()) for _, weights in sides)
 
         def scaled(numbers: int) -> SizePlan:
-            for_users = min(max(round(numbers * user_share), n_users, numbers - n_items * dim), numbers - n_items)
+            for_users = min(max(round(numbers * user_share), of_users, numbers - of_items * dim), numbers - of_items)
+            shares = int(for_users), numbers - int(for_users)
             parts = [
-                project(np.asarray(desired), part, dim)
-                for desired, part in ((users, for_users), (items, numbers - for_users))
+                project(np.asarray(desired), part, dim, None if self.stands_for is None else weights)
+                for part, (desired, weights) in zip(shares, sides, strict=True)
             ]
             return self._plan(np.concatenate(parts), budget)
 
         return self.filled(scaled, budget)
 
     def filled(self, plan_of: Callable[[int], SizePlan], budget: Budget) -> SizePlan:
-        """The plan that fills the budget, of a family that grows with its numbers."""
+        """The plan that fills the budget, of a family that grows with its numbers; a sample's bytes are nobody's."""
+        if self.stands_for is not None:
+            return plan_of(self.numbers[budget])
         return budget.filled(plan_of, self.numbers[budget])
 
     def _plan(self, sizes: NDArray[np.int32], budget: Budget) -> SizePlan:

@@ -41,8 +41,16 @@ def facts(settings: dict[str, Any], shown: str, seeds: str, cautions: Sequence[s
         f"{whole(data['train'] + data['valid'] + data['test'])} interactions",
         f"measured on {shown}",
         seeds,
+        *(["sizes searched on " + on_sample(settings)] if settings.get("sample") else []),
         *(f"caution: {each}" for each in cautions),
     ]
+
+
+def on_sample(settings: Mapping[str, Any]) -> str:
+    """On what sizes were searched, and how the others got theirs."""
+    return (
+        f"{100 * settings['sample']:.3g}% of the users and the items that they touch, and given to all rows by a policy"
+    )
 
 
 def trained(converged: bool) -> str:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ciess.errors import InputError
 from ciess.evaluation.metrics import Evaluation
 from ciess.evaluation.significance import Difference, differences_tested
+from ciess.methods.policy import SizePolicy
 from ciess.serve.model import CompressedModel
 from ciess.tables.budget import Budget
 from ciess.tables.plan import SizePlan
@@ -144,6 +145,7 @@ class OutcomeData:
         method: the name of what was searched by.
         models: the model kept for each budget, a `ByBudget`.
         plans: its sizes, in the order of the interactions' ids, a `ByBudget`.
+        policies: what sized the rows, for other rows and data, a `ByBudget`.
         popularity: how many interactions of each user, (n_users,), and each item, (n_items,), the measured models have
             learned, in the same order.
         rows: the result table. At each budget `equal` comes first and `search`, the best of all on validation, last;
@@ -158,6 +160,7 @@ class OutcomeData:
     method: str
     models: ByBudget[CompressedModel]
     plans: ByBudget[SizePlan]
+    policies: ByBudget[SizePolicy]
     popularity: tuple[NDArray[np.int64], NDArray[np.int64]]
     rows: list[Row]
     evaluations: dict[tuple[str, str], Evaluation]

@@ -1,7 +1,9 @@
 """`CompressedModel`: a small recommender. Rows that are scored as they are need NumPy alone."""
 
+import dataclasses
 import logging
 from collections.abc import Callable
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,15 +11,18 @@ from numpy.typing import NDArray
 
 from ciess.errors import InputError
 from ciess.serve.arguments import asked, whole
+from ciess.serve.arrivals import folded, gramian, grown, weights_of
 from ciess.serve.packed_model import PackedModel
 from ciess.serve.ranking import packed_scores, popular_items, top_items
 from ciess.serve.seen import SeenItems
+from ciess.tables.packed import PackedTable
 
 if TYPE_CHECKING:
     import torch
 
     from ciess.data import Interactions
     from ciess.evaluation.metrics import Evaluation
+    from ciess.tables.budget import Budget
 
 _log = logging.getLogger(__name__)
 _SCORES_AT_ONCE = 4_000_000
@@ -34,14 +39,15 @@ class CompressedModel(PackedModel):
 
     def recommend(
         self,
-        user_ids: Any,
+        user_ids: Any = None,
         k: int = 10,
         exclude_seen: bool = True,
         *,
+        items: Any = None,
         exclude: Any = None,
         candidates: Any = None,
     ) -> tuple[NDArray[Any], NDArray[np.float32]]:
-        """The k best items for each user.
+        """The k best items for each user, or for somebody without an id who has some items.
 
         A user that the model does not know, or of whom it has learned no interaction, gets the most popular items,
         flagged by scores that are NaN. Where fewer than k items are left, the rest of the row is None, with score −∞.
@@ -52,6 +58,9 @@ class CompressedModel(PackedModel):
             user_ids: one id, or (b,) ids.
             k: how many items, 1 to all.
             exclude_seen: leave out the items that a user has already.
+            items: in place of `user_ids`: ids of what somebody has. A row is made of theirs, see `with_users`, and
+                nothing is kept. A warning tells how many the model does not know; if it knows none, the most popular
+                items come back, as for an unknown user.
             exclude: ids of items to recommend to none of the users. Those that the model does not know are never
                 recommended; a warning tells how many they are, in case they are mistyped.
             candidates: ids of the only items to recommend; None: all. A warning tells how many the model does not know.
@@ -61,26 +70,117 @@ class CompressedModel(PackedModel):
 
         Raises:
             InputError: k is no whole number from 1 to the number of items, ids are nested lists, the model knows none
-                of the candidates, or a file of the model is damaged.
+                of the candidates, both users and items are given or neither, rows cannot be made of items' by this
+                backbone, or a file of the model is damaged.
         """
         self.verify()
+        if (user_ids is None) == (items is None):
+            raise InputError("users and items are both given, or neither: name users, or what somebody has")
+        if items is not None:
+            return self._for_items(items, k, exclude_seen, exclude, candidates)
         ids, single = asked("user_ids", user_ids)
         rows = self.user_index.rows(ids)
         k = whole(k, len(self.items))
         allowed, seen = self._allowed(exclude, candidates), self.seen if exclude_seen else None
-        items = np.full((len(rows), k), -1)
-        scores = np.full(items.shape, -np.inf, dtype=np.float32)
+        best = np.full((len(rows), k), -1)
+        scores = np.full(best.shape, -np.inf, dtype=np.float32)
         own = self._scored(rows)
         if own.any():
-            items[own], scores[own] = self._ranked(rows[own], k, seen, allowed)
+            best[own], scores[own] = self._ranked(rows[own], k, seen, allowed)
         if not own.all():
-            items[~own] = popular_items(self.seen.popular, rows[~own], k, seen, allowed)
-            scores[~own] = np.where(items[~own] >= 0, np.nan, -np.inf)
-        ids = self.item_index.take(np.maximum(items, 0))
-        if (items < 0).any():
+            best[~own] = popular_items(self.seen.popular, rows[~own], k, seen, allowed)
+            scores[~own] = np.where(best[~own] >= 0, np.nan, -np.inf)
+        found = self._named(best)
+        return (found[0], scores[0]) if single else (found, scores)
+
+    def _named(self, rows: NDArray[np.int64]) -> NDArray[Any]:
+        """Ids of items by their rows; None for −1."""
+        ids = self.item_index.take(np.maximum(rows, 0))
+        if (rows < 0).any():
             ids = ids.astype(object)
-            ids[items < 0] = None
-        return (ids[0], scores[0]) if single else (ids, scores)
+            ids[rows < 0] = None
+        return ids
+
+    def _for_items(
+        self, items: Any, k: int, exclude_seen: bool, exclude: Any, candidates: Any
+    ) -> tuple[NDArray[Any], NDArray[np.float32]]:
+        """The k best items, (k,), for somebody who has some."""
+        has = self.item_index.rows(asked("items", items)[0])
+        if unknown := int((has < 0).sum()):
+            _log.warning("items: the model does not know %d of %d items", unknown, len(has))
+        has = np.unique(has[has >= 0])
+        k, allowed = whole(k, len(self.items)), self._allowed(exclude, candidates)
+        offsets = np.array([0, len(has)])
+        seen = SeenItems.of(offsets, has, len(self.items)) if exclude_seen else None
+        row = np.zeros(1, dtype=np.int64)
+        if len(has):
+            table = self._item_vectors
+            size = np.array([table.dim], dtype=np.int32)
+            weights = weights_of(self)
+            made = folded(table.rows, offsets, has, size, table.dim, weights, weights and self._products)
+            best, scores = top_items(PackedTable.pack(made, size), table, row, k, seen, allowed)
+        else:
+            best = popular_items(self.seen.popular, row, k, seen, allowed)
+            scores = np.where(best >= 0, np.float32(np.nan), np.float32(-np.inf))
+        return self._named(best)[0], scores[0]
+
+    @cached_property
+    def _products(self) -> NDArray[np.float32]:
+        return gramian(self.items)
+
+    @cached_property
+    def _item_vectors(self) -> PackedTable:
+        """What is scored by inner products: the items' table, or what a graph makes of it."""
+        if self.rows_stand_alone:
+            return self.items
+        vectors = self.vectors()[1]
+        return PackedTable.pack(vectors, np.full(len(vectors), vectors.shape[1], dtype=np.int32))
+
+    def with_users(self, interactions: "Interactions", budget: "str | Budget | None" = None) -> "CompressedModel":
+        """The model with rows for new users, too; nobody else's row changes by a bit.
+
+        A new row has the size of the model's rows with as many interactions. It is the mean of the rows of the user's
+        items; of an ALS model, and of more than 20 items, the one that least squares finds. What a new user has counts
+        as seen, and as learned.
+
+        Args:
+            interactions: of new users with items that the model knows. Others are left out, with a warning.
+            budget: a limit on the bytes of both tables as stored, rows of new users included, which are made smaller
+                to hold it; None: tables stay within the share of the full ones that they take now.
+
+        Raises:
+            InputError: no such interaction, new rows that do not fit, or a graph or network, which mixes rows.
+        """
+        return self._grown(interactions, 0, budget)
+
+    def with_items(self, interactions: "Interactions", budget: "str | Budget | None" = None) -> "CompressedModel":
+        """The same for new items, by the rows of their users: of an ALS model alone.
+
+        Args:
+            interactions: of users that the model knows with new items. Others are left out, with a warning.
+            budget: as for `with_users`.
+
+        Raises:
+            InputError: as for `with_users`, or a backbone that was not trained by least squares: the rows of its items
+                say how popular they are, which a mean of users does not, so that new items would flood all lists.
+        """
+        if self.rows_stand_alone and weights_of(self) is None:
+            raise InputError(f"{self.settings['name']} has no rows for new items: train it anew, or use als")
+        return self._grown(interactions, 1, budget)
+
+    def _grown(self, interactions: "Interactions", side: int, budget: "str | Budget | None") -> "CompressedModel":
+        from ciess.data import Interactions
+
+        if not isinstance(interactions, Interactions):
+            kind = type(interactions).__name__
+            raise InputError(f"interactions are of type {kind}: give Interactions, as ciess.read does")
+        if not self.rows_stand_alone:
+            raise InputError(
+                f"{self.settings['name']} mixes rows, so new ones would change the others: "
+                "search with target='output', or search anew"
+            )
+        self.verify()
+        return dataclasses.replace(self, **grown(self, interactions, side, budget))
 
     def score(self, user_ids: Any, item_ids: Any = None) -> Any:
         """Scores of items for users, as `recommend` ranks by.

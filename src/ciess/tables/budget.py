@@ -127,12 +127,29 @@ class Budget:
         return plan
 
 
-def project(desired: ArrayLike, numbers: int, dim: int) -> NDArray[np.int32]:
+def planned(desired: ArrayLike, shape: TableShape, budget: Budget, precision: Precision) -> SizePlan:
+    """Desired sizes, (n_users + n_items,), scaled to a plan that fills the budget and never exceeds it.
+
+    Raises:
+        InputError: a budget that cannot be met, or desired sizes that are not finite or not above 0.
+    """
+
+    def scaled(numbers: int) -> SizePlan:
+        return SizePlan.from_sizes(project(desired, numbers, shape.dim), shape, precision)
+
+    return budget.filled(scaled, budget.numbers(shape, precision))
+
+
+def project(
+    desired: ArrayLike, numbers: int, dim: int, stands_for: NDArray[np.float64] | None = None
+) -> NDArray[np.int32]:
     """Scale positive desired sizes so that the whole sizes in 1..dim fill `numbers` and never exceed it.
 
     Args:
         desired: (n,) sizes, finite and above 0; only their ratios matter.
         numbers: how many parameters there are to give, n..n·dim.
+        stands_for: (n,) how many rows each row of a sample stands for: its parameters count as often, and a few of
+            the numbers are left. None for one.
 
     Returns:
         (n,) int32 sizes whose sum is `numbers`.
@@ -145,6 +162,8 @@ def project(desired: ArrayLike, numbers: int, dim: int) -> NDArray[np.int32]:
     if not ((desired > 0) & (desired < np.inf)).all():
         row = int(np.argmin((desired > 0) & (desired < np.inf)))
         raise InputError(f"desired size {row} (from 0) is {desired[row]}: sizes must be finite and above 0")
+    if stands_for is not None:
+        return _project_sample(desired, numbers, dim, stands_for)
     numbers = min(numbers, len(desired) * dim)
     if numbers < len(desired):
         raise ValueError(f"{numbers} numbers cannot fill {len(desired)} rows of size 1 or more")
@@ -167,10 +186,20 @@ def project(desired: ArrayLike, numbers: int, dim: int) -> NDArray[np.int32]:
     return sizes
 
 
+def _project_sample(
+    desired: NDArray[np.float64], numbers: int, dim: int, stands_for: NDArray[np.float64]
+) -> NDArray[np.int32]:
+    """Sizes rounded to the nearest: what is left over cannot be given out by the number."""
+    low, high = 0.0, 2 * dim / desired.min()
+    for _ in range(100):
+        scale = (low + high) / 2
+        if np.clip(np.rint(scale * desired), 1, dim) @ stands_for <= numbers:
+            low = scale
+        else:
+            high = scale
+    return np.clip(np.rint(low * desired), 1, dim).astype(np.int32)
+
+
 def project_plan(plan: SizePlan, budget: Budget) -> SizePlan:
     """The plan scaled onto the budget: the same proportions and precision, and no room left for one number more."""
-
-    def scaled(numbers: int) -> SizePlan:
-        return SizePlan.from_sizes(project(plan.sizes, numbers, plan.dim), plan.shape, plan.precision)
-
-    return budget.filled(scaled, budget.numbers(plan.shape, plan.precision))
+    return planned(plan.sizes, plan.shape, budget, plan.precision)

@@ -6,7 +6,7 @@ import mmap
 import os
 import weakref
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -50,13 +50,23 @@ _BYTES_READ_AT_ONCE = 1 << 20
 
 def write_arrays(path: Path, arrays: Arrays, about: str) -> None:
     """Write arrays of any of `_DTYPES` into one file, and a line about them into its header."""
-    header, names = _header({name: (array.dtype, list(array.shape)) for name, array in arrays.items()}, about)
     with path.open("wb") as file:
-        file.write(len(header).to_bytes(8, "little") + header)
-        for name in names:
-            array = arrays[name]
-            for block in array.blocks if isinstance(array, Streamed) else [array]:
-                file.write(np.ascontiguousarray(block).reshape(-1).view(np.uint8).data)
+        file.writelines(_pieces(arrays, about))
+
+
+def array_bytes(arrays: Arrays, about: str) -> bytes:
+    """What `write_arrays` writes."""
+    return b"".join(_pieces(arrays, about))
+
+
+def _pieces(arrays: Arrays, about: str) -> Iterator[bytes | memoryview]:
+    """Header and blocks, one after the other."""
+    header, names = _header({name: (array.dtype, list(array.shape)) for name, array in arrays.items()}, about)
+    yield len(header).to_bytes(8, "little") + header
+    for name in names:
+        array = arrays[name]
+        for block in array.blocks if isinstance(array, Streamed) else [array]:
+            yield np.ascontiguousarray(block).reshape(-1).view(np.uint8).data
 
 
 def file_bytes(layout: Layout, about: str) -> int:

@@ -190,16 +190,61 @@ class PackedTable:
     def _scaled(self, numbers: NDArray[np.float32], positions: slice | NDArray[np.int64]) -> NDArray[np.float32]:
         return numbers * self.scales_of(positions)[:, None] if self.precision.whole else numbers
 
+    def with_rows(
+        self, dense: NDArray[np.float32], sizes: NDArray[np.int32]
+    ) -> tuple["PackedTable", NDArray[np.int64]]:
+        """The table with more rows, of sizes that it has; what is stored of the others stays bit by bit.
+
+        Args:
+            dense: (m, dim) new rows in any order.
+            sizes: (m,) each among the sizes of the groups.
+
+        Returns:
+            the table, and the order of its rows: (n + m,) an old row's position, or n + that of a new row.
+        """
+        group = np.searchsorted(-self.groups[:, 0], -sizes)
+        groups_of = np.concatenate([np.repeat(np.arange(len(self.groups)), self.groups[:, 1]), group])
+        order = np.argsort(groups_of, kind="stable")
+        added = [dense[group == number, :size] for number, size in enumerate(self.groups[:, 0])]
+        groups = self.groups + np.array([[0, len(rows)] for rows in added], dtype=np.int32)
+        scales = self.scales
+        if self.precision.scale_a_row:
+            codes = np.empty(len(sizes), dtype=np.uint8)
+            for number, rows in enumerate(added):
+                codes[group == number] = scale_codes(best_scales(rows, self.precision))
+            scales = np.concatenate([scales, codes])[order]
+        grown, values = PackedTable(self.precision, self.dim, groups, self.values, scales), []
+        for number, rows in enumerate(added):
+            start = int(grown._first_rows[number] + self.groups[number, 1])
+            rounded_rows = grown._rounded(rows, slice(start, start + len(rows)))
+            values.append(grown._stored([self._numbers(number), rounded_rows]))
+        return PackedTable(self.precision, self.dim, groups, np.concatenate(values), scales), order
+
     def _encoded(self, part: NDArray[np.float32], rows: slice) -> NDArray[Any]:
         """What is stored of some rows of one size."""
+        return self._stored([self._rounded(part, rows)])
+
+    def _rounded(self, part: NDArray[np.float32], rows: slice) -> NDArray[Any]:
+        """The numbers of some rows of one size, as they are kept, one after the other."""
         if not self.precision.whole:
             return part.astype(self.precision.dtype).reshape(-1)
-        numbers = whole_numbers(part, self.scales_of(rows), self.precision).reshape(-1)
-        return (
-            packed_bits(numbers, self.precision.bits)
-            if self.precision.shares_bytes
-            else numbers.astype(self.precision.dtype)
-        )
+        return whole_numbers(part, self.scales_of(rows), self.precision).reshape(-1)
+
+    def _numbers(self, group: int) -> NDArray[Any]:
+        """All numbers of a group, as they are kept, one after the other."""
+        size, rows = self.groups[group].astype(np.int64)
+        first = int(self._first_values[group])
+        values = self.values[first : first + int(self.precision.values_of(size * rows))]
+        if not self.precision.shares_bytes:
+            return values
+        return unpacked_bits(values, int(size * rows), self.precision.bits)
+
+    def _stored(self, numbers: list[NDArray[Any]]) -> NDArray[Any]:
+        """Numbers that follow each other as `values` holds them."""
+        joined = np.concatenate(numbers)
+        if self.precision.shares_bytes:
+            return packed_bits(joined, self.precision.bits)
+        return joined.astype(self.precision.dtype)
 
     def _decoded_run(self, group: int, start: int, stop: int) -> NDArray[Any]:
         """(stop − start, size) rows of a group that follow each other, by their numbers in it."""

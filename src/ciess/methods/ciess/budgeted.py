@@ -4,19 +4,18 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from ciess.checks import Checked, Count, Positive, Seed
 from ciess.methods import method_name
 from ciess.methods.ciess.noise import Noise, NoiseSource
 from ciess.methods.ciess.paper import CiessPaper, best_visited
-from ciess.methods.ciess.policy import Scale, SidePolicy, SizePolicy, described, log_to_actions
+from ciess.methods.ciess.policy import Actor, Scale, described, log_to_actions
 from ciess.methods.ciess.td3 import TD3, Replay, TD3Settings, Transitions
 from ciess.methods.ciess.walk import RandomWalk
 from ciess.methods.marginal import Marginal
+from ciess.methods.policy import SizePolicy, full_rows
 from ciess.methods.popularity import Popularity
 from ciess.methods.problem import Candidate, Problem, SearchResult, seed_for
 from ciess.methods.shared.gains import Gains, filling_price
@@ -113,23 +112,16 @@ class Ciess(Checked):
             result.best[budget] = sorted(plans.values(), key=lambda each: -each.quality)
         return result
 
-    def learned(self, problem: Problem, budget: Budget, stands_for: NDArray[np.float64] | None = None) -> SizePolicy:
-        """Search for a budget, and learn to size other rows as the plan that is found sizes these.
+    def learned(self, problem: Problem, plan: SizePlan) -> SizePolicy:
+        """What sizes rows as a plan of a search does: one actor for users and one for items.
 
         Args:
             problem: with the rows to learn from, maybe a sample.
-            budget: one of the problem's.
-            stands_for: (n_users + n_items,) how many rows of all each row of a sample stands for; None for one.
+            plan: their sizes.
         """
-        found = _BudgetSearch(self, problem, budget, self._started(problem), stands_for).run([])
-        tables = (problem.full_model.user_table, problem.full_model.item_table)
-        sides = zip(problem.popularity, tables, (found.user_sizes, found.item_sizes), strict=True)
-        return SizePolicy(
-            *(
-                SidePolicy(counts, table.detach().numpy(), sizes, self.td3, 2 * self.seed + side)
-                for side, (counts, table, sizes) in enumerate(sides)
-            )
-        )
+        sides = zip(problem.popularity, full_rows(problem), (plan.user_sizes, plan.item_sizes), strict=True)
+        users, items = (Actor.imitating(*each, self.td3, 2 * self.seed + side) for side, each in enumerate(sides))
+        return SizePolicy(users, items, problem.shape.dim, method_name(self))
 
     def _started(self, problem: Problem) -> SearchResult:
         """Plans to begin from, the best first for each budget, and what found them."""
@@ -145,15 +137,8 @@ class Ciess(Checked):
 class _BudgetSearch:
     """The search for one budget."""
 
-    def __init__(
-        self,
-        settings: Ciess,
-        problem: Problem,
-        budget: Budget,
-        begun: SearchResult,
-        stands_for: NDArray[np.float64] | None = None,
-    ) -> None:
-        self.settings, self.problem, self.budget, self.stands_for = settings, problem, budget, stands_for
+    def __init__(self, settings: Ciess, problem: Problem, budget: Budget, begun: SearchResult) -> None:
+        self.settings, self.problem, self.budget = settings, problem, budget
         seed, shape = seed_for(budget, settings.seed), problem.shape
         self.student, self.generator = Student(problem, "ciess", seed), torch.Generator().manual_seed(seed)
         self.noise = NoiseSource(settings.noise, shape.rows, self.generator)
@@ -167,8 +152,7 @@ class _BudgetSearch:
         found = begun.best[budget]
         self.begun = self.student.tried(found[0].plan if found else problem.equal(budget), settings.finish_steps)
         self.student.begin(self.begun)
-        rows = shape.rows if stands_for is None else stands_for.sum()
-        self.allowed = problem.numbers[budget] / shape.rows * rows
+        self.allowed = problem.numbers[budget]
         self.first_price = 0.0
 
     def run(self, trace: list[dict[str, float | str]]) -> SizePlan:
@@ -201,13 +185,13 @@ class _BudgetSearch:
             return self._chosen(both, self._states(both, torch.full_like(prices, price)), noise)
 
         price = filling_price(lambda price: both.numbers(chosen(price)), self.allowed, usual / 3, usual * 3)
-        return self._plan(chosen(price)), price
+        return self.problem.project(chosen(price), self.budget), price
 
     def _gains(self) -> list[Gains]:
         """By some draws, by others, and by both."""
         plan = self.student.plan
         some, others = (columns(plan, self.student.slopes(self.settings.looks)) for _ in range(2))
-        return [Gains(plan, each, self.stands_for) for each in (some, others, (some + others) / 2)]
+        return [Gains(plan, each, self.problem.stands_for) for each in (some, others, (some + others) / 2)]
 
     def _states(self, gains: Gains, prices: Tensor) -> Tensor:
         """(rows, s) what entities see."""
@@ -243,12 +227,6 @@ class _BudgetSearch:
             replay.add(Transitions(each, acted.reshape(-1)[at], gained.reshape(-1)[at], each))
             for _ in range(self.settings.updates):
                 agent.update(replay)
-
-    def _plan(self, sizes: Tensor) -> SizePlan:
-        """Sizes that fill the budget; those of a sample, whose bytes are nobody's, as they are."""
-        if self.stands_for is None:
-            return self.problem.project(sizes, self.budget)
-        return SizePlan.from_sizes(sizes.round().int().numpy(), self.problem.shape, self.problem.precision[self.budget])
 
     def _apart(self, values: Tensor) -> list[Tensor]:
         """Users' and items' part of values of all rows."""

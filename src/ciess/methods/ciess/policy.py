@@ -1,16 +1,20 @@
-"""A policy that sizes rows by what they are like: those that a search had, and others."""
+"""An actor that sizes rows by what they are like: those that a search had, and others."""
 
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from ciess.errors import InputError
-from ciess.methods.ciess.td3 import TD3, TD3Settings
+from ciess.methods.ciess.td3 import TD3, TD3Settings, action, mlp
+
+_MOST_HIDDEN = 2**14
 
 
 class Scale(NamedTuple):
@@ -33,45 +37,63 @@ class Scale(NamedTuple):
         return ((features - self.median) / self.spread).clamp(-1.5, 1.5)
 
 
-def described(counts: NDArray[np.int64], rows: NDArray[np.float32]) -> Tensor:
+def described(counts: NDArray[np.integer], rows: NDArray[np.float32]) -> Tensor:
     """(n, m) logarithms of what rows are like: how many interactions, and the mean squares of bands of columns.
 
     Args:
         counts: (n,) interactions.
         rows: (n, dim) of the full model, their dimensions in order; bands double in width.
     """
-    squares, dim = torch.from_numpy(np.square(rows, dtype=np.float32)), rows.shape[1]
-    edges = [0, *(2**power for power in range(dim.bit_length()) if 2**power < dim), dim]
-    bands = [squares[:, start:end].mean(1) for start, end in pairwise(edges)]
+    squares = torch.from_numpy(np.square(rows, dtype=np.float32))
+    bands = [squares[:, start:end].mean(1) for start, end in pairwise(_edges(rows.shape[1]))]
     features = torch.stack([torch.from_numpy(counts).float() + 1, *bands], dim=1)
     return features.clamp(min=torch.finfo(features.dtype).tiny).log()
 
 
-class SidePolicy:
+def _edges(dim: int) -> list[int]:
+    """Where bands of columns begin, and where the last one ends."""
+    return [0, *(2**power for power in range(dim.bit_length()) if 2**power < dim), dim]
+
+
+@dataclass(frozen=True, eq=False)
+class Actor:
     """Sizes users, or items, by what their rows are like.
 
-    Args:
-        counts: (n,) interactions of the rows to learn from.
-        rows: (n, dim) of the full model.
-        sizes: (n,) what a search gave them.
-        settings: of the actor.
-        seed: of the actor.
+    Attributes:
+        network: from scaled features to one number, whose hyperbolic tangent is the action.
+        scale: of the features.
+        dim: dimensions of a full row.
     """
 
-    def __init__(
-        self,
+    network: nn.Module
+    scale: Scale
+    dim: int
+
+    @classmethod
+    def imitating(
+        cls,
         counts: NDArray[np.int64],
         rows: NDArray[np.float32],
         sizes: NDArray[np.int32],
         settings: TD3Settings,
         seed: int,
-    ) -> None:
-        features = described(counts, rows)
-        self._dim, self._scale = rows.shape[1], Scale.of(features)
-        self._agent = TD3(features.shape[1], settings, seed)
-        self._agent.imitate(self._scale.scaled(features), log_to_actions(torch.from_numpy(sizes), self._dim))
+    ) -> "Actor":
+        """One that sizes rows as a search did.
 
-    def sizes(self, counts: NDArray[np.int64], rows: NDArray[np.float32]) -> NDArray[np.float64]:
+        Args:
+            counts: (n,) interactions of the rows to learn from.
+            rows: (n, dim) of the full model.
+            sizes: (n,) what the search gave them.
+            settings: of the actor.
+            seed: of the actor.
+        """
+        features, dim = described(counts, rows), rows.shape[1]
+        agent, scale = TD3(features.shape[1], settings, seed), Scale.of(features)
+        agent.imitate(scale.scaled(features), log_to_actions(torch.from_numpy(sizes), dim))
+        return cls(agent.actor, scale, dim)
+
+    @torch.no_grad()
+    def sizes(self, counts: NDArray[np.integer], rows: NDArray[np.float32] | None) -> NDArray[np.float64]:
         """(n,) sizes in [1, dim] that rows deserve, seen before or not: one forward pass.
 
         Args:
@@ -79,19 +101,44 @@ class SidePolicy:
             rows: (n, dim) of the full model.
 
         Raises:
-            InputError: rows of another width than those that it learned from, or not as many as counts.
+            InputError: no rows, rows of another width than those that it learned from, or not as many as counts.
         """
-        if rows.shape != (len(counts), self._dim):
-            raise InputError(f"rows are {rows.shape} and counts {counts.shape}: give ({len(counts)}, {self._dim}) rows")
-        actions = self._agent.act(self._scale.scaled(described(counts, rows)))
-        return log_to_sizes(actions, self._dim).double().numpy()
+        if rows is None:
+            raise InputError("this policy sizes rows by what the full model makes of them: give its tables, too")
+        if rows.shape != (len(counts), self.dim):
+            raise InputError(f"rows are {rows.shape} and counts {counts.shape}: give ({len(counts)}, {self.dim}) rows")
+        actions = action(self.network, self.scale.scaled(described(counts, rows)))
+        return log_to_sizes(actions, self.dim).double().numpy()
 
+    @property
+    def arrays(self) -> dict[str, NDArray[np.float32]]:
+        """What is stored."""
+        kept = {"median": self.scale.median, "spread": self.scale.spread, **self.network.state_dict()}
+        return {name: each.numpy() for name, each in kept.items()}
 
-class SizePolicy(NamedTuple):
-    """What a search has learned: sizes of users and of items by what their rows are like."""
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], dim: int) -> "Actor":
+        """The inverse of `arrays`.
 
-    users: SidePolicy
-    items: SidePolicy
+        Raises:
+            KeyError: an array is missing.
+            ValueError: arrays that are none of an actor's.
+        """
+        hidden, inputs = arrays["0.weight"].shape
+        if inputs != len(_edges(dim)) or not 1 <= hidden <= _MOST_HIDDEN:
+            raise ValueError("the network does not match the features")
+        network = mlp(inputs, hidden)
+        wanted = {name: tuple(each.shape) for name, each in network.state_dict().items()}
+        if wanted | {"median": (inputs,), "spread": (inputs,)} != {n: each.shape for n, each in arrays.items()}:
+            raise ValueError("there are other arrays than an actor's")
+        if not all(each.dtype == np.float32 and np.isfinite(each).all() for each in arrays.values()):
+            raise ValueError("weights are not finite")
+        if not (arrays["spread"] > 0).all():
+            raise ValueError("a spread is not above 0")
+        tensors = {name: torch.from_numpy(each.copy()) for name, each in arrays.items()}
+        scale = Scale(tensors.pop("median"), tensors.pop("spread"))
+        network.load_state_dict(tensors)
+        return cls(network, scale, dim)
 
 
 def log_to_sizes(actions: Tensor, dim: int) -> Tensor:

@@ -102,8 +102,8 @@ class TD3:
         self.settings, self._noise_unit = settings, noise_unit
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.actor = _mlp(state_size, settings.hidden)
-            self.critics = nn.ModuleList(_mlp(state_size + 1, settings.hidden) for _ in range(2))
+            self.actor = mlp(state_size, settings.hidden)
+            self.critics = nn.ModuleList(mlp(state_size + 1, settings.hidden) for _ in range(2))
             # Actions start in the middle of their range.
             for parameter in self.actor[-1].parameters():
                 nn.init.uniform_(parameter, -3e-3, 3e-3)
@@ -116,7 +116,7 @@ class TD3:
     @torch.no_grad()
     def act(self, states: Tensor) -> Tensor:
         """(n,) actions μ(s) in [−1, 1]."""
-        return _action(self.actor, states)
+        return action(self.actor, states)
 
     @torch.no_grad()
     def value(self, states: Tensor, actions: Tensor) -> Tensor:
@@ -132,7 +132,7 @@ class TD3:
         self._updates += 1
         if self._updates % self.settings.policy_delay == 0:
             # Deterministic policy gradient: the actor ascends Q₁(s, μ(s)).
-            loss = -_value(self.critics[0], batch.states, _action(self.actor, batch.states)).mean()
+            loss = -_value(self.critics[0], batch.states, action(self.actor, batch.states)).mean()
             self._descend(loss, self.actor, self._actor_optimiser)
             self._soft_update(self.target_actor, self.actor)
             self._soft_update(self.target_critics, self.critics)
@@ -144,7 +144,7 @@ class TD3:
             each * self._noise_unit for each in (self.settings.target_policy_noise, self.settings.noise_clip)
         )
         noise = (torch.randn(len(batch.actions), generator=self._generator) * scale).clamp(-bound, bound)
-        actions = (_action(self.target_actor, batch.next_states) + noise).clamp(-1, 1)
+        actions = (action(self.target_actor, batch.next_states) + noise).clamp(-1, 1)
         values = [_value(critic, batch.next_states, actions) for critic in self.target_critics]
         return batch.rewards + self.settings.gamma * torch.minimum(*values)
 
@@ -153,7 +153,7 @@ class TD3:
         optimiser = torch.optim.Adam(self.actor.parameters(), _IMITATION_LR)
         for _ in range(_IMITATION_STEPS):
             at = torch.randint(len(actions), (self.settings.batch_size,), generator=self._generator)
-            self._descend(mse_loss(_action(self.actor, states[at]), actions[at]), self.actor, optimiser)
+            self._descend(mse_loss(action(self.actor, states[at]), actions[at]), self.actor, optimiser)
         self.target_actor.load_state_dict(self.actor.state_dict())
 
     def _descend(self, loss: Tensor, network: nn.Module, optimiser: torch.optim.Optimizer) -> None:
@@ -170,12 +170,14 @@ class TD3:
             old.lerp_(new, self.settings.tau)
 
 
-def _mlp(inputs: int, hidden: int) -> nn.Sequential:
+def mlp(inputs: int, hidden: int) -> nn.Sequential:
+    """Two hidden layers and one output."""
     layers = [nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, 1)]
     return nn.Sequential(*layers)
 
 
-def _action(actor: nn.Module, states: Tensor) -> Tensor:
+def action(actor: nn.Module, states: Tensor) -> Tensor:
+    """(n,) actions in [−1, 1] of an actor in (n, s) states."""
     actions: Tensor = torch.tanh(actor(states)).squeeze(1)
     return actions
 

@@ -26,8 +26,11 @@ def most_important(problem: Problem, importance: Tensor, budget: Budget, least: 
     order = importance.masked_fill(safe, torch.inf).flatten().argsort(descending=True, stable=True)
     row_of = order // dim
 
+    paid = None if problem.stands_for is None else torch.from_numpy(problem.stands_for)[row_of].cumsum(0)
+
     def kept(numbers: int) -> SizePlan:
-        sizes = torch.bincount(row_of[:numbers], minlength=rows)
+        count = numbers if paid is None else int(torch.searchsorted(paid, numbers))
+        sizes = torch.bincount(row_of[:count], minlength=rows)
         return SizePlan.from_sizes(sizes.numpy(), problem.shape, problem.precision[budget])
 
     return problem.filled(kept, budget)

@@ -1,14 +1,15 @@
 import numpy as np
 import pytest
 import torch
-from unseen_rows import FromSample, sample
 
 import ciess
 from ciess.data import Split
+from ciess.errors import InputError
 from ciess.evaluation.metrics import Evaluator
 from ciess.methods.ciess.td3 import TD3Settings
 from ciess.methods.fidelity import Truncate
 from ciess.methods.problem import Problem
+from ciess.methods.sample import Sampled, sample
 from ciess.models import BackboneConfig
 from ciess.tables.budget import Budget
 
@@ -20,7 +21,9 @@ def problem_of(config: BackboneConfig, split: Split, *budgets: str) -> Problem:
 
 def test_a_sample_holds_some_users_and_the_items_that_they_touch(split: Split) -> None:
     problem = problem_of(ciess.MF(dim=4), split, "60%")
-    some, stands_for = sample(problem, 0.2, 3)
+    some = sample(problem, 0.2, 3)
+    stands_for = some.stands_for
+    assert stands_for is not None
     users = [split.train.user_ids.to_list().index(each) for each in some.train.user_ids]
     items = [split.train.item_ids.to_list().index(each) for each in some.train.item_ids]
     assert len(users) == 30
@@ -33,7 +36,7 @@ def test_a_sample_holds_some_users_and_the_items_that_they_touch(split: Split) -
     # An item of one user is in one sample of five, one of two in 1 − .8².
     counts = split.train.item_counts[items]
     assert stands_for[30:][counts == 2] == pytest.approx(1 / 0.36)
-    samples = [sample(problem, 0.2, seed)[1][30:].sum() for seed in range(40)]
+    samples = [sample(problem, 0.2, seed).rows - 150 for seed in range(40)]
     assert np.mean(samples) == pytest.approx((split.train.item_counts > 0).sum(), rel=0.05)
 
 
@@ -42,12 +45,12 @@ def test_sizes_for_all_rows_fill_the_budget(split: Split) -> None:
     quick = ciess.Ciess(
         episodes=1, steps=1, finish_steps=3, updates=2, start=None, td3=TD3Settings(batch_size=64, hidden=8)
     )
-    result = FromSample(0.3, method=quick).search(problem)
+    result = Sampled(quick, 0.3).search(problem)
     for budget, [found] in result.best.items():
         assert budget.limit(problem.shape) >= 4 * found.plan.numbers
         assert len(np.unique(found.plan.sizes)) > 1
 
 
 def test_a_graph_has_no_such_samples(split: Split) -> None:
-    with pytest.raises(SystemExit, match="use mf, als or ncf"):
+    with pytest.raises(InputError, match="use mf, als or ncf"):
         sample(problem_of(ciess.LightGCN(dim=4), split, "60%"), 0.5, 0)

@@ -1,0 +1,239 @@
+"""`SizePolicy`: what a search has learned about sizes, for rows that it had and for others."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ciess.errors import InputError
+from ciess.files import Content, open_regular, parsed_json, reading, write_together
+from ciess.methods import method_name
+from ciess.methods.ciess.policy import Actor
+from ciess.methods.problem import Candidate, Problem, SearchResult
+from ciess.tables.budget import Budget, planned
+from ciess.tables.curve import Curve
+from ciess.tables.files import MappedFile, array_bytes, arrays_in, checksum_of, damaged
+from ciess.tables.packed import SIDES
+from ciess.tables.plan import MOST_DIM, SizePlan, TableShape
+from ciess.tables.precision import Precision
+
+if TYPE_CHECKING:
+    from ciess.methods.problem import Method
+
+SETTINGS, ARRAYS = "policy.json", "policy.safetensors"
+POLICY_FILES = (SETTINGS, ARRAYS)
+"""What a saved policy consists of."""
+FORMAT = 1
+
+Counts = tuple[NDArray[np.integer], NDArray[np.integer]]
+"""Interactions of users, (n_users,), and of items, (n_items,)."""
+Rows = tuple[NDArray[np.float32], NDArray[np.float32]]
+"""Of the full model: users (n_users, dim) and items (n_items, dim)."""
+
+
+class SizePolicy:
+    """Sizes users and items by their interactions, or by what the full model makes of them as well.
+
+    Of most methods it is a curve of mean sizes by interactions, which is what a rule is anyway. Of CIESS it is an
+    actor, which looks at the full model's rows.
+
+    Args:
+        users: sizes users.
+        items: sizes items.
+        dim: dimensions of the full rows that it was learned from.
+        found_by: what found the sizes that it was learned from.
+
+    Attributes:
+        users: as given.
+        items: as given.
+        dim: as given.
+        found_by: as given.
+    """
+
+    def __init__(self, users: Curve | Actor, items: Curve | Actor, dim: int, found_by: str = "") -> None:
+        self.users, self.items, self.dim, self.found_by = users, items, dim, found_by
+
+    def __repr__(self) -> str:
+        return "policy"
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What it is, in words."""
+        return {"kind": "actor" if self.needs_rows else "curve", "dim": self.dim, "found_by": self.found_by}
+
+    @classmethod
+    def of_plan(cls, plan: SizePlan, counts: Counts, found_by: str = "") -> "SizePolicy":
+        """The curves that a plan's sizes lie about.
+
+        Args:
+            plan: the sizes.
+            counts: interactions of its users and items.
+            found_by: what found it.
+        """
+        users, items = map(Curve.fitted, counts, (plan.user_sizes, plan.item_sizes))
+        return cls(users, items, plan.dim, found_by)
+
+    @property
+    def needs_rows(self) -> bool:
+        """Whether it looks at the full model's rows."""
+        return isinstance(self.users, Actor)
+
+    def sizes(self, counts: Counts, rows: Rows | None = None) -> NDArray[np.float64]:
+        """(n_users + n_items,) sizes of 1 or more, users first, before they are scaled onto a budget.
+
+        Args:
+            counts: interactions of any users and items, seen before or not.
+            rows: of the full model; a policy of curves does not look at them.
+
+        Raises:
+            InputError: counts that are none, or rows that are missing or of another width than it has learned from.
+        """
+        found = []
+        for place, side in enumerate((self.users, self.items)):
+            given = np.asarray(counts[place])
+            if isinstance(side, Actor):
+                found.append(side.sizes(given, None if rows is None else rows[place]))
+            else:
+                found.append(side.sizes(given))
+        return np.concatenate(found)
+
+    def plan(
+        self,
+        counts: Counts,
+        budget: str | Budget,
+        *,
+        dim: int | None = None,
+        precision: str | Precision = Precision.FLOAT32,
+        rows: Rows | None = None,
+    ) -> SizePlan:
+        """A plan for any users and items that fills a budget, and never exceeds it by a byte.
+
+        Args:
+            counts: their interactions.
+            budget: of the bytes of both tables as stored.
+            dim: dimensions of a full row; None for as many as those that it was learned from.
+            precision: how parameters are stored.
+            rows: of the full model; a policy of curves does not look at them.
+
+        Raises:
+            InputError: as for `sizes`, or a budget that cannot be met.
+        """
+        shape = TableShape(len(counts[0]), len(counts[1]), dim or self.dim)
+        return planned(self.sizes(counts, rows), shape, Budget.parse(budget), Precision.parse(precision))
+
+    @property
+    def files(self) -> dict[str, Content]:
+        """What `write_together` writes, by name."""
+        sides = dict(zip(SIDES, (self.users, self.items), strict=True))
+        arrays = {f"{side}.{name}": array for side, each in sides.items() for name, array in each.arrays.items()}
+        stored = array_bytes(arrays, "policy")
+        kept = {"format": FORMAT, **self.about, "checksum": checksum_of(stored)}
+        return {ARRAYS: stored, SETTINGS: json.dumps(kept, indent=2) + "\n"}
+
+    def save(self, folder: str | Path) -> Path:
+        """Write it into a folder, made if need be.
+
+        Raises:
+            InputError: the folder cannot be written.
+        """
+        write_together(Path(folder), self.files)
+        return Path(folder)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "SizePolicy":
+        """Read what `save` wrote; the folder of a saved model holds the policy of its search. It may be a stranger's.
+
+        Raises:
+            InputError: a file is missing, damaged or foreign.
+        """
+        with reading(Path(folder).absolute()) as place:
+            settings = _read_settings(Path(folder) / SETTINGS, place(SETTINGS))
+            content = MappedFile(place(ARRAYS)).content.copy()
+        path = Path(folder) / ARRAYS
+        if checksum_of(content.data) != settings["checksum"]:
+            raise damaged(path)
+        arrays, _ = arrays_in(path, content)
+        try:
+            users, items = (_side(settings, _of_side(arrays, side)) for side in SIDES)
+            if any(name.partition(".")[0] not in SIDES for name in arrays):
+                raise ValueError("there are other arrays beside the policy's")
+        except (KeyError, TypeError, ValueError) as error:
+            raise damaged(path) from error
+        return cls(users, items, settings["dim"], settings["found_by"])
+
+
+def _read_settings(path: Path, place: Path) -> dict[str, Any]:
+    try:
+        with open_regular(place) as file:
+            settings = parsed_json(file.read())
+        if settings["format"] != FORMAT:
+            raise InputError(f"{path} is of format {settings['format']!s:.20}, this ciess reads {FORMAT}: search anew")
+        types = {"kind": str, "dim": int, "found_by": str, "checksum": str}
+        if not all(type(settings[name]) is kind for name, kind in types.items()):
+            raise ValueError("settings are not those of a policy")
+        if settings["kind"] not in ("curve", "actor") or not 1 <= settings["dim"] <= MOST_DIM:
+            raise ValueError("settings are not those of a policy")
+    except FileNotFoundError as error:
+        raise InputError(f"{path.parent} holds no {SETTINGS}: name a folder such as runs/…/budget-5") from error
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}): search anew") from error
+    except InputError:
+        raise
+    except (ValueError, KeyError, TypeError) as error:
+        raise damaged(path) from error
+    return settings
+
+
+def _of_side(arrays: Mapping[str, NDArray[Any]], side: str) -> dict[str, NDArray[Any]]:
+    return {name.partition(".")[2]: array for name, array in arrays.items() if name.partition(".")[0] == side}
+
+
+def _side(settings: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Curve | Actor:
+    return Actor.from_arrays(arrays, settings["dim"]) if settings["kind"] == "actor" else Curve.from_arrays(arrays)
+
+
+def policy_of(method: "Method", problem: Problem, plan: SizePlan, found_by: str) -> SizePolicy:
+    """What a method has learned by a plan: what its `learned` says if it has that, else the curves of the plan."""
+    own: Callable[[Problem, SizePlan], SizePolicy] | None = getattr(method, "learned", None)
+    # Its own is of its own plans, and not of a rule's that it started from.
+    if own is None or found_by != method_name(method):
+        return SizePolicy.of_plan(plan, problem.popularity, found_by)
+    return own(problem, plan)
+
+
+@dataclass(frozen=True)
+class Applied:
+    """A method that searches nothing: plans are those of a policy.
+
+    Attributes:
+        policy: what sizes the rows.
+    """
+
+    name: ClassVar[str] = "policy"
+
+    policy: SizePolicy
+
+    def search(self, problem: Problem) -> SearchResult:
+        """The policy's plan for every budget; nothing is measured."""
+        plans = {budget: sized(self.policy, problem, budget) for budget in problem.budgets}
+        return SearchResult({budget: [Candidate(plan, float("nan"))] for budget, plan in plans.items()})
+
+    def learned(self, problem: Problem, plan: SizePlan) -> SizePolicy:
+        """The policy itself."""
+        return self.policy
+
+
+def full_rows(problem: Problem) -> Rows:
+    """The full model's tables."""
+    tables = (problem.full_model.user_table, problem.full_model.item_table)
+    users, items = (table.detach().numpy() for table in tables)
+    return users, items
+
+
+def sized(policy: SizePolicy, problem: Problem, budget: Budget) -> SizePlan:
+    """A policy's plan for all rows of a problem."""
+    return problem.project(policy.sizes(problem.popularity, full_rows(problem)), budget)

@@ -1,0 +1,131 @@
+"""Searches on a sample of users and the items that they touch, whose policy then sizes all rows."""
+
+import copy
+import dataclasses
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+import torch
+from torch import nn
+
+from ciess.checks import Checked, Seed, Within
+from ciess.data import Interactions
+from ciess.errors import InputError
+from ciess.evaluation.metrics import Evaluator
+from ciess.methods import cheap_methods, method_name
+from ciess.methods.policy import SizePolicy, policy_of, sized
+from ciess.methods.problem import Candidate, Method, Problem, Sampling, SearchResult
+from ciess.models.base import Backbone
+from ciess.tables.plan import SizePlan
+
+
+@dataclass(frozen=True)
+class Sampled(Checked):
+    """A method on a sample: what it finds there becomes a policy, which sizes all rows.
+
+    The full model has learned all that there is, whatever is searched: the sample's rows are its. A user of the sample
+    stands for as many as there are for each that was drawn, and so does an item, by how likely it is to be touched.
+
+    Attributes:
+        method: what searches the sample.
+        share: of the users that have interactions.
+        seed: of the sample.
+
+    Raises:
+        InputError: a share of nothing or above 1, or a method that is not cheap, see `ciess.methods`.
+    """
+
+    method: Method
+    share: Annotated[float, Within(0, 1, above=True)] = 0.1
+    seed: Seed = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not getattr(self.method, "cheap", False):
+            name = method_name(self.method)
+            raise InputError(f"{name} searches all rows: without a sample, or by {', '.join(cheap_methods())}")
+
+    def search(self, problem: Problem) -> SearchResult:
+        """A plan of all rows for every one that the method found for the sample's; nothing is measured on all."""
+        some = sample(problem, self.share, self.seed)
+        some.kept = problem.kept
+        found = self._seeded().search(some)
+        problem.trainings += some.trainings
+        problem.measurements += some.measurements
+        result, name = SearchResult(best={}, trace=found.trace), method_name(self.method)
+        for budget, candidates in found.best.items():
+            policies = [policy_of(self.method, some, each.plan, each.found_by or name) for each in candidates]
+            result.best[budget] = [
+                Candidate(sized(policy, problem, budget), each.quality, each.found_by)
+                for policy, each in zip(policies, candidates, strict=True)
+            ]
+        return result
+
+    def learned(self, problem: Problem, plan: SizePlan) -> SizePolicy:
+        """What the method has learned by a plan."""
+        return policy_of(self.method, problem, plan, method_name(self.method))
+
+    def _seeded(self) -> Method:
+        """The method with the sample's seed, if it has one."""
+        if not hasattr(self.method, "seed"):
+            return self.method
+        return dataclasses.replace(self.method, seed=self.seed)  # type: ignore[type-var]
+
+
+def check_sampled(full: Backbone) -> None:
+    """Refuse to draw from a model's rows.
+
+    Raises:
+        InputError: a graph, in which a sample's rows are not what they are in all.
+    """
+    if full.through_graph:
+        raise InputError(
+            "a sample's rows are not what they are in the whole graph: use mf, als or ncf, or search all rows"
+        )
+
+
+def sample(problem: Problem, share: float, seed: int) -> Problem:
+    """A part of the users and the items that they touch, as a problem of its own with the same budgets.
+
+    A user stands for 1 / share; an item, which is the likelier in the sample the more users it has, for the inverse of
+    that probability.
+
+    Args:
+        problem: of all rows.
+        share: of the users, above 0.
+        seed: of the draw.
+
+    Raises:
+        InputError: see `check_sampled`.
+    """
+    full, train = problem.full_model, problem.train
+    check_sampled(full)
+    rng = np.random.default_rng(seed)
+    users = np.sort(rng.choice(train.n_users, max(1, round(share * train.n_users)), replace=False))
+    items = np.unique(train.matrix[users].indices)
+
+    def part(data: Interactions) -> Interactions:
+        return Interactions(data.matrix[users][:, items], data.user_ids[users], data.item_ids[items])
+
+    learned, held = part(train), part(problem.valid_positives)
+    model = copy.copy(full)
+    model._parameters = dict(full._parameters)
+    for name, rows in (("user_table", users), ("item_table", items)):
+        setattr(model, name, nn.Parameter(getattr(full, name).detach()[torch.from_numpy(rows)]))
+    reached = 1 - (1 - share) ** train.item_counts[items]
+    some = Problem(
+        model,
+        problem.config,
+        learned,
+        Evaluator(learned.matrix, held.matrix),
+        problem.budgets,
+        problem.fidelity,
+        problem.seed,
+        problem.progress,
+        problem.precision,
+        Sampling(problem.shape, np.concatenate([np.full(len(users), 1 / share), 1 / reached])),
+    )
+    # As popular as they are in all: by that the policy knows others like them.
+    some.popularity = (train.user_counts[users], train.item_counts[items])
+    return some

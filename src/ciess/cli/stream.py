@@ -80,8 +80,8 @@ class Stream:
         if self.printing.json:
             print(document, end="")
         table = Table(title="Each segment tested before it is learned", box=None, padding=(0, 1, 0, 0))
-        for heading in ("segment", "method", "Recall@20", "NDCG@20", "new", "of budget", "grown", "shrunk", "s"):
-            table.add_column(heading, justify="left" if heading == "method" else "right", no_wrap=True)
+        for heading in ("segment", "method", "Recall@20", "NDCG@20", "new", "of budget", "grown", "shrunk"):
+            table.add_column(heading, justify="left" if heading == "method" else "right", no_wrap=heading != "method")
         for row in rows:
             table.add_row(
                 str(row.segment),
@@ -91,10 +91,9 @@ class Stream:
                 f"{row.table_bytes / row.limit:.1%}",
                 f"{row.grown:.0%}",
                 f"{row.shrunk:.0%}",
-                f"{row.seconds:.0f}",
             )
         for whole in wholes:
             means = (f"{whole[metric]:.4f}" for metric in METRICS)
-            table.add_row("all", whole["method"], *means, "", f"{whole['most_of_budget']:.1%}", "", "", "")
+            table.add_row("all", whole["method"], *means, "", f"{whole['most_of_budget']:.1%}", "", "")
         console.print(table)
         console.print(f"wrote {self.out / 'stream.json'}", highlight=False, soft_wrap=True)

@@ -67,6 +67,13 @@ class Measured:
 class Reproduce(Measured):
     """Reproduce the published tables."""
 
+    executor: str | None = None
+    """processes:N or ray[:ADDRESS] makes what is missing."""
+    shard: str | None = None
+    """I/N makes the cells of the I-th of N parts, and no tables: the same command without it makes these."""
+    merge: tuple[Path, ...] = ()
+    """Folders of cells of other shards, taken first; those of other settings, data or code are refused."""
+
     backbones: tuple[str, ...] = ("lightgcn", "ngcf", "ncf", "mf", "als")
     """Recommenders."""
     budgets: tuple[str, ...] = ("20%", "10%", "5%")
@@ -95,11 +102,18 @@ def main() -> None:
                     budgets=settings.budgets,
                     seeds=settings.seeds,
                     cells=settings.cells,
+                    executor=settings.executor,
+                    shard=settings.shard,
+                    merge=settings.merge,
                     progress=progress,
                 )
             if found.failures:
                 raise SystemExit(found.failures[0].error)
+            if settings.shard:
+                continue
             write_whole(path, json.dumps(found.to_dict(), indent=1, default=str) + "\n")
+    if settings.shard:
+        return
     text = report(settings.name, [json.loads(path.read_text()) for path in sorted(folder.glob("reproduce-*.json"))])
     (folder / "README.md").write_text(text)
     console.print(text, markup=False, highlight=False, soft_wrap=True)

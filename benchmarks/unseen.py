@@ -12,6 +12,7 @@ the table is made of these.
 import json
 import subprocess
 from collections.abc import Iterator, Sequence
+from concurrent.futures import as_completed
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -32,10 +33,11 @@ import ciess
 from ciess.data import Interactions, Split, split_random
 from ciess.evaluation.metrics import Evaluation, Evaluator, evaluate
 from ciess.evaluation.significance import SIGNIFICANT, spelled_p
+from ciess.experiment.executors import executor_named, part_of
 from ciess.experiment.keys import canonical, code_of, digest, sources
 from ciess.files import write_whole
 from ciess.models import BackboneConfig, backbone_named
-from ciess.progress import ConsoleProgress, Progress
+from ciess.progress import ConsoleProgress, Progress, silent
 from ciess.train.checkpoint import Kept
 from ciess.train.tune import tune
 
@@ -77,26 +79,41 @@ class Unseen:
     """Keeps the parts that are done."""
     threads: int = 2
     """Of PyTorch, faiss and implicit."""
+    executor: str | None = None
+    """processes:N or ray[:ADDRESS] makes what is missing, each set and backbone by itself."""
+    shard: str | None = None
+    """I/N makes the I-th of N parts of the sets and backbones, and no table: the same command without it, where the
+    files of all lie under `--out`, makes it."""
 
 
 def main() -> None:
     """Do what is missing; make the table."""
     settings = tyro.cli(Unseen, description="Defaults on data that nothing was tuned on.")
-    torch.set_num_threads(settings.threads)
     console = Console(width=120)
-    for name in settings.sets or sets_in(settings.data):
-        missing = [backbone for backbone in settings.backbones if not _path(settings, name, backbone).exists()]
-        data = interactions(settings.data, name) if missing else None
-        for backbone in missing:
-            assert data is not None
+    work = part_of([*product(settings.sets or sets_in(settings.data), settings.backbones)], settings.shard)
+    missing = [each for each in work if not _path(settings, *each).exists()]
+    if settings.executor:
+        with executor_named(settings.executor) as pool:
+            jobs = {pool.submit(make, settings, *each): each for each in missing}
+            for job in as_completed(jobs):
+                console.print(", ".join(jobs[job]), job.exception() or "done", markup=False)
+    else:
+        for name, backbone in missing:
             console.rule(f"{name}, {backbone}")
             with ConsoleProgress(console, 60) as progress:
-                found = study(settings, data, backbone, progress)
-            if found is not None:
-                write_whole(_path(settings, name, backbone), json.dumps({"set": name, **found}, indent=1) + "\n")
-    text = report([json.loads(path.read_text()) for path in sorted(settings.out.glob("*.json"))])
-    write_whole(settings.out / "README.md", text)
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
+                make(settings, name, backbone, progress)
+    if settings.shard is None:
+        text = report([json.loads(path.read_text()) for path in sorted(settings.out.glob("*.json"))])
+        write_whole(settings.out / "README.md", text)
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def make(settings: Unseen, name: str, backbone: str, progress: Progress = silent) -> None:
+    """Study a backbone on a set, and keep what it comes to where it fits."""
+    torch.set_num_threads(settings.threads)
+    found = study(settings, interactions(settings.data, name), backbone, progress)
+    if found is not None:
+        write_whole(_path(settings, name, backbone), json.dumps({"set": name, **found}, indent=1) + "\n")
 
 
 def sets_in(folder: Path) -> list[str]:
@@ -132,6 +149,7 @@ def study(settings: Unseen, data: Interactions, backbone: str, progress: Progres
     return {
         "commit": commit(),
         "backbone": backbone,
+        "settings": {"budgets": settings.budgets, "seeds": settings.seeds},
         "data": {"users": data.n_users, "items": data.n_items, "interactions": len(data)},
         "full": compared(full, "full"),
         "small": compared(cells),
@@ -189,7 +207,13 @@ def _row(method: str, detail: str, found: Evaluation) -> dict[str, Any]:
 
 
 def report(found: Sequence[dict[str, Any]]) -> str:
-    """The tables of all sets and backbones as Markdown."""
+    """The tables of all sets and backbones as Markdown.
+
+    Raises:
+        SystemExit: they were made by different settings, such as shards of different commands.
+    """
+    if len(told := {json.dumps(each["settings"]) for each in found if "settings" in each}) > 1:
+        raise SystemExit(f"results of different settings cannot be merged: {' and '.join(sorted(told))}")
     lines = [
         "# Defaults on data that nothing was tuned on",
         "",

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from ciess.data import Interactions, Split, read, split_by_time, split_given, split_last, split_random, synthetic
     from ciess.data.convert import convert
     from ciess.data.describe import describe
+    from ciess.data.prepared import prepare, prepared
     from ciess.errors import InputError
     from ciess.evaluation.metrics import Evaluation
     from ciess.experiment.apply import apply
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from ciess.experiment.compress import compress
     from ciess.experiment.outcome import Outcome
     from ciess.experiment.pipeline import search
+    from ciess.experiment.stream import stream
     from ciess.exports import export
     from ciess.methods.autoemb import AutoEmb
     from ciess.methods.bet import BET
@@ -105,12 +107,15 @@ __all__ = [
     "evaluate",
     "export",
     "load",
+    "prepare",
+    "prepared",
     "read",
     "search",
     "split_by_time",
     "split_given",
     "split_last",
     "split_random",
+    "stream",
     "synthetic",
 ]
 
@@ -166,12 +171,15 @@ _ROOMS = {
     "evaluate": "serve.model",
     "export": "exports",
     "load": "serve.saved",
+    "prepare": "data.prepared",
+    "prepared": "data.prepared",
     "read": "data",
     "search": "experiment.pipeline",
     "split_by_time": "data",
     "split_given": "data",
     "split_last": "data",
     "split_random": "data",
+    "stream": "experiment.stream",
     "synthetic": "data",
 }
 

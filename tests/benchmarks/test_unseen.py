@@ -1,3 +1,5 @@
+from concurrent.futures import Executor, Future
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -65,9 +67,46 @@ def test_tables_tell_gains_over_peers_of_the_full_model_and_of_the_search() -> N
             [("PQ", "5%", 0.5, 0.01), ("PQ", "10%", 0.1, 0.2), (EITHER[0], "5%", 0.0, 1.0)],
         ),
     }
-    lines = unseen.report([found]).splitlines()
+    with pytest.raises(SystemExit, match=r"different settings cannot be merged: .*\[0\].* and .*\[1\]"):
+        unseen.report([found | {"settings": {"seeds": [seed]}} for seed in (0, 1)])
+    lines = unseen.report([found, found | {"settings": {"seeds": [0]}}]).splitlines()
     assert "5 users, 6 items, 1,234 interactions. By commit 1a2b3c4." in lines
     assert "|  | implicit ALS | implicit ALS | 0.5000 | 0.5000 | 125.0% | *-20.0%* | 0.0010 |  |" in lines
     assert "| 5% | PQ | PQ | 0.2000 | 0.2000 | 50.0% | **+50.0%** | 0.0100 |  |" in lines
     assert "| 10% | PQ | PQ | 0.2000 | 0.2000 | 50.0% | +10.0% | 0.2000 |  |" in lines
     assert f"| 5% | {SEARCH} | {SEARCH} | 0.3000 | 0.3000 | 75.0% |  |  |  |" in lines
+
+
+def test_work_is_done_by_an_executor_in_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[tuple[str, str]] = []
+
+    def study(settings: unseen.Unseen, data: object, backbone: str, *_: object) -> dict[str, Any]:
+        if backbone == "mf":
+            raise RuntimeError("no luck")
+        made.append((str(data), backbone))
+        return {"data": str(data)}
+
+    class Here(Executor):
+        def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+            future: Future[Any] = Future()
+            try:
+                future.set_result(fn(*args, **kwargs))
+            except RuntimeError as error:
+                future.set_exception(error)
+            return future
+
+    monkeypatch.setattr(unseen, "study", study)
+    monkeypatch.setattr(unseen, "interactions", lambda folder, name: name)
+    monkeypatch.setattr(unseen, "executor_named", lambda text: nullcontext(Here()))
+    options = ["--sets", "a", "b", "--backbones", "als", "mf", "ncf", "--executor", "x", "--threads", "1"]
+    for number in (1, 2):
+        told = ["unseen.py", str(tmp_path), *options, "--out", str(tmp_path / "out"), "--shard", f"{number}/2"]
+        monkeypatch.setattr("sys.argv", told)
+        unseen.main()
+        assert made == [("a", "als"), ("a", "ncf"), ("b", "als"), ("b", "ncf")][: 2 * number]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "a-als.json",
+        "a-ncf.json",
+        "b-als.json",
+        "b-ncf.json",
+    ]

@@ -61,7 +61,7 @@ UNFIT = {
     "search x --budgets 5% --seed": "Missing value for argument '--seed'. Expected 1 values: see ciess search --help",
     "search x y": "Unrecognized options: y: see ciess search --help",
     "recommend": "Missing from ciess recommend: MODEL",
-    "data": "Expected one of {list, fetch, describe, convert}: see ciess data --help",
+    "data": "Expected one of {list, fetch, describe, convert, prepare}: see ciess data --help",
 }
 
 

@@ -224,7 +224,7 @@ def test_methods_of_a_file_take_part(data: Interactions, tmp_path: Path) -> None
 
 
 def test_all_methods_of_the_package_unless_some_are_named() -> None:
-    from ciess.experiment.compare import methods_by_name
+    from ciess.experiment.trials import methods_by_name
     from ciess.methods import method_names
 
     assert sorted(methods_by_name(())) == method_names(by_default=True)

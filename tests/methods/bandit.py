@@ -28,6 +28,7 @@ class Bandit(Problem):
         self.needs = torch.from_numpy(np.repeat([2, 10, 1, 13], [30, 30, 20, 20])).float()
         self.numbers = {Budget.parse("40%"): int(self.needs.sum()), Budget.parse("80%"): 1300}
         self.precision = dict.fromkeys(self.numbers, Precision.FLOAT32)
+        self.stands_for = None
         self.progress = lambda *_: None
         self.measured: list[SizePlan] = []
 

@@ -23,6 +23,7 @@ from ciess.cli.options import Printing
 from ciess.cli.printing import console_of, drop, prepare, say
 from ciess.cli.recommend import Recommend
 from ciess.cli.search import Search
+from ciess.cli.stream import Stream
 from ciess.cli.values import dashed_values, values
 from ciess.cli.words import boxed, check_words, options_of
 from ciess.errors import InputError, reason
@@ -31,6 +32,7 @@ from ciess.stopping import Stopped, stopping
 COMMANDS: dict[str, type[Any]] = {
     "search": Search,
     "compare": Compare,
+    "stream": Stream,
     "compress": Compress,
     "apply": Apply,
     "recommend": Recommend,

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ciess.cli.options import Folder, Shared, command_line, option
+from ciess.cli.options import Folder, Name, Shared, command_line, option
 from ciess.cli.results import own_folder, show_cautions, show_tuned
 from ciess.cli.values import separated
 
@@ -27,14 +27,22 @@ class Compare(Shared):
     """Without it all; bet:predicted=False, mine.py:Mine"""
     seeds: Annotated[tuple[int, ...], option("N ...")] = (0, 1, 2)
     """Of splits, training and searches"""
+    executor: Name[str | None] = None
+    """processes:4, ray or ray:ADDRESS makes the cells"""
+    shard: Annotated[str | None, option("I/N")] = None
+    """Make one of N parts of the cells, and no report"""
+    merge: Annotated[tuple[Path, ...], option("FOLDER ...")] = ()
+    """Take the cells of shards with other --out first"""
     out: Folder = Path("runs/compare")
     """For report and tables"""
 
     def run(self, console: Console) -> None:
         """Compare, save, print the tables."""
-        from ciess.experiment.compare import checked_seeds, compare, methods_by_name
+        from ciess.experiment.compare import checked_seeds, compare
+        from ciess.experiment.executors import part_of
         from ciess.experiment.pipeline import parsed_budgets
         from ciess.experiment.runs import CELLS, COMPARISON
+        from ciess.experiment.trials import methods_by_name
         from ciess.progress import ConsoleProgress
         from ciess.stopping import stopping
 
@@ -42,6 +50,7 @@ class Compare(Shared):
         config, budgets = self.config(), parsed_budgets(separated(self.budgets))
         methods_by_name(self.methods)
         checked_seeds(self.seeds)
+        part_of([], self.shard)
         with own_folder(self, COMPARISON):
             data = self.interactions()
             with ConsoleProgress(console) as progress, stopping(at_safe_points=True):
@@ -57,8 +66,15 @@ class Compare(Shared):
                     test_users=self.test_users,
                     force=self.force,
                     cells=self.out / CELLS,
+                    executor=self.executor,
+                    shard=self.shard,
+                    merge=[folder / CELLS for folder in self.merge],
                     progress=progress,
                 )
+            if self.shard:
+                done = len(comparison.cells) - len(comparison.failures)
+                console.print(f"shard {self.shard}: {done} cells are kept in {self.out / CELLS}", highlight=False)
+                return _show_failures(comparison, console)
             comparison = replace(comparison, settings={"command": command_line(self), **comparison.settings})
             self._show(comparison, comparison.save(self.out), console)
 
@@ -72,10 +88,14 @@ class Compare(Shared):
         show_tuned({f"tuned, seed {cell.seed}": cell.tuning for cell in comparison.cells if cell.tuning}, console)
         console.print(f"wall time: {spent(comparison.seconds)}", highlight=False)
         show_cautions(comparison.cautions, console)
-        for failed in comparison.failures:
-            console.print(f"{failed.method}, seed {failed.seed}: {failed.error}", markup=False, soft_wrap=True)
+        _show_failures(comparison, console)
         for path in paths:
             console.print(f"wrote {path}", highlight=False, soft_wrap=True)
+
+
+def _show_failures(comparison: "Comparison", console: Console) -> None:
+    for failed in comparison.failures:
+        console.print(f"{failed.method}, seed {failed.seed}: {failed.error}", markup=False, soft_wrap=True)
 
 
 def _table(comparison: "Comparison") -> Table:

@@ -10,7 +10,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from ciess.cli.options import AsJson, Filters, Flag, Flat
+from ciess.cli.options import AsJson, Columns, Count, Filters, Flag, Flat, in_options, option
 from ciess.errors import InputError
 
 if TYPE_CHECKING:
@@ -120,6 +120,34 @@ class Convert:
 
 
 @dataclass(frozen=True)
+class Prepare:
+    """Split Parquet parts that memory does not hold, for `ciess search`."""
+
+    data: tyro.conf.Positional[Path]
+    """A folder of Parquet parts, as Spark and Hive write them"""
+    out: tyro.conf.Positional[Path]
+    """Folder to write, to be named as DATA afterwards"""
+    min_rating: Annotated[float | None, option("N")] = None
+    """Keep interactions rated at least this"""
+    seed: Count[int] = 0
+    """Of the split: 50/25/25 for each user at random"""
+    columns: Flat[Columns] = field(default_factory=Columns)
+
+    def run(self, console: Console) -> None:
+        """Prepare, print what there is."""
+        from ciess.data.prepared import prepare, prepared
+        from ciess.progress import ConsoleProgress
+
+        if self.columns.layout is not None:
+            raise InputError("--layout is of text files: leave it out")
+        named = self.columns.named()
+        with ConsoleProgress(console) as progress, in_options():
+            prepare(self.data, self.out, **named, min_rating=self.min_rating, seed=self.seed, progress=progress)
+        parts = [f"{name} {len(part):,}" for name, part in vars(prepared(self.out)).items() if part is not None]
+        console.print(f"wrote {self.out}: {', '.join(parts)}", highlight=False, soft_wrap=True, markup=False)
+
+
+@dataclass(frozen=True)
 class Data:
     """Data sets by name, what interactions look like, and other formats for them."""
 
@@ -127,7 +155,8 @@ class Data:
         Annotated[List, tyro.conf.subcommand(name="list")]
         | Annotated[Fetch, tyro.conf.subcommand(name="fetch")]
         | Annotated[Describe, tyro.conf.subcommand(name="describe")]
-        | Annotated[Convert, tyro.conf.subcommand(name="convert")],
+        | Annotated[Convert, tyro.conf.subcommand(name="convert")]
+        | Annotated[Prepare, tyro.conf.subcommand(name="prepare")],
         tyro.conf.arg(name=""),
     ]
 

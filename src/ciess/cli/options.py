@@ -4,6 +4,7 @@ import dataclasses
 import re
 import shlex
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_type_hints
@@ -65,6 +66,16 @@ class Columns:
         """Read interactions from a file, a folder or a named set."""
         from ciess.data import read
 
+        named = self.named()
+        with in_options():
+            return read(path, **named, min_rating=min_rating, layout=self.layout)
+
+    def named(self) -> dict[str, str]:
+        """Column names by their roles.
+
+        Raises:
+            InputError: what is written names none, or one twice.
+        """
         written = [each for value in self.columns for each in re.split(rf",(?=(?:{'|'.join(_ROLES)})=)", value)]
         named = dict(each.partition("=")[::2] for each in written)
         if len(named) < len(written) or not all(named.values()) or named.keys() - {*_ROLES}:
@@ -72,14 +83,23 @@ class Columns:
             raise InputError(
                 f"--columns {shlex.join(self.columns)} does not name columns, each once: write one or more of {roles}"
             )
-        try:
-            return read(path, **named, min_rating=min_rating, layout=self.layout)
-        except InputError as error:
-            raise InputError(_with_options(str(error))) from error
+        return named
+
+
+@contextmanager
+def in_options() -> Iterator[None]:
+    """Messages of `ciess.read` in the words of the command line.
+
+    Raises:
+        InputError: as it was raised.
+    """
+    try:
+        yield
+    except InputError as error:
+        raise InputError(_with_options(str(error))) from error
 
 
 def _with_options(message: str) -> str:
-    """A message of `ciess.read` in the words of the command line."""
     for argument, given in (("a rating threshold", "--min-rating"), ("the rating threshold", "--min-rating")):
         message = message.replace(argument, given)
     return re.sub(rf"(?<![\w-])({'|'.join(_ROLES)})=NAME", r"--columns \1=NAME", message)
@@ -192,12 +212,17 @@ class Shared:
     def interactions(self) -> "Interactions | Split":
         """The data, or a split of one's own."""
         from ciess.data import split_given
+        from ciess.data.prepared import is_prepared, prepared
 
         splits = {"--train": self.train, "--valid": self.valid, "--test": self.test}
         named = [name for name, path in splits.items() if path]
         if self.data is not None:
             if named:
                 raise InputError(f"DATA and {' '.join(named)} are both given: leave one out")
+            if is_prepared(self.data):
+                if self.filters != Filters():
+                    raise InputError(f"{self.data} is prepared: give columns and filters to `ciess data prepare`")
+                return prepared(self.data)
             return self.filters.read(self.data)
         if self.train is None or self.valid is None:
             what = f"{' '.join(named)} alone is not enough" if named else "no interactions are given"

@@ -117,7 +117,7 @@ class Interactions:
         users, items = _checked_rows(users, shape[0]), _checked_rows(items, shape[1])
         if len(users) != len(items):
             raise InputError(f"{len(users):,} users for {len(items):,} items: give one of each an interaction")
-        matrix, times = _merged(users, items, shape, _checked_times(times, len(users)))
+        matrix, times = merged(users, items, shape, _checked_times(times, len(users)))
         return cls(matrix, user_ids, item_ids, times)
 
     @classmethod
@@ -307,10 +307,17 @@ def _checked_times(times: Any, n: int) -> Times | None:
     return found
 
 
-def _merged(
+def merged(
     users: NDArray[Any], items: NDArray[Any], shape: tuple[int, int], times: Times | None
 ) -> tuple[csr_array, Times | None]:
-    """A matrix of ones at pairs of rows, and the latest time of each pair in its order."""
+    """A matrix of ones at pairs of rows, and the latest time of each pair in its order.
+
+    Args:
+        users: (n,) rows from 0.
+        items: (n,) columns from 0.
+        shape: of the matrix.
+        times: (n,) of the pairs, or None.
+    """
     first = _differ(users, items)
     if not _rise(users, items):
         order = _order(users, items, shape)
@@ -383,7 +390,7 @@ def _canonical(matrix: csr_array, times: Times | None) -> tuple[csr_array, Times
         return matrix, times
     kept = matrix.data > 0
     users = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
-    return _merged(users[kept], matrix.indices[kept], matrix.shape, None if times is None else times[kept])
+    return merged(users[kept], matrix.indices[kept], matrix.shape, None if times is None else times[kept])
 
 
 def _index_type(n: int, shape: tuple[int, int]) -> type[np.signedinteger]:

@@ -97,7 +97,7 @@ def read(
         if ending(files[0]) in _PARQUET:
             if layout is not None:
                 raise InputError("a layout is of text files: leave it out")
-            rows = together([_rows_of_parquet(file, path, wanted) for file in files])
+            rows = together([rows_of_parquet(file, path, wanted) for file in files])
         else:
             rows = _rows_of_texts(files, wanted, layout)
         return Interactions.from_rows(rows)
@@ -143,7 +143,24 @@ def _is_part(place: Path) -> bool:
     return place.suffix.lower() in _PARQUET and not any(part.startswith((".", "_")) for part in place.parts)
 
 
-def _rows_of_parquet(file: Path, table: Path, wanted: Wanted) -> Rows:
+def parquet_parts(path: Path) -> list[Path]:
+    """The files of a Parquet table, which is a file or a folder.
+
+    Raises:
+        InputError: there are none, or others, or one that is empty.
+    """
+    if not there(path):
+        raise InputError(f"{path} does not exist: name a Parquet file, or a folder of its parts")
+    files = _files(path)
+    for file in files:
+        if ending(file) not in _PARQUET:
+            raise InputError(f"{file} is no Parquet file: read it by ciess.read, or convert it first")
+        if not check_file(file, "a file with interactions"):
+            raise InputError(f"{file} is empty: leave it out")
+    return files
+
+
+def rows_of_parquet(file: Path, table: Path, wanted: Wanted) -> Rows:
     """The interactions of a file or of a part of a table, whose folders may name columns: `key=value`."""
     folders = (part.partition("=") for part in file.relative_to(table).parts[:-1]) if file != table else ()
     constant = {

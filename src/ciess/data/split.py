@@ -8,6 +8,7 @@ from functools import reduce
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
 from ciess.checks import Positive, Seed, check
 from ciess.data.columns import one_type, rows_of
@@ -16,6 +17,9 @@ from ciess.errors import InputError
 
 _log = logging.getLogger(__name__)
 _DRAWN = 2**53
+_USERS_AT_ONCE = 100_000
+PROTOCOL = (0.5, 0.25, 0.25)
+"""Shares of train, validation and test in the papers."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,13 +85,22 @@ def _pairs(part: Interactions) -> NDArray[np.int64]:
 
 
 def _without(part: Interactions, known: list[Interactions], name: str) -> Interactions:
-    if not any(part.matrix.multiply(each.matrix).nnz for each in known):
+    if not any(_overlap(part, each) for each in known):
         return part
     again = np.isin(_pairs(part), np.concatenate([_pairs(each) for each in known]))
     if again.all():
         raise InputError(f"all interactions of {name} are known before: hold out others than those that are learned")
     _log.warning("%d of %d interactions of %s left out: they are known before", again.sum(), len(part), name)
     return part.take(~again)
+
+
+def _overlap(one: Interactions, other: Interactions) -> bool:
+    """Whether two have a pair in common; looked at some users at a time, since either may be mapped from a file."""
+    for start in range(0, one.n_users, _USERS_AT_ONCE):
+        users = slice(start, start + _USERS_AT_ONCE)
+        if one.matrix[users].multiply(other.matrix[users]).nnz:
+            return True
+    return False
 
 
 def check_seed(seed: int) -> None:
@@ -99,7 +112,7 @@ def check_seed(seed: int) -> None:
     check("seed", seed, Seed)
 
 
-def split_random(interactions: Interactions, ratios: Sequence[float] = (0.5, 0.25, 0.25), seed: int = 0) -> Split:
+def split_random(interactions: Interactions, ratios: Sequence[float] = PROTOCOL, seed: int = 0) -> Split:
     """Split each user's interactions at random; 50/25/25 is the papers' protocol.
 
     Of a user's n interactions the first round(n · train) go to train, but one at least, those up to
@@ -114,14 +127,10 @@ def split_random(interactions: Interactions, ratios: Sequence[float] = (0.5, 0.2
         InputError: ratios that do not sum to 1 or leave train or validation empty, or a seed below 0.
     """
     check_seed(seed)
-    bounds = _bounds(ratios)
-    # Whole numbers of as many bits as floats from 0 to 1 are drawn with.
-    drawn = (np.random.default_rng(seed).random(len(interactions)) * _DRAWN).astype(np.int64)
-    order = sorted_rows(interactions.matrix.indptr, drawn, np.arange(len(drawn)), _DRAWN)
-    return _cut(interactions, order, bounds)
+    return _parts(interactions, parts_at_random(interactions.matrix, np.random.default_rng(seed), ratios))
 
 
-def split_by_time(interactions: Interactions, ratios: Sequence[float] = (0.5, 0.25, 0.25)) -> Split:
+def split_by_time(interactions: Interactions, ratios: Sequence[float] = PROTOCOL) -> Split:
     """Cut all interactions at two points in time: the earliest are train, the latest are test.
 
     Raises:
@@ -194,15 +203,25 @@ def _bounds(ratios: Sequence[float]) -> tuple[float, float]:
     return shares[0], 1.0 if shares[2] == 0 else shares[0] + shares[1]
 
 
-def _cut(interactions: Interactions, order: NDArray[np.int64], bounds: tuple[float, float]) -> Split:
-    """Cut each user's interactions, brought into an order, at shares of their number."""
-    counts = interactions.user_counts
-    place = np.arange(len(order)) - np.repeat(interactions.matrix.indptr[:-1], counts)
-    ends = [np.floor(counts * bound + 0.5) for bound in bounds]
-    first, second = np.maximum(ends[0], 1), np.maximum(ends[1], 1)
+def parts_at_random(
+    matrix: csr_array, random: np.random.Generator, ratios: Sequence[float] = PROTOCOL
+) -> NDArray[np.int64]:
+    """(n,) 0, 1 or 2: the part of each interaction, see `split_random`.
+
+    Users' rows that are asked for one range after the other come to the same as all at once.
+
+    Raises:
+        InputError: ratios as there.
+    """
+    bounds, counts, offsets = _bounds(ratios), np.diff(matrix.indptr), matrix.indptr
+    # Whole numbers of as many bits as floats from 0 to 1 are drawn with.
+    drawn = (random.random(matrix.nnz) * _DRAWN).astype(np.int64)
+    order = sorted_rows(offsets, drawn, np.arange(len(drawn)), _DRAWN)
+    place = np.arange(len(order)) - np.repeat(offsets[:-1], counts)
+    first, second = (np.maximum(np.floor(counts * bound + 0.5), 1) for bound in bounds)
     part = np.empty(len(order), dtype=np.int64)
     part[order] = (place >= np.repeat(first, counts)).astype(int) + (place >= np.repeat(second, counts))
-    return _parts(interactions, part)
+    return part
 
 
 def _parts(interactions: Interactions, part: NDArray[np.integer]) -> Split:

@@ -1,6 +1,7 @@
 """Files of cells and full models, so that nothing is done twice; known by all that makes them."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import torch
 
 from ciess.data import Split
+from ciess.errors import InputError, refused
 from ciess.experiment.keys import canonical, code_of, digest
 from ciess.experiment.recipe import Recipe
 from ciess.experiment.settings import versions
@@ -26,6 +28,10 @@ _SHOWING = ("report", "exports", "cli")
 """Folders of the package that make no result."""
 _SEARCHING = ("methods", "serve", "results")
 """Folders that make no full model."""
+
+
+_OF_A_CELL = re.compile(r"-\d+-[0-9a-f]{16}$")
+"""The end of a cell's name: seed and key."""
 
 
 class Known:
@@ -99,8 +105,7 @@ class Cells:
         found = self._kept(name, method).read()
         if found is None:
             return None
-        told = {**found.told["cell"], "rows": [Row(**row) for row in found.told["cell"]["rows"]]}
-        return Cell(**told, quality={budget: each.numpy() for budget, each in found.tensors.items()})
+        return _cell(found)
 
     def write(self, cell: Cell, method: Method | None) -> None:
         """Keep a cell.
@@ -108,8 +113,36 @@ class Cells:
         Raises:
             InputError: the folder cannot be written.
         """
+        if self._folder is None:
+            return
         quality = {budget: torch.from_numpy(each) for budget, each in cell.quality.items()}
-        self._kept(cell.method, method).write(State({"cell": cell.described()}, quality))
+        told = {"key": self._key_of(cell.method, method), "cell": cell.described()}
+        self._kept(cell.method, method).write(State(told, quality))
+
+    def take(self, folder: Path, methods: Mapping[str, Method | None]) -> None:
+        """Copy the cells of this seed and these methods that another run of the same comparison has kept.
+
+        Raises:
+            InputError: there are no cells, or one was made by other settings, data, code or versions.
+        """
+        names = [path.stem for path in sorted(folder.glob("*.safetensors")) if _OF_A_CELL.search(path.stem)]
+        if not names:
+            raise InputError(f"{folder} holds no cells: name the folder of a comparison or of a shard of one")
+        for name in names:
+            found = Kept(folder, name).read()
+            if found is None:
+                continue
+            with refused(f"{folder / name}.safetensors holds no cell", "leave it out"):
+                cell, key = _cell(found), found.told["key"]
+                if cell.seed != self._seed or cell.method not in methods:
+                    continue
+                wanted = self._key_of(cell.method, methods[cell.method])
+                differing = [part for part in wanted if key.get(part) != wanted[part]]
+            if differing:
+                told = f"{folder / name}.safetensors was made by other {', '.join(differing)}"
+                raise InputError(f"{told}: merge shards of one comparison alone")
+            if self.read(cell.method, methods[cell.method]) is None:
+                self.write(cell, methods[cell.method])
 
     def _kept(self, name: str, method: Method | None) -> Kept:
         if self._folder is None:
@@ -122,3 +155,8 @@ class Cells:
         budgets = [str(budget) for budget in self._budgets]
         kind = canonical(method, type(method).__name__)
         return {**self._known.of_all, "budgets": budgets, "name": name, "method": kind}
+
+
+def _cell(found: State) -> Cell:
+    told = {**found.told["cell"], "rows": [Row(**row) for row in found.told["cell"]["rows"]]}
+    return Cell(**told, quality={budget: each.numpy() for budget, each in found.tensors.items()})

@@ -1,36 +1,32 @@
 """Compare methods: the same split, full model, recipe and fidelity for all; every cell kept, so that a run goes on."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import cached_property, partial
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
+import torch
 
 from ciess.checks import Seed, check
-from ciess.data import Split, split_random
+from ciess.data import Split
 from ciess.errors import InputError
-from ciess.evaluation.metrics import Evaluation
-from ciess.experiment.bench import Bench, tested
-from ciess.experiment.cells import Cells
+from ciess.experiment.bench import tested
 from ciess.experiment.clock import Clock
 from ciess.experiment.comparison import Comparison
-from ciess.experiment.finished import Finished
+from ciess.experiment.executors import executor_named, part_of
 from ciess.experiment.given import learned, matched
 from ciess.experiment.pipeline import parsed_budgets
 from ciess.experiment.recipe import Recipe, Target, TestUsers
 from ciess.experiment.settings import described, surroundings
 from ciess.experiment.spelling import spelled_call
-from ciess.methods import method_name, method_names, methods_named
-from ciess.methods.equal import EqualSizes
+from ciess.experiment.trials import Trials, methods_by_name, spread
 from ciess.methods.problem import Method
 from ciess.models import BackboneConfig
 from ciess.progress import Progress, silent
 from ciess.results.comparison import Cell
-from ciess.results.outcome import EQUAL, FULL, on_sample
+from ciess.results.outcome import FULL, on_sample
 from ciess.tables.budget import Budget
-from ciess.tables.plan import SizePlan
 from ciess.tables.precision import Precision
 from ciess.train.finish import Finish
 
@@ -52,6 +48,9 @@ def compare(
     test_users: TestUsers = "sample",
     force: bool = False,
     cells: str | Path | None = None,
+    executor: str | None = None,
+    shard: str | None = None,
+    merge: Sequence[str | Path] = (),
     progress: Progress = silent,
 ) -> Comparison:
     """Compare methods under the same conditions, beside equal sizes and the full model.
@@ -77,12 +76,18 @@ def compare(
         cells: a folder that keeps what is done: the same call goes on where another one ended, and later methods train
             no full model again. What is kept is known by data, settings, seed, code and versions: what other code made
             is not read. None keeps nothing.
+        executor: where cells are made: `processes:N`, N at a time on this machine, or `ray[:ADDRESS]`; each with as
+            many threads as this process has, so that they are the same. One whose process is lost is told as one that
+            fails. None makes all in this process.
+        shard: `i/n` makes the i-th of n parts of the cells alone, to be kept and merged; the result holds no others.
+        merge: folders of cells that other shards have kept, to be copied to `cells` first.
         progress: told every step.
 
     Raises:
         InputError: a budget that cannot be met, no or equal budgets or seeds, a seed below 0, an unknown method,
-            backbone, precision or target, two methods of one name, settings that cells cannot be known by, or a folder
-            that cannot be written. What goes wrong in a method is told in the result, and the others go on.
+            backbone, precision, target or executor, two methods of one name, settings that cells cannot be known by,
+            cells to be merged that were made by other settings, data, code or versions, or a folder that cannot be
+            written. What goes wrong in a method is told in the result, and the others go on.
     """
     clock = Clock()
     wanted, recipe = parsed_budgets(budgets), Recipe.of(backbone, finishing, precision, target, tune, test_users)
@@ -101,17 +106,36 @@ def compare(
         test_users=test_users,
         cells=None if cells is None else str(cells),
     )
+    if cells is None and (shard or merge):
+        raise InputError("a shard and what is merged are kept as cells: name a folder for cells")
+    units = part_of([(seed, name) for seed in seeds for name in chosen], shard)
+    wanted_of = {seed: [name for each, name in units if each == seed] for seed in seeds}
+    given, cautions = matched(data, recipe.config)
     found: list[Cell] = []
 
     def told(phase: str, done: int, total: int, note: str = "") -> None:
-        progress(f"{len(found) + 1}/{len(seeds) * (1 + len(chosen))} {phase}", done, total, note)
+        progress(f"{len(found) + 1}/{len(units) + len({seed for seed, _ in units})} {phase}", done, total, note)
 
-    given, cautions = matched(data, recipe.config)
-    for seed in seeds:
-        split = given if isinstance(given, Split) else split_random(given, seed=seed)
-        kept = None if cells is None else Path(cells)
-        for cell in _Seed(split, recipe, wanted, seed, kept, told, clock, force).cells(chosen):
-            found.append(cell)  # noqa: PERF402 - progress counts them as they come
+    with ExitStack() as stack:
+        # Workers share full models by files.
+        kept = stack.enter_context(TemporaryDirectory()) if executor and cells is None else cells
+        folder = None if kept is None else Path(kept)
+        trials = Trials(given, recipe, wanted, folder, methods, torch.get_num_threads(), force)
+        for seed in seeds if merge else ():
+            cells_of_seed = trials.of(seed).kept
+            for other in merge:
+                cells_of_seed.take(Path(other), {FULL: None, **chosen})
+        if executor is None:
+            for seed in filter(wanted_of.get, seeds):
+                run = trials.of(seed, told, clock)
+                for cell in run.cells({name: chosen[name] for name in wanted_of[seed]}):
+                    found.append(cell)  # noqa: PERF402 - progress counts them as they come
+                # What the cells were made of is needed no more.
+                run.kept.unfinished().forget()
+        else:
+            pool = stack.enter_context(executor_named(executor))
+            found += spread(pool, trials, {seed: names for seed, names in wanted_of.items() if names}, chosen, progress)
+    split = trials.of(seeds[-1]).split
     measured = tested(split.test, test_users)
     cautions += [] if isinstance(given, Split) else learned(recipe.config)
     about = {
@@ -136,142 +160,3 @@ def checked_seeds(given: int | Sequence[int]) -> tuple[int, ...]:
     if not seeds or len({*seeds}) < len(seeds):
         raise InputError("seeds must be given, each once: for example 0 1 2")
     return seeds
-
-
-def methods_by_name(methods: str | Method | Sequence[str | Method] | Mapping[str, Method]) -> dict[str, Method]:
-    """What `compare` is told, equal sizes first.
-
-    Raises:
-        InputError: an unknown method, or two of one name.
-    """
-    if isinstance(methods, Mapping):
-        given = list(methods.items())
-    else:
-        given = []
-        several = methods if isinstance(methods, Iterable) and not isinstance(methods, str) else [methods]
-        for each in several or method_names(by_default=True):
-            given += methods_named(each).items() if isinstance(each, str) else [(method_name(each), each)]
-    names = [name for name, _ in given]
-    if len({*names}) < len(names) or FULL in names:
-        raise InputError(f"methods are {', '.join(names)}: give each a name of its own, and none '{FULL}'")
-    return {EQUAL: EqualSizes(), **dict(given)}
-
-
-class _Seed:
-    """All cells of one seed.
-
-    Args:
-        split: what everything is measured on.
-        recipe: what all methods share.
-        budgets: of the searches.
-        seed: of everything.
-        folder: keeps cells and full models; None keeps nothing.
-        progress: told every step.
-        clock: told what phase the time goes to.
-        force: whether to try even what would not fit into the memory that is available.
-    """
-
-    def __init__(
-        self,
-        split: Split,
-        recipe: Recipe,
-        budgets: list[Budget],
-        seed: int,
-        folder: Path | None,
-        progress: Progress,
-        clock: Clock,
-        force: bool,
-    ) -> None:
-        self.split, self.recipe, self.budgets, self.seed, self.progress = split, recipe, budgets, seed, progress
-        self.clock, self._force = clock, force
-        self.kept = Cells(folder, split, recipe, budgets, seed)
-        self._known: dict[tuple[SizePlan, bool], Evaluation] = {}
-
-    @cached_property
-    def bench(self) -> Bench:
-        """Made when there is something to do."""
-        bench = Bench(
-            self.split,
-            self.recipe,
-            self.seed,
-            self.progress,
-            self.kept.full(),
-            self.clock,
-            self.kept.unfinished(),
-            self._force,
-        )
-        bench.check(self.budgets)
-        bench.tune()
-        return bench
-
-    def cells(self, methods: Mapping[str, Method]) -> Iterator[Cell]:
-        """The full model's, then each method's."""
-        # All are read first: what is damaged or cannot be kept is refused before anything is trained.
-        kept = {name: self.kept.read(name, method) for name, method in {FULL: None, **methods}.items()}
-        full = kept[FULL] or self._cell(FULL, None, self._full)
-        yield full
-        for name, method in methods.items():
-            # Without a full model there is nothing to cut.
-            yield (
-                Cell(name, self.seed, error=full.error)
-                if full.error
-                else kept[name] or self._cell(name, method, partial(self._searched, name, method, full))
-            )
-        # What the cells were made of is needed no more.
-        self.kept.unfinished().forget()
-
-    def _cell(self, name: str, method: Method | None, make: Callable[[], Cell]) -> Cell:
-        """What is made now and kept; one that fails is told and tried again the next time."""
-        # What is wrong with the request itself is raised here, at once, and for all.
-        _ = self.bench
-        try:
-            cell = make()
-        except Exception as error:
-            return Cell(name, self.seed, error=_sentence(error))
-        self.kept.write(cell, method)
-        return cell
-
-    def _full(self) -> Cell:
-        full = self.bench.full_models
-        shown = full.shown()
-        users = self._by_user(shown)
-        row = full.finished.row(FULL, "", shown, _mean(users))
-        return Cell(
-            FULL, self.seed, [row], {"": users}, trainings=1, seconds=row.seconds, tuning=self.bench.full_models.tuning
-        )
-
-    def _searched(self, name: str, method: Method, full: Cell) -> Cell:
-        ready = self.bench.prepared(method)
-        problem = self.bench.problem(self.budgets, getattr(ready, "fidelity", None))
-        found = self.bench.run(name, ready, problem)
-        peak = _mean(full.quality[""])
-        rows, quality = [], {}
-        for budget, finished in found.best.items():
-            shown = self._shown(finished)
-            rows.append(finished.row(name, str(budget), shown, peak))
-            quality[str(budget)] = self._by_user(shown)
-        effort = found.trainings, found.measurements, found.finishes, found.seconds
-        return Cell(name, self.seed, rows, quality, *effort)
-
-    def _shown(self, finished: Finished) -> Evaluation:
-        if self.split.test is None:
-            return finished.valid
-        # Methods that agree on a plan share what it comes to.
-        if finished.key not in self._known:
-            _, self._known[finished.key] = self.bench.measured(finished)
-        return self._known[finished.key]
-
-    def _by_user(self, shown: Evaluation) -> NDArray[np.float32]:
-        quality = np.full(self.split.train.n_users, np.nan, dtype=np.float32)
-        quality[shown.users.numpy()] = shown.quality.numpy()
-        return quality
-
-
-def _mean(quality: NDArray[np.float32]) -> float:
-    return float(np.nanmean(quality, dtype=np.float64))
-
-
-def _sentence(error: Exception) -> str:
-    """What went wrong, in one line."""
-    told = " ".join(str(error).split())
-    return told if isinstance(error, InputError) else f"{type(error).__name__}: {told}".removesuffix(": ")

@@ -1,0 +1,99 @@
+"""`ciess stream`."""
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+from rich.console import Console
+from rich.table import Table
+
+from ciess.cli.options import (
+    Columns,
+    Count,
+    Flag,
+    Flat,
+    Folder,
+    Name,
+    Positional,
+    Precision,
+    Printing,
+    command_line,
+    configured,
+    option,
+)
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Follow a stream: test each segment of time, then learn it, within one budget."""
+
+    data: Positional[Path]
+    """Interactions with times: a file, a folder or a name"""
+    backbone: Name[str] = "mf"
+    """lightgcn, mf, ncf, ngcf or als"""
+    dim: Count[int | None] = None
+    """Dimensions of a full row: 128, with ncf 256"""
+    budget: Annotated[str, option("BUDGET")] = "10%"
+    """Of both tables before every segment: 5% 32MB 6.4dims"""
+    methods: Annotated[tuple[str, ...], option("NAME ...")] = ("equal", "popularity", "marginal")
+    """As compare takes them, on a full model that goes on"""
+    segments: Count[int] = 5
+    """Parts of the later half of the interactions"""
+    retrain: Flag = True
+    """Beside them marginal, trained anew each time"""
+    precision: Precision = "float32"
+    seed: Count[int] = 0
+    """Of training and searches"""
+    out: Folder = Path("runs/stream")
+    """For stream.json"""
+    columns: Flat[Columns] = field(default_factory=Columns)
+    printing: Flat[Printing] = field(default_factory=Printing)
+
+    def run(self, console: Console) -> None:
+        """Stream, save, print the table."""
+        from ciess.experiment.stream import METRICS, stream, table_of
+        from ciess.experiment.trials import methods_by_name
+        from ciess.files import check_folder, write_whole
+        from ciess.progress import ConsoleProgress
+
+        given = {} if self.dim is None else {"dim": self.dim}
+        config, methods = configured(self.backbone, given), methods_by_name(self.methods)
+        check_folder(self.out)
+        with ConsoleProgress(console) as progress:
+            rows = stream(
+                self.columns.read(self.data),
+                methods=methods,
+                backbone=config,
+                budget=self.budget,
+                segments=self.segments,
+                retrain=self.retrain,
+                precision=self.precision,
+                seed=self.seed,
+                progress=progress,
+            )
+        wholes, each = table_of(rows), [dataclasses.asdict(row) for row in rows]
+        told = {"command": command_line(self), "methods": wholes, "segments": each}
+        document = json.dumps(told, indent=1) + "\n"
+        write_whole(self.out / "stream.json", document)
+        if self.printing.json:
+            print(document, end="")
+        table = Table(title="Each segment tested before it is learned", box=None, padding=(0, 1, 0, 0))
+        for heading in ("segment", "method", "Recall@20", "NDCG@20", "new", "of budget", "grown", "shrunk"):
+            table.add_column(heading, justify="left" if heading == "method" else "right", no_wrap=heading != "method")
+        for row in rows:
+            table.add_row(
+                str(row.segment),
+                row.method,
+                *(f"{row.metrics[metric]:.4f}" for metric in METRICS),
+                f"{row.new_users:,}+{row.new_items:,}",
+                f"{row.table_bytes / row.limit:.1%}",
+                f"{row.grown:.0%}",
+                f"{row.shrunk:.0%}",
+            )
+        for whole in wholes:
+            means = (f"{whole[metric]:.4f}" for metric in METRICS)
+            table.add_row("all", whole["method"], *means, "", f"{whole['most_of_budget']:.1%}", "", "")
+        console.print(table)
+        console.print(f"wrote {self.out / 'stream.json'}", highlight=False, soft_wrap=True)

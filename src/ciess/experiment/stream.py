@@ -1,0 +1,240 @@
+"""Streams: interactions come in segments of time, each tested before it is learned; sizes grow and shrink."""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from ciess.checks import Positive, Seed, check
+from ciess.data import Interactions, Split
+from ciess.data.columns import rows_of
+from ciess.errors import InputError
+from ciess.experiment.bench import Bench
+from ciess.experiment.full import Full
+from ciess.experiment.recipe import Recipe
+from ciess.methods.marginal import Marginal
+from ciess.methods.problem import Method
+from ciess.models import Backbone, BackboneConfig
+from ciess.progress import Progress, silent
+from ciess.tables.budget import Budget
+from ciess.tables.plan import SizePlan
+from ciess.tables.precision import Precision
+from ciess.train.finish import Finish
+
+RETRAINED = "retrain"
+METRICS = ("recall@20", "ndcg@20")
+_BEGINNING = 0.5
+"""The share of all interactions that comes before the first segment."""
+
+
+@dataclass(frozen=True)
+class SegmentRow:
+    """What one method comes to on one segment, by what was learned before it.
+
+    Attributes:
+        segment: its number, from 1.
+        method: its name.
+        metrics: Recall@20 and NDCG@20 of the users who were there before; items that were not count as missed.
+        interactions: of the segment.
+        new_users: how many users the segment brings.
+        new_items: how many items it brings.
+        table_bytes: of both tables when the segment began.
+        limit: the budget's bytes then.
+        grown: share of the rows that were there before the last segment and have more dimensions since.
+        shrunk: share of those that have fewer.
+        seconds: of search, finish and building, and of the full model where it is trained for this method alone.
+    """
+
+    segment: int
+    method: str
+    metrics: dict[str, float]
+    interactions: int
+    new_users: int
+    new_items: int
+    table_bytes: int
+    limit: int
+    grown: float
+    shrunk: float
+    seconds: float
+
+
+def stream(
+    data: Interactions,
+    *,
+    methods: dict[str, Method],
+    backbone: str | BackboneConfig = "mf",
+    budget: str | Budget = "10%",
+    segments: int = 5,
+    retrain: bool = True,
+    finishing: Finish | None = None,
+    precision: str | Precision = Precision.FLOAT32,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> list[SegmentRow]:
+    """Let small models go along with a stream: what comes in each segment of time is tested, then learned.
+
+    The first half of the interactions is there at the beginning, the rest comes in segments of as many each. Before a
+    segment a method chooses sizes and its model is made by what has been learned; the latest segment learned is
+    validation, on which choices are made. The full model goes on from the segment before: rows of known users and
+    items are kept, new ones begin as the backbone begins them, and it trains for half as long. Budgets such as `5%` are
+    of tables that grow with the users and items that are known, so rows must shrink for others to come.
+
+    Args:
+        data: with times.
+        methods: searches by their names.
+        backbone: a name, tuned once at the beginning, or a backbone's settings.
+        budget: on the bytes of both tables, met before every segment.
+        segments: how many.
+        retrain: whether marginal allocation on a full model that is trained from nothing before each segment, the
+            limit of what can be had, stands beside them as `retrain`.
+        finishing: how plans are brought to their best.
+        precision: how parameters are stored.
+        seed: of training and searches.
+        progress: told every step.
+
+    Returns:
+        a row for each segment and method.
+
+    Raises:
+        InputError: no times, too few interactions for so many segments, or a budget that cannot be met.
+    """
+    seed, limit = check("seed", seed, Seed), Budget.parse(budget)
+    recipe = Recipe.of(backbone, finishing, precision, "input", None)
+    rows: list[SegmentRow] = []
+    runs = {name: _Run(name, method, limit) for name, method in methods.items()}
+    if retrain:
+        runs[RETRAINED] = _Run(RETRAINED, Marginal(), limit)
+    before: Full | None = None
+    first: Interactions | None = None
+    for number, (train, valid, coming) in enumerate(_steps(data, segments), 1):
+
+        def told(phase: str, done: int, total: int, note: str = "", number: int = number) -> None:
+            progress(f"{number}/{segments} {phase}", done, total, note)
+
+        known = train.union(valid).k_core(1)
+        split = Split(*(part.over(known.user_ids, known.item_ids) for part in (train, valid)))
+        if first is None:
+            bench = Bench(split, recipe, seed, told)
+            bench.check([limit])
+            bench.tune()
+            recipe, first = dataclasses.replace(bench.recipe, tune=False), split.train
+        grown = dataclasses.replace(recipe, config=recipe.config.on_more(split.train, first))
+        anew = Bench(split, grown, seed, told)
+        going = anew if before is None else _resumed(split, grown, seed, told, before)
+        for name, run in runs.items():
+            rows.append(run.segment(number, anew if name == RETRAINED else going, coming))
+        before = going.full_models.on(2)
+    return rows
+
+
+def _steps(data: Interactions, segments: int) -> Iterator[tuple[Interactions, Interactions, Interactions]]:
+    """For each segment what is learned before it, the latest part of that, and the segment."""
+    check("segments", segments, Positive)
+    if data.times is None:
+        raise InputError("no times are known, by which a stream is cut: name their column, time=NAME")
+    shares = np.linspace(_BEGINNING, 1, segments + 1)
+    # The beginning has a latest part, too: of as many interactions as a segment, and no more than half of it.
+    shares = np.concatenate([[max(2 * shares[0] - shares[1], shares[0] / 2)], shares])
+    ordered = np.sort(data.times)
+    cuts = ordered[(shares[:-1] * len(ordered)).astype(int)]
+    part = np.searchsorted(cuts, data.times, side="right")
+    counts = np.bincount(part, minlength=len(shares))
+    if not counts.all():
+        raise InputError(f"{segments} segments are too many for these times: take fewer")
+    for number in range(2, len(shares)):
+        yield data.take(part < number - 1), data.take(part == number - 1), data.take(part == number)
+
+
+def _resumed(split: Split, recipe: Recipe, seed: int, progress: Progress, before: Full) -> Bench:
+    """A bench whose full model goes on from an earlier one's rows and weights."""
+    training = recipe.config.training
+    config = dataclasses.replace(recipe.config, training=training.lasting(-(-training.steps // 2)))
+    bench = Bench(split, dataclasses.replace(recipe, config=config), seed, progress)
+    _take_over(bench.full_models.untrained, split.train, before)
+    return bench
+
+
+@torch.no_grad()
+def _take_over(model: Backbone, data: Interactions, before: Full) -> None:
+    """Give a new model the rows of users and items that an earlier one knows, and its other weights."""
+    tables = []
+    for side in ("user", "item"):
+        mine, theirs = (getattr(each, f"{side}_table") for each in (model, before.trained))
+        rows = torch.tensor(rows_of(getattr(before.data, f"{side}_ids"), getattr(data, f"{side}_ids")))
+        mine[rows >= 0] = theirs[rows[rows >= 0]]
+        tables.append(mine)
+    others = dict(before.trained.named_parameters())
+    for name, weight in model.named_parameters():
+        if all(weight is not table for table in tables):
+            weight.copy_(others[name])
+
+
+@dataclass
+class _Run:
+    """One method along the stream."""
+
+    name: str
+    method: Method
+    budget: Budget
+    _plan: SizePlan | None = None
+    _data: Interactions | None = None
+
+    def segment(self, number: int, bench: Bench, coming: Interactions) -> SegmentRow:
+        """Choose by what is known, then test on what comes."""
+        with_own = bench.prepared(self.method)
+        problem = bench.problem([self.budget], getattr(with_own, "fidelity", None))
+        start = sum(bench.clock.seconds().values())
+        chosen = bench.run(self.name, with_own, problem).best[self.budget]
+        model = bench.built(chosen)
+        seconds = sum(bench.clock.seconds().values()) - start
+        known = bench.full_models.on(2).data
+        grown, shrunk = self._changed(chosen.plan, known)
+        row = SegmentRow(
+            segment=number,
+            method=self.name,
+            metrics=model.evaluate(coming.k_core(1)).means(METRICS),
+            interactions=len(coming),
+            new_users=_new(known, coming, "user"),
+            new_items=_new(known, coming, "item"),
+            table_bytes=model.table_bytes,
+            limit=self.budget.limit(chosen.plan.shape),
+            grown=grown,
+            shrunk=shrunk,
+            seconds=seconds,
+        )
+        if row.table_bytes > row.limit:
+            raise InputError(f"{self.name} exceeds {self.budget} before segment {number}")
+        self._plan, self._data = chosen.plan, known
+        return row
+
+    def _changed(self, plan: SizePlan, data: Interactions) -> tuple[float, float]:
+        """Shares of the rows that were there and have more, and fewer, dimensions than before."""
+        if self._plan is None or self._data is None:
+            return 0.0, 0.0
+        changes = []
+        for side in ("user", "item"):
+            rows = rows_of(getattr(data, f"{side}_ids"), getattr(self._data, f"{side}_ids"))
+            now, then = (getattr(each, f"{side}_sizes").astype(int) for each in (plan, self._plan))
+            changes.append(now[rows] - then)
+        change = np.concatenate(changes)
+        return float((change > 0).mean()), float((change < 0).mean())
+
+
+def _new(known: Interactions, coming: Interactions, side: str) -> int:
+    ids = getattr(coming.k_core(1), f"{side}_ids")
+    return int((rows_of(getattr(known, f"{side}_ids"), ids) < 0).sum())
+
+
+def table_of(rows: Sequence[SegmentRow]) -> list[dict[str, Any]]:
+    """Each method over all segments: mean metrics, the largest share of the budget that was taken, seconds."""
+    found = []
+    for name in dict.fromkeys(row.method for row in rows):
+        mine = [row for row in rows if row.method == name]
+        means = {metric: float(np.mean([row.metrics[metric] for row in mine])) for metric in METRICS}
+        most = max(row.table_bytes / row.limit for row in mine)
+        seconds = sum(row.seconds for row in mine)
+        found.append({"method": name, **means, "most_of_budget": most, "seconds": seconds})
+    return found

@@ -1,0 +1,140 @@
+"""Streams: what is tested is not learned before, rows that are known go on, budgets hold."""
+
+import json
+import logging
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+import ciess
+from ciess.data import Interactions
+from ciess.errors import InputError
+from ciess.experiment import stream as module
+from ciess.experiment.stream import stream, table_of
+from ciess.methods.equal import EqualSizes
+from ciess.methods.popularity import Popularity
+from ciess.methods.problem import Problem, SearchResult
+from ciess.models import Training
+from ciess.train.finish import Finish
+
+FINISH = Finish(training=Training(steps=2, batch_size=1_000, lr=0.3, eval_every=1))
+BACKBONE = ciess.MF(dim=8, training=Training(steps=20, batch_size=1_000, eval_every=10))
+
+
+@pytest.fixture(scope="module")
+def data() -> Interactions:
+    """Users and items come one after the other: the later the time, the larger the rows that take part."""
+    random, n = np.random.default_rng(0), 2_000
+    times = np.arange(n)
+    users, items = (np.floor(random.random(n) * size * (0.4 + 0.6 * times / n)) for size in (60, 40))
+    frame = pl.DataFrame({"user": users.astype(int), "item": items.astype(int), "time": times})
+    return Interactions.from_frame(frame)
+
+
+@dataclass(frozen=True)
+class Noted:
+    """Equal sizes that note what they are given."""
+
+    given: list[Problem] = field(default_factory=list)
+
+    def search(self, problem: Problem) -> SearchResult:
+        self.given.append(problem)
+        return EqualSizes().search(problem)
+
+
+def test_steps_cut_time_and_leave_nothing_out(data: Interactions) -> None:
+    steps = [*module._steps(data, 4)]
+    assert len(steps) == 4
+    for number, (train, valid, coming) in enumerate(steps):
+        assert train.times.max() < valid.times.min() <= valid.times.max() < coming.times.min()  # type: ignore[union-attr]
+        if number:
+            before = steps[number - 1]
+            assert len(train) == len(before[0]) + len(before[1])
+            np.testing.assert_array_equal(valid.times, before[2].times)
+    assert sum(map(len, steps[-1])) == len(data)
+    assert abs(len(steps[0][0]) + len(steps[0][1]) - len(data) / 2) <= 1
+    for share in (step[2] for step in steps):
+        assert abs(len(share) - len(data) / 8) <= 1
+
+
+def test_a_stream_is_tested_before_it_is_learned_within_its_budget(
+    data: Interactions, caplog: pytest.LogCaptureFixture
+) -> None:
+    noted = Noted()
+    methods = {"noted": noted, "popularity": Popularity(rounds=1, plans=3)}
+    with caplog.at_level(logging.ERROR):
+        settings = {"backbone": BACKBONE, "finishing": FINISH, "budget": "60%", "segments": 3, "retrain": False}
+        rows = stream(data, methods=methods, **settings)  # type: ignore[arg-type]
+    assert [(row.segment, row.method) for row in rows] == [(n, name) for n in (1, 2, 3) for name in methods]
+    steps = [*module._steps(data, 3)]
+    for number, problem in enumerate(noted.given):
+        learned = len(steps[number][0]) + len(steps[number][1])
+        known = data.take(np.argsort(data.times, kind="stable")[:learned]).k_core(1)  # type: ignore[arg-type]
+        assert problem.shape[:2] == (known.n_users, known.n_items)
+        mine = [row for row in rows if row.segment == number + 1]
+        for row in mine:
+            assert row.table_bytes <= row.limit == int(0.6 * 4 * 8 * (known.n_users + known.n_items))
+            coming = steps[number][2].k_core(1)
+            assert row.new_users == len(set(coming.user_ids) - set(known.user_ids)) > 0
+            assert row.new_items == len(set(coming.item_ids) - set(known.item_ids))
+            assert 0 <= row.metrics["recall@20"] <= 1
+    first, *_, last = [row for row in rows if row.method == "popularity"]
+    assert (first.grown, first.shrunk) == (0, 0)
+    assert last.grown > 0
+    assert last.shrunk > 0
+    [_, whole] = table_of(rows)
+    mine = [row.metrics["ndcg@20"] for row in rows if row.method == "popularity"]
+    assert whole["ndcg@20"] == pytest.approx(sum(mine) / 3)
+
+
+def test_one_segment_leaves_something_to_learn_before_validation(data: Interactions) -> None:
+    [(train, valid, coming)] = module._steps(data, 1)
+    assert [len(part) / len(data) for part in (train, valid, coming)] == pytest.approx([0.25, 0.25, 0.5], abs=0.01)
+
+
+def test_rows_that_are_known_go_on_and_new_ones_begin_anew(data: Interactions) -> None:
+    config = ciess.NCF(dim=8)
+    [old, *_, new] = [train for train, *_ in module._steps(data, 4)]
+    old, new = old.k_core(1), new.k_core(1)
+    trained, model, fresh = config.build(old, 1), config.build(new, 2), config.build(new, 2)
+    module._take_over(model, new, module.Full(trained, trained, old))
+    for side in ("user", "item"):
+        table, before, begun = (getattr(each, f"{side}_table") for each in (model, trained, fresh))
+        rows = {each: row for row, each in enumerate(getattr(old, f"{side}_ids"))}
+        for row, name in enumerate(getattr(new, f"{side}_ids")):
+            same = before[rows[name]] if name in rows else begun[row]
+            assert table[row].equal(same)
+    others = [name for name, _ in model.named_parameters() if not name.endswith("_table")]
+    assert others
+    weights = [dict(each.named_parameters()) for each in (model, trained)]
+    assert all(weights[0][name].equal(weights[1][name]) for name in others)
+
+
+def test_streams_that_cannot_be_cut_are_refused(data: Interactions) -> None:
+    untimed = Interactions(data.matrix, data.user_ids, data.item_ids)
+    with pytest.raises(InputError, match="no times are known"):
+        stream(untimed, methods={})
+    with pytest.raises(InputError, match="5 segments are too many for these times"):
+        stream(Interactions(data.matrix, data.user_ids, data.item_ids, np.ones(len(data), int)), methods={})
+    with pytest.raises(InputError, match="too small"):
+        stream(data, methods={"equal": EqualSizes()}, backbone=BACKBONE, budget="1%")
+
+
+def test_the_command_writes_and_prints_a_table(
+    data: Interactions, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from ciess.cli import main
+
+    path = tmp_path / "events.csv"
+    columns = {"user": data.user_ids[data.users], "item": data.item_ids[data.items], "time": data.times}
+    pl.DataFrame(columns).write_csv(path)
+    out = tmp_path / "out"
+    told = f"stream {path} --backbone als --dim 4 --budget 60% --segments 2 --methods equal --out {out}".split()
+    main([*told, "--no-retrain"])
+    document = json.loads((out / "stream.json").read_text())
+    assert [(row["segment"], row["method"]) for row in document["segments"]] == [(1, "equal"), (2, "equal")]
+    assert document["command"].startswith(f"ciess stream {path} --backbone als --dim 4 --budget 60%")
+    assert f"{document['methods'][0]['ndcg@20']:.4f}" in capsys.readouterr().out

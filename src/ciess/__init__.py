@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from ciess.tables.budget import Budget
     from ciess.tables.plan import SizePlan
     from ciess.tables.precision import Precision
+    from ciess.tables.taper import Taper
     from ciess.train.finish import Finish
 
     __version__: str
@@ -93,6 +94,7 @@ __all__ = [
     "Solver",
     "Split",
     "TD3Settings",
+    "Taper",
     "Training",
     "compare",
     "compress",
@@ -152,6 +154,7 @@ _ROOMS = {
     "Solver": "models.base",
     "Split": "data",
     "TD3Settings": "methods.ciess.td3",
+    "Taper": "tables.taper",
     "Training": "models.base",
     "compare": "experiment.compare",
     "compress": "experiment.compress",

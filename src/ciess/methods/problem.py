@@ -17,6 +17,7 @@ from ciess.methods.fidelity import Fidelity
 from ciess.models.base import Backbone, BackboneConfig
 from ciess.progress import Progress, silent
 from ciess.tables.budget import Budget, project
+from ciess.tables.encoding import Encoding
 from ciess.tables.plan import SizePlan, TableShape
 from ciess.tables.precision import Precision
 from ciess.train.checkpoint import NOTHING, State
@@ -82,7 +83,7 @@ class SearchResult:
             self.measure(problem, budget, *(problem.project(plan.sizes, budget) for plan in plans))
 
 
-_Key = tuple[bytes, Precision, Fidelity]
+_Key = tuple[bytes, Encoding, Fidelity]
 _LATEST = 8
 """Measurements that are remembered whole: each takes 4 bytes for every user and item."""
 
@@ -133,7 +134,7 @@ class Problem:
         fidelity: Fidelity,
         seed: int = 0,
         progress: Progress = silent,
-        precision: Mapping[Budget, Precision] | None = None,
+        precision: Mapping[Budget, Encoding] | None = None,
     ) -> None:
         self.full_model, self.config, self.train, self.seed = full_model, config, train, seed
         self._valid = valid

@@ -168,7 +168,9 @@ class _BudgetSearch:
         self.begun = self.student.tried(found[0].plan if found else problem.equal(budget), settings.finish_steps)
         self.student.begin(self.begun)
         rows = shape.rows if stands_for is None else stands_for.sum()
-        self.allowed = problem.numbers[budget] / shape.rows * rows
+        precision = problem.precision[budget]
+        allowed = precision.most_bits(problem.numbers[budget], shape.rows) / precision.bits
+        self.allowed = allowed / shape.rows * rows
         self.first_price = 0.0
 
     def run(self, trace: list[dict[str, float | str]]) -> SizePlan:
@@ -200,7 +202,7 @@ class _BudgetSearch:
         def chosen(price: float) -> Tensor:
             return self._chosen(both, self._states(both, torch.full_like(prices, price)), noise)
 
-        price = filling_price(lambda price: both.numbers(chosen(price)), self.allowed, usual / 3, usual * 3)
+        price = filling_price(lambda price: both.cost(chosen(price)), self.allowed, usual / 3, usual * 3)
         return self._plan(chosen(price)), price
 
     def _gains(self) -> list[Gains]:

@@ -16,6 +16,7 @@ from ciess.models import backbone_named as named
 from ciess.models import backbone_names, backbone_settings
 from ciess.serve.folder import NETWORK, SETTINGS, TABLES, settings_sum
 from ciess.tables.plan import SizePlan
+from ciess.tables.taper import read_encoding
 
 DEEP = "@deep@"
 ODD: list[Any] = [
@@ -40,14 +41,15 @@ def valid_models(root: Path) -> list[Path]:
     learned.eliminate_zeros()
     folders = []
     kinds = [("mf", "float32"), ("lightgcn", "int8"), ("ncf", "int4-shared"), ("ngcf", "int6"), ("als", "float16")]
+    kinds.append(("als", "tapered:5,3,2x2,1x2"))
     for seed, (name, precision) in enumerate(kinds):
         config, rng = named(name, dim=6), np.random.default_rng(seed)
-        plan = SizePlan(rng.integers(1, 7, 40), rng.integers(1, 7, 30), 6, ciess.Precision(precision))
+        plan = SizePlan(rng.integers(1, 7, 40), rng.integers(1, 7, 30), 6, read_encoding(precision))
         has = numbered if name in ("mf", "ncf") else given
         part = ciess.data.Interactions(learned, has.user_ids, has.item_ids)
         about = {"seed": seed, "inner": [1, {"some": 2}]}
         model = ciess.CompressedModel.pack(config, config.build(part, seed), plan, part, about, has)
-        folders.append(model.save(root / name))
+        folders.append(model.save(root / str(seed)))
     return folders
 
 

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from ciess.tables.budget import Budget
     from ciess.tables.plan import SizePlan
     from ciess.tables.precision import Precision
+    from ciess.tables.taper import Taper
     from ciess.train.finish import Finish
 
     __version__: str
@@ -98,6 +99,7 @@ __all__ = [
     "Solver",
     "Split",
     "TD3Settings",
+    "Taper",
     "Training",
     "apply",
     "compare",
@@ -162,6 +164,7 @@ _ROOMS = {
     "Solver": "models.base",
     "Split": "data",
     "TD3Settings": "methods.ciess.td3",
+    "Taper": "tables.taper",
     "Training": "models.base",
     "apply": "experiment.apply",
     "compare": "experiment.compare",

@@ -423,11 +423,13 @@ def test_many_users_are_tested_on_a_sample_of_them_unless_all_are_wanted(
     assert whole.plans["30%"] == found.plans["30%"]
 
 
-def test_numbers_of_few_bits_are_what_is_measured_and_stored(split: Split, tmp_path: Path) -> None:
-    found = ciess.search(split, backbone=SHORT, budgets=["10%"], method=QUICK, precision="int4", refit=False)
+@pytest.mark.parametrize("precision", ["int4", "tapered"])
+def test_numbers_of_few_bits_are_what_is_measured_and_stored(split: Split, tmp_path: Path, precision: str) -> None:
+    found = ciess.search(split, backbone=SHORT, budgets=["10%"], method=QUICK, precision=precision, refit=False)
     [(budget, folder)] = found.save(tmp_path).items()
     row = found.row("search", "10%")
-    assert row.precision == found.row("equal", "10%").precision == "int4"
+    assert row.precision == found.row("equal", "10%").precision
+    assert row.precision.split(":")[0] == precision
     assert (folder / "tables.safetensors").stat().st_size == row.table_bytes <= budget.limit(TableShape(150, 100, 16))
     # Four bits and a byte a row leave room for more than float32's one number.
     assert row.user_size + row.item_size > 6
@@ -437,7 +439,7 @@ def test_numbers_of_few_bits_are_what_is_measured_and_stored(split: Split, tmp_p
 
 def test_the_precision_is_chosen_where_none_is_given(split: Split) -> None:
     found = ciess.search(split, backbone=SHORT, budgets=["8%", "100%"], method=QUICK, precision="auto")
-    assert found.row("search", "8%").precision in ("int8", "int6", "int4", "int4-shared")
+    assert found.row("search", "8%").precision.split(":")[0] in ("int8", "int6", "int4", "int4-shared", "tapered")
     assert found.row("search", "100%").user_size >= 15, "where there is room, there is no need to save"
     with pytest.raises(InputError, match="precision 'int3' is unknown"):
         ciess.search(split, backbone=SHORT, budgets=["10%"], precision="int3")

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from ciess.methods.shared.gains import Gains, filling_price
 from ciess.tables.plan import SizePlan
+from ciess.tables.taper import Taper
 
 
 def gains(stands_for: list[float] | None = None) -> Gains:
@@ -59,7 +60,14 @@ def test_a_row_that_stands_for_many_pays_for_many() -> None:
         found.of(torch.tensor([[3], [2]]), 1.0),
         gains().of(torch.tensor([[3], [2]]), 2.0) * torch.tensor([[1.0], [4 / 1.5]]),
     )
-    assert found.numbers(torch.tensor([3, 2])) == 8
+    assert found.cost(torch.tensor([3, 2])) == 8
+
+
+def test_numbers_of_more_bits_cost_more() -> None:
+    plan = SizePlan(np.array([2]), np.array([1]), 4, Taper((4, 2, 1, 1)))
+    found = Gains(plan, torch.tensor([[9.0, 9.0, 1.5, 0.0], [9.0, 1.5, 0.0, 0.0]]))
+    assert found.cost(torch.tensor([3, 2])) == 7 + 6
+    assert found.best(1.0).tolist() == [3, 1], "a bit for 1.5 pays, two do not"
 
 
 @given(seed=st.integers(0, 999), allowed=st.floats(0.5, 1.4))

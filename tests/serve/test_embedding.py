@@ -10,9 +10,11 @@ import ciess
 from ciess.data import Interactions, Split
 from ciess.errors import InputError
 from ciess.serve.model import CompressedModel
+from ciess.tables.encoding import Encoding
 from ciess.tables.packed import PackedTable
 from ciess.tables.plan import SizePlan
 from ciess.tables.precision import Precision
+from ciess.tables.taper import Taper
 
 
 class Next(nn.Module):
@@ -27,7 +29,7 @@ class Next(nn.Module):
         return (self.items(candidates) * self.turn(self.items(taken).mean(-2))[..., None, :]).sum(-1)
 
 
-def packed(data: Interactions, precision: Precision) -> CompressedModel:
+def packed(data: Interactions, precision: Encoding) -> CompressedModel:
     """Tables of many sizes, whose order is not that of the ids."""
     config = ciess.MF(dim=12)
     rng = np.random.default_rng(0)
@@ -35,8 +37,11 @@ def packed(data: Interactions, precision: Precision) -> CompressedModel:
     return CompressedModel.pack(config, config.build(data), plan, data)
 
 
-@pytest.mark.parametrize("precision", [Precision.FLOAT32, Precision.INT8, Precision.INT6, Precision.INT4_SHARED])
-def test_a_foreign_model_computes_the_same_with_packed_rows(precision: Precision, split: Split, tmp_path: Path) -> None:
+TAPER = Taper((7, 5, 3, 3, 2, 2, 1, 1, 1, 1, 1, 1))
+
+
+@pytest.mark.parametrize("precision", [Precision.FLOAT32, Precision.INT8, Precision.INT6, Precision.INT4_SHARED, TAPER])
+def test_a_foreign_model_computes_the_same_with_packed_rows(precision: Encoding, split: Split, tmp_path: Path) -> None:
     model = packed(split.train, precision)
     folder = model.save(tmp_path / "model")
     embedding = ciess.PackedEmbedding.from_model(folder, "items")

@@ -10,6 +10,7 @@ from hypothesis.extra.numpy import arrays
 from safetensors.numpy import load_file, save_file
 
 from ciess.errors import InputError
+from ciess.tables.encoding import Encoding
 from ciess.tables.packed import PackedTable, falling_order, load_tables, most_bytes, rounded, save_tables, stored_bytes
 from ciess.tables.plan import SizePlan
 from ciess.tables.precision import (
@@ -18,9 +19,11 @@ from ciess.tables.precision import (
     decoded_scales,
     scale_codes,
 )
+from ciess.tables.taper import Taper
 
 SIZES = arrays(np.int32, st.integers(0, 30), elements=st.integers(1, 12))
-PRECISIONS = st.sampled_from(list(Precision))
+TAPERS = st.lists(st.integers(1, 8), min_size=12, max_size=12).map(lambda bits: Taper(tuple(sorted(bits)[::-1])))
+PRECISIONS = st.sampled_from(list(Precision)) | TAPERS
 
 
 def random_rows(rows: int, seed: int) -> np.ndarray:
@@ -28,7 +31,7 @@ def random_rows(rows: int, seed: int) -> np.ndarray:
     return (rng.standard_normal((rows, 12)) * np.exp(rng.standard_normal((rows, 1)))).astype(np.float32)
 
 
-def packed(sizes: np.ndarray, seed: int, precision: Precision) -> tuple[PackedTable, np.ndarray]:
+def packed(sizes: np.ndarray, seed: int, precision: Encoding) -> tuple[PackedTable, np.ndarray]:
     sizes = -np.sort(-sizes)
     dense = random_rows(len(sizes), seed)
     return PackedTable.pack(dense, sizes, precision), dense * (np.arange(12) < sizes[:, None])
@@ -43,7 +46,7 @@ def test_floats_are_kept_and_nothing_more(sizes: np.ndarray, seed: int) -> None:
     assert len(table) == len(sizes)
 
 
-@given(SIZES, st.integers(0, 99), PRECISIONS)
+@given(SIZES, st.integers(0, 99), st.sampled_from(list(Precision)))
 def test_rounding_errs_by_less_than_a_scale_where_nothing_is_clipped(
     sizes: np.ndarray, seed: int, precision: Precision
 ) -> None:
@@ -61,7 +64,7 @@ def test_rounding_errs_by_less_than_a_scale_where_nothing_is_clipped(
 
 
 @given(SIZES, st.integers(0, 99), PRECISIONS)
-def test_rows_and_blocks_are_parts_of_the_dense_table(sizes: np.ndarray, seed: int, precision: Precision) -> None:
+def test_rows_and_blocks_are_parts_of_the_dense_table(sizes: np.ndarray, seed: int, precision: Encoding) -> None:
     table, _ = packed(sizes, seed, precision)
     dense = table.dense()
     if len(sizes):
@@ -74,8 +77,8 @@ def test_rows_and_blocks_are_parts_of_the_dense_table(sizes: np.ndarray, seed: i
     assert [row for rows in table.blocks(7) for row in range(rows.start, rows.stop)] == list(range(len(table)))
 
 
-@pytest.mark.parametrize("precision", Precision)
-def test_a_run_may_begin_within_a_byte(precision: Precision) -> None:
+@pytest.mark.parametrize("precision", [*Precision, Taper((7, 5, 3, 2, 2, 1) + (1,) * 6)], ids=str)
+def test_a_run_may_begin_within_a_byte(precision: Encoding) -> None:
     table, _ = packed(np.repeat([5, 3], [9, 8]).astype(np.int32), 0, precision)
     dense = table.dense()
     for start in range(16):
@@ -103,7 +106,7 @@ def test_scales_that_fit_exactly_are_found(precision: Precision) -> None:
 
 
 @given(SIZES, st.integers(0, 99), PRECISIONS)
-def test_what_is_rounded_stays(sizes: np.ndarray, seed: int, precision: Precision) -> None:
+def test_what_is_rounded_stays(sizes: np.ndarray, seed: int, precision: Encoding) -> None:
     once = rounded(random_rows(len(sizes), seed), sizes, precision)
     np.testing.assert_array_equal(rounded(once, sizes, precision), once)
 
@@ -141,7 +144,7 @@ def test_rounding_keeps_the_order_of_rows() -> None:
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(SIZES, SIZES, PRECISIONS)
 def test_files_are_as_large_as_foretold_and_come_back(
-    tmp_path: Path, users: np.ndarray, items: np.ndarray, precision: Precision
+    tmp_path: Path, users: np.ndarray, items: np.ndarray, precision: Encoding
 ) -> None:
     tables, path = (packed(users, 0, precision)[0], packed(items, 1, precision)[0]), tmp_path / "tables.safetensors"
     save_tables(path, *tables)

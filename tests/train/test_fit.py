@@ -17,9 +17,11 @@ from ciess.models import Backbone, Represented, Training, backbone_named
 from ciess.models.graph import averaging_adjacency, normalised_adjacency
 from ciess.models.ncf import NCFModel
 from ciess.models.ngcf import NGCFModel
+from ciess.tables.encoding import Encoding
 from ciess.tables.mask import prefix_mask
 from ciess.tables.plan import SizePlan, TableShape
 from ciess.tables.precision import Precision
+from ciess.tables.taper import Taper
 from ciess.train.fit import Fitted, _Tables, fit
 from ciess.train.losses import BPR
 
@@ -184,10 +186,11 @@ def test_the_last_step_is_measured_whenever_it_comes(tiny: Interactions) -> None
     assert fit(model, BPR(model, tiny, recipe, seed=0), recipe, valid=Told(0.1, 0.2)).steps == 6  # type: ignore[arg-type]
 
 
-def test_what_is_measured_is_what_comes_out_rounded(split: Split) -> None:
+@pytest.mark.parametrize("precision", [Precision.INT4, Taper((5, 3, 2, 2, 1, 1, 1, 1))], ids=str)
+def test_what_is_measured_is_what_comes_out_rounded(precision: Encoding, split: Split) -> None:
     evaluator = Evaluator(split.train.matrix, split.valid.matrix)
     model = backbone_named("mf", dim=8).build(split.train, seed=0)
-    plan = SizePlan.equal(TableShape(split.train.n_users, split.train.n_items, 8), 4, Precision.INT4)
+    plan = SizePlan.equal(TableShape(split.train.n_users, split.train.n_items, 8), 4, precision)
     recipe = Training(steps=2, batch_size=100, eval_every=1)
     fitted = fit(model, BPR(model, split.train, recipe, seed=0), recipe, valid=evaluator, plan=plan)
     vectors = model.vectors()

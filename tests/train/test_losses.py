@@ -6,9 +6,11 @@ import torch
 
 from ciess.data import Split
 from ciess.models import Training, backbone_named
+from ciess.tables.encoding import Encoding
 from ciess.tables.packed import rounded
 from ciess.tables.plan import SizePlan, TableShape
 from ciess.tables.precision import Precision
+from ciess.tables.taper import Taper
 from ciess.train.finish import Finish, finish
 from ciess.train.fit import fit
 from ciess.train.losses import BPR, Distillation
@@ -120,13 +122,18 @@ def test_rows_that_stand_alone_are_drawn_as_often_when_there_are_many(name: str,
     assert taken[-1] == pytest.approx(steps, abs=1)
 
 
-@pytest.mark.parametrize("precision", [Precision.INT8, Precision.INT6, Precision.INT4, Precision.INT4_SHARED])
-def test_rounded_tables_learn_and_stay_rounded(precision: Precision, split: Split) -> None:
+TAPER = Taper((4, 3, 2) + (1,) * 13)
+
+
+@pytest.mark.parametrize("precision", [Precision.INT8, Precision.INT6, Precision.INT4, Precision.INT4_SHARED, TAPER])
+def test_rounded_tables_learn_and_stay_rounded(precision: Encoding, split: Split) -> None:
     recipe = Training(steps=150, batch_size=2_000, l2=0.02)
     full = backbone_named("mf", dim=16).build(split.train, seed=0)
     fit(full, BPR(full, split.train, recipe, seed=0), recipe)
     full.order_dimensions()
-    plan = SizePlan.equal(TableShape(split.train.n_users, split.train.n_items, 16), 3, precision)
+    # Sides of different widths.
+    sizes = np.full(split.train.n_users, 3), np.full(split.train.n_items, 4)
+    plan = SizePlan(*sizes, 16, precision)
     loss = Distillation(full, full, Training(batch_size=10**6), seed=0)
     distances = []
     for steps in (0, 120):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ciess.data import Interactions, Split
     from ciess.models import BackboneConfig
 
-PrecisionName = Literal["auto", "float32", "float16", "int8", "int6", "int4", "int4-shared"]
+PrecisionName = Literal["auto", "float32", "float16", "int8", "int6", "int4", "int4-shared", "tapered"]
 
 T = TypeVar("T")
 _D = TypeVar("_D", "Interactions", "Split")
@@ -47,7 +47,7 @@ Name = Annotated[T, option("NAME")]
 Flag = Annotated[bool, option()]
 File = Annotated[Path | None, option("FILE")]
 Folder = Annotated[Path, option("FOLDER")]
-Precision = Annotated[PrecisionName, option("NAME", "float32/16, int8/6/4, int4-shared or auto")]
+Precision = Annotated[PrecisionName, option("NAME", "float32 to int4, int4-shared, tapered, auto")]
 Force = Annotated[bool, option(help="Try even what memory is too small for")]
 Budgets = Annotated[tuple[str, ...], option("BUDGET ...", "Of both tables: 5% 32MB 6.4dims")]
 AsJson = Annotated[bool, option(help="Print one JSON document")]

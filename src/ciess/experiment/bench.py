@@ -17,7 +17,7 @@ from ciess.experiment.clock import Clock
 from ciess.experiment.finished import Finished, Searched, Sought, check_plans
 from ciess.experiment.full import FullModels
 from ciess.experiment.keys import canonical, digest
-from ciess.experiment.recipe import Recipe, TestUsers
+from ciess.experiment.recipe import Recipe, TestUsers, WantedPrecision
 from ciess.experiment.room import check_room
 from ciess.methods import method_name
 from ciess.methods.fidelity import Fidelity, suiting
@@ -30,8 +30,11 @@ from ciess.progress import Progress, silent
 from ciess.results.outcome import EQUAL
 from ciess.serve.model import CompressedModel
 from ciess.tables.budget import Budget
+from ciess.tables.encoding import Encoding
+from ciess.tables.packed import equal_bytes
 from ciess.tables.plan import SizePlan, TableShape
 from ciess.tables.precision import Precision
+from ciess.tables.taper import TAPERED, Taper
 from ciess.train.checkpoint import NOTHING, Kept
 from ciess.train.finish import finish
 from ciess.train.fit import Fitted
@@ -90,7 +93,7 @@ class Bench:
         self.test = None if split.test is None else _tested(split.test, recipe.test_users, seed)
         self.full_models = FullModels(split, recipe, self.valid, self.test, seed, progress, full, self.clock)
         self.fidelity: Fidelity = suiting(self.full_models.untrained)
-        self._precisions: dict[Budget, Precision] = {}
+        self._precisions: dict[Budget, Encoding] = {}
         self._finished: dict[tuple[SizePlan, bool], Finished] = {}
 
     def tune(self) -> None:
@@ -140,7 +143,7 @@ class Bench:
         """What a search is given; each has counts of its own."""
         return self._problem({budget: self._precision(budget) for budget in budgets}, fidelity)
 
-    def _problem(self, precision: Mapping[Budget, Precision], fidelity: Fidelity | None = None) -> Problem:
+    def _problem(self, precision: Mapping[Budget, Encoding], fidelity: Fidelity | None = None) -> Problem:
         return Problem(
             self.full_models.on(1).packed,
             self.recipe.config,
@@ -186,7 +189,7 @@ class Bench:
     def _sought(self, method: Method, problem: Problem) -> Sought:
         """What a method finds."""
         try:
-            kinds = [[str(budget), each] for budget, each in problem.precision.items()]
+            kinds = [[str(budget), str(each)] for budget, each in problem.precision.items()]
             kept = self._kept.within("search", digest([kinds, canonical([method, problem.fidelity], "method")]))
         except InputError:
             # Its settings are such that nothing tells whether what was kept is theirs.
@@ -257,23 +260,31 @@ class Bench:
         config = Factors(dim=chosen.plan.dim) if outputs else self.recipe.config
         return CompressedModel.pack(config, small, chosen.plan, full.data, about, self._given)
 
-    def _precision(self, budget: Budget) -> Precision:
+    def _precision(self, budget: Budget) -> Encoding:
         """What is wanted, or that with which finished equal sizes are best on validation.
 
         They are finished, since a cut misleads: it favours many dimensions in few bits, and a finish makes up for
         dimensions rather than for bits. Floats are left out where int8 does not yet store all dimensions: 8 bits lose
         next to nothing, and more dimensions gain. Each budget's precision depends on no other budget.
         """
-        if self.recipe.precision is not None:
+        if isinstance(self.recipe.precision, Precision):
             return self.recipe.precision
         if budget not in self._precisions:
             with self.clock.phase("precision"), seeded(self.seed):
-                self._precisions[budget] = self._best_precision(budget)
+                tapered = self.recipe.precision == TAPERED
+                self._precisions[budget] = self._taper(budget) if tapered else self._best_precision(budget)
         return self._precisions[budget]
 
-    def _best_precision(self, budget: Budget) -> Precision:
+    def _taper(self, budget: Budget) -> Taper:
+        """The bits that go with the strengths of dimensions in the full model."""
+        full, shape = self.full_models.on(1).packed, self.full_models.shape
+        sides = full.vectors() if full.separable else (full.user_table, full.item_table)
+        users, items = (side.detach().square().mean(0).sqrt().cpu().numpy() for side in sides)
+        return Taper.suiting(users * items, lambda taper, size: equal_bytes(shape, size, taper) <= budget.limit(shape))
+
+    def _best_precision(self, budget: Budget) -> Encoding:
         finished: list[Finished] = []
-        tried = [Precision.INT8, Precision.INT6, Precision.INT4, Precision.INT4_SHARED]
+        tried = [Precision.INT8, Precision.INT6, Precision.INT4, Precision.INT4_SHARED, self._taper(budget)]
         for precision in tried:
             try:
                 plan = self._problem({budget: precision}).equal(budget)
@@ -336,14 +347,14 @@ class Bench:
         return Finished(plan, fitted, evaluate(small, self.valid), fitted.seconds)
 
 
-def check_budgets(budgets: Sequence[Budget], shape: TableShape, precision: Precision | None) -> None:
-    """Refuse budgets that tables of a shape cannot meet; a precision of None may be any.
+def check_budgets(budgets: Sequence[Budget], shape: TableShape, precision: WantedPrecision) -> None:
+    """Refuse budgets that tables of a shape cannot meet; a precision that is still to be found may be any.
 
     Raises:
         InputError: a budget that cannot be met, or is above the full tables.
     """
     for budget in budgets:
-        budget.numbers(shape, precision or Precision.INT4_SHARED)
+        budget.numbers(shape, precision if isinstance(precision, Precision) else Precision.INT4_SHARED)
 
 
 def measured_users(n_items: int) -> int:

@@ -16,11 +16,13 @@ from ciess.experiment.clock import Clock
 from ciess.experiment.given import LEARNED, Given, below_popularity, matched, without_rows
 from ciess.experiment.outcome import Outcome
 from ciess.experiment.pipeline import parsed_budgets, search
+from ciess.experiment.recipe import parsed_precision
 from ciess.models.factors import Factors
 from ciess.progress import Progress, silent
 from ciess.tables.budget import Budget
 from ciess.tables.plan import TableShape
 from ciess.tables.precision import Precision
+from ciess.tables.taper import TAPERED
 
 if TYPE_CHECKING:
     from ciess.data.interactions import InteractionsLike
@@ -68,7 +70,7 @@ def compress(
         InputError: tables and interactions that do not belong together, or a budget that cannot be met.
     """
     clock = Clock()
-    choice("precision", precision, ("auto", *Precision))
+    choice("precision", precision, ("auto", *Precision, TAPERED))
     config = factors if isinstance(factors, Factors) else Factors.from_arrays(*_pair(factors))
     config = config.with_ids(user_ids, item_ids)
     check_fit(config, budgets, precision)
@@ -101,7 +103,7 @@ def check_fit(config: Factors, budgets: str | Budget | Sequence[str | Budget], p
         InputError: a budget that cannot be met, or is above the full tables.
     """
     users, items = config.tables
-    stored = None if precision == "auto" else Precision.parse(precision)
+    stored = parsed_precision(precision)
     check_budgets(parsed_budgets(budgets), TableShape(len(users), len(items), users.shape[1]), stored)
 
 

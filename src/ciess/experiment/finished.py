@@ -14,7 +14,7 @@ from ciess.results.outcome import Row
 from ciess.tables.budget import Budget
 from ciess.tables.packed import stored_bytes
 from ciess.tables.plan import SizePlan
-from ciess.tables.precision import Precision
+from ciess.tables.taper import read_encoding
 from ciess.train.checkpoint import State
 from ciess.train.finish import Finishing, Run
 from ciess.train.fit import Fitted
@@ -108,7 +108,7 @@ class Finished:
             table_bytes=stored_bytes(self.plan) if budget else self.plan.shape.full_bytes,
             user_size=float(self.plan.user_sizes.mean()),
             item_size=float(self.plan.item_sizes.mean()),
-            precision=self.plan.precision,
+            precision=str(self.plan.precision),
             seconds=self.seconds,
             found_by=self.found_by or method,
             converged=self.converged,
@@ -129,7 +129,7 @@ class Sought(NamedTuple):
         best = {str(budget): each for budget, each in self.found.best.items()}
         told = {
             "best": {
-                budget: [[each.plan.precision, each.quality, each.found_by] for each in candidates]
+                budget: [[str(each.plan.precision), each.quality, each.found_by] for each in candidates]
                 for budget, candidates in best.items()
             },
             "trace": self.found.trace,
@@ -149,7 +149,9 @@ class Sought(NamedTuple):
         for budget in problem.budgets:
             best[budget] = [
                 Candidate(
-                    SizePlan.from_sizes(state.tensors[f"{budget} {at}"].numpy(), problem.shape, Precision(precision)),
+                    SizePlan.from_sizes(
+                        state.tensors[f"{budget} {at}"].numpy(), problem.shape, read_encoding(precision)
+                    ),
                     quality,
                     found_by,
                 )

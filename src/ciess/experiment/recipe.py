@@ -12,6 +12,20 @@ from ciess.train.finish import Finish
 
 Target = Literal["input", "output"]
 TestUsers = Literal["sample", "all"]
+WantedPrecision = Precision | Literal["tapered"] | None
+"""Of all budgets, or what is found for each: the bits of each dimension, or, where it is None, what is best for equal
+sizes."""
+
+
+def parsed_precision(text: str | Precision) -> WantedPrecision:
+    """A precision as people write it; None for `auto`.
+
+    Raises:
+        InputError: an unknown one.
+    """
+    if text == "tapered":
+        return "tapered"
+    return None if text == "auto" else Precision.parse(text)
 
 
 @dataclass(frozen=True)
@@ -21,7 +35,7 @@ class Recipe(Checked):
     Attributes:
         config: settings of the backbone.
         finishing: how plans are brought to their best.
-        precision: how parameters are stored; None takes for each budget what is best for equal sizes.
+        precision: how parameters are stored.
         target: what is packed: `input`, the tables that are learned, or `output`, the final vectors that are scored.
         tune: whether the full model's decisive settings are tuned on validation; those that differ from the
             backbone's defaults are taken as they are given.
@@ -33,7 +47,7 @@ class Recipe(Checked):
 
     config: BackboneConfig
     finishing: Finish = field(default_factory=Finish)
-    precision: Precision | None = Precision.FLOAT32
+    precision: WantedPrecision = Precision.FLOAT32
     target: Target = "input"
     tune: bool = False
     test_users: TestUsers = "sample"
@@ -56,7 +70,7 @@ class Recipe(Checked):
         if isinstance(backbone, type):
             raise InputError(f"the backbone is the class {backbone.__name__}: give its settings, {backbone.__name__}()")
         config = backbone_named(backbone) if isinstance(backbone, str) else backbone
-        stored = None if precision == "auto" else Precision.parse(precision)
+        stored = parsed_precision(precision)
         wanted = isinstance(backbone, str) if tune is None else tune
         return cls(config, finishing or Finish.suiting(config), stored, target, wanted, test_users)
 

@@ -97,5 +97,5 @@ class _Descent:
         """Choose sizes, let the small model learn on, and measure its loss on fresh draws."""
         plan = self.student.plan
         gains = Gains(plan, columns(plan, self.student.slopes(self.settings.looks)), self.problem.stands_for)
-        best = gains.best(gains.price(gains.numbers(gains.now)))
+        best = gains.best(gains.price(gains.cost(gains.now)))
         return self.student.learn(self.problem.project(best, self.budget), self.settings.steps)

@@ -17,6 +17,7 @@ from ciess.methods.fidelity import Fidelity
 from ciess.models.base import Backbone, BackboneConfig
 from ciess.progress import Progress, silent
 from ciess.tables.budget import Budget, project
+from ciess.tables.encoding import Encoding
 from ciess.tables.plan import SizePlan, TableShape
 from ciess.tables.precision import Precision
 from ciess.train.checkpoint import NOTHING, State
@@ -144,8 +145,8 @@ class Problem:
         fidelity: Fidelity,
         seed: int = 0,
         progress: Progress = silent,
-        precision: Mapping[Budget, Precision] | None = None,
-        sampled: "Sampling | None" = None,
+        precision: Mapping[Budget, Encoding] | None = None,
+        sampled: Sampling | None = None,
     ) -> None:
         self.full_model, self.config, self.train, self.seed = full_model, config, train, seed
         self._valid = valid

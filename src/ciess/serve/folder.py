@@ -20,7 +20,7 @@ from ciess.tables.packed import SIDES, PackedTable, save_tables
 from ciess.tables.plan import MOST_DIM
 
 FORMAT, _READ = 4, (3, 4)
-"""What is written, and what is read: models of format 3 do not store the order of popular items."""
+"""What is written, and what is read: models of format 3 do not store the order of popular items, nor tapered tables."""
 TABLES, NETWORK, IDS, SEEN, SETTINGS = (
     "tables.safetensors",
     "network.safetensors",

@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 from ciess.errors import InputError
 from ciess.serve.seen import SeenItems
+from ciess.tables.encoding import Encoding
 from ciess.tables.packed import PackedTable
-from ciess.tables.precision import Precision
 
 if TYPE_CHECKING:
     import torch
@@ -20,7 +20,7 @@ _ROWS_AT_ONCE = 1 << 13
 
 
 def packed_table(
-    table: "torch.Tensor", order: NDArray[np.int64], sizes: NDArray[np.int32], precision: Precision
+    table: "torch.Tensor", order: NDArray[np.int64], sizes: NDArray[np.int32], precision: Encoding
 ) -> PackedTable:
     """Pack the rows of a table, (n, dim), in an order of falling sizes.
 

@@ -8,9 +8,10 @@ from numpy.typing import NDArray
 
 from ciess.serve.seen import SeenItems
 from ciess.tables.packed import PackedTable
+from ciess.tables.precision import Precision
 
 _USERS_AT_ONCE = 1024
-_ITEMS_AT_ONCE = 1024
+_ITEMS_AT_ONCE = 2048
 _SCORES_AT_ONCE, _NUMBERS_AT_ONCE = 1 << 20, 1 << 19
 """Of a block: few users are scored for more items at once, as long as these stay in the processor's cache."""
 _ENTRIES_AT_ONCE = 1 << 22
@@ -129,7 +130,8 @@ def packed_scores(
 
 def _is_exact(table: PackedTable) -> bool:
     """Whether inner products of rows as they are stored are exact: whole numbers, and small ones."""
-    return table.precision.whole and table.dim * table.precision.largest**2 < _EXACT
+    precision = table.precision
+    return isinstance(precision, Precision) and precision.whole and table.dim * precision.largest**2 < _EXACT
 
 
 def _rows(table: PackedTable, rows: NDArray[np.int64]) -> _Rows:

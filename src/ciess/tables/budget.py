@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ciess.errors import InputError, shortened
+from ciess.tables.encoding import Encoding
 from ciess.tables.packed import equal_bytes, most_bytes, stored_bytes
 from ciess.tables.plan import FLOAT32_BYTES, SizePlan, TableShape
 from ciess.tables.precision import Precision
@@ -74,7 +75,7 @@ class Budget:
             return int(shape.rows * self.amount * FLOAT32_BYTES)
         return int(self.amount * _UNITS[self.unit])
 
-    def numbers(self, shape: TableShape, precision: Precision = Precision.FLOAT32) -> int:
+    def numbers(self, shape: TableShape, precision: Encoding = Precision.FLOAT32) -> int:
         """How many parameters both tables may surely keep, whatever their sizes: header, index and scales are paid.
 
         Raises:
@@ -88,8 +89,10 @@ class Budget:
                 f"use at most '{self._enough(shape, whole, math.floor)}'"
             )
         # The header's length depends a little on the numbers.
-        fixed = most_bytes(shape, shape.rows * shape.dim, precision) - precision.bytes_of(shape.rows * shape.dim)
-        numbers = (limit - fixed) * 8 // precision.bits
+        most = shape.rows * shape.dim
+        values = -(-precision.most_bits(most, shape.rows) // 8) // precision.dtype.itemsize * precision.dtype.itemsize
+        fixed = most_bytes(shape, most, precision) - values
+        numbers = precision.numbers_in((limit - fixed) * 8, shape.rows)
         least = equal_bytes(shape, 1, precision)
         if limit < least:
             raise InputError(
@@ -127,7 +130,7 @@ class Budget:
         return plan
 
 
-def planned(desired: ArrayLike, shape: TableShape, budget: Budget, precision: Precision) -> SizePlan:
+def planned(desired: ArrayLike, shape: TableShape, budget: Budget, precision: Encoding) -> SizePlan:
     """Desired sizes, (n_users + n_items,), scaled to a plan that fills the budget and never exceeds it.
 
     Raises:

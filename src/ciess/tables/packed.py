@@ -6,8 +6,10 @@ Rows lie in order of falling size, so rows of one size lie together, and the onl
     values   [ 5 × 32 numbers  | 210 × 9 numbers  | … | 4,000 × 1 numbers  ]
     scales   [ one a row, in a byte, or one a group; none for floats        ]
 
-Numbers of 4 or 6 bits share bytes; a group starts with a byte of its own. Which entity a row belongs to is the
-caller's to remember: a saved model lists its ids in the order of the rows.
+Numbers of fewer than 8 bits share bytes; a group starts with a byte of its own. Where bits fall along a row, scales are
+one a dimension, in a byte, and a group holds the dimensions of one width, row after row, then those of the next width,
+which start with a byte of their own. Which entity a row belongs to is the caller's to remember: a saved model lists its
+ids in the order of the rows.
 """
 
 from collections.abc import Iterator, Mapping
@@ -20,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ciess.tables.bits import bytes_of_bits, gathered_bits, numbers_together, packed_bits, unpacked_bits
+from ciess.tables.encoding import Encoding, Span
 from ciess.tables.files import Layout, MappedFile, arrays_in, damaged, file_bytes, write_arrays
 from ciess.tables.plan import MOST_DIM, SizePlan, TableShape
 from ciess.tables.precision import (
@@ -30,6 +33,7 @@ from ciess.tables.precision import (
     scale_range,
     whole_numbers,
 )
+from ciess.tables.taper import Taper, best_column_scales, midway, read_encoding
 
 SIDES = ("users", "items")
 _ROWS_AT_ONCE = 1 << 13
@@ -46,10 +50,11 @@ class PackedTable:
         dim: numbers of a full row.
         groups: (g, 2) int32: a size, and how many rows have it; sizes fall.
         values: numbers row after row; bytes where numbers share them (see `ciess.tables.bits`).
-        scales: (n,) uint8 of rows (see `scale_codes`) or (g,) float32 of groups; empty for floats.
+        scales: (n,) uint8 of rows (see `scale_codes`), (largest size,) uint8 of dimensions or (g,) float32 of groups;
+            empty for floats.
     """
 
-    precision: Precision
+    precision: Encoding
     dim: int
     groups: NDArray[np.int32]
     values: NDArray[Any]
@@ -60,7 +65,7 @@ class PackedTable:
         cls,
         dense: NDArray[np.float32],
         sizes: NDArray[np.int32],
-        precision: Precision = Precision.FLOAT32,
+        precision: Encoding = Precision.FLOAT32,
         order: NDArray[np.int64] | None = None,
     ) -> "PackedTable":
         """Keep the first `sizes[n]` numbers of row n, rounded to the precision.
@@ -77,23 +82,26 @@ class PackedTable:
         if np.any(np.diff(sizes) > 0):
             raise ValueError("rows must come in order of falling size: sort them by `falling_order` first")
         groups = _groups(sizes)
-        lengths = _lengths(len(sizes), len(groups), int(_value_counts(groups, precision).sum()), precision)
+        lengths = _lengths(groups, precision)
         none = (np.dtype(np.float32), [0])
         values, scales = (np.empty(shape, dtype) for dtype, shape in (lengths["values"], lengths.get("scales", none)))
         table = cls(precision, dense.shape[1], groups, values, scales)
-        for group, (size, count) in enumerate(groups.tolist()):
-            first, end = int(table._first_rows[group]), int(table._first_values[group])
-            at_once = _ROWS_AT_ONCE if precision.scale_a_row or not precision.whole else count
-            for start in range(first, first + count, at_once):
-                rows = slice(start, min(start + at_once, first + count))
-                part = dense[rows if order is None else order[rows], :size]
-                if precision.scale_a_row:
-                    scales[rows] = scale_codes(best_scales(part, precision))
-                elif precision.whole:
-                    scales[group] = best_scales(part, precision)[0]
-                numbers = table._encoded(part, rows)
-                begin, end = end, end + len(numbers)
-                values[begin:end] = numbers
+        if isinstance(precision, Taper):
+            scales[:] = scale_codes(best_column_scales(dense, sizes, precision, order))
+        for group, count in enumerate(groups[:, 1].tolist()):
+            first = int(table._first_rows[group])
+            at_once = count if precision.scale_a_group else _ROWS_AT_ONCE
+            for span, end in table._spans(group):
+                for start in range(first, first + count, at_once):
+                    rows = slice(start, min(start + at_once, first + count))
+                    part = dense[rows if order is None else order[rows], span.first : span.stop]
+                    if isinstance(precision, Precision) and precision.scale_a_row:
+                        scales[rows] = scale_codes(best_scales(part, precision))
+                    elif isinstance(precision, Precision) and precision.scale_a_group:
+                        scales[group] = best_scales(part, precision)[0]
+                    numbers = table._stored(table._rounded(part, rows, span), span)
+                    begin, end = end, end + len(numbers)
+                    values[begin:end] = numbers
         return table
 
     def __len__(self) -> int:
@@ -114,7 +122,7 @@ class PackedTable:
             for start in range(0, len(self.values), NUMBERS_AT_ONCE):
                 if not np.isfinite(self.values[start : start + NUMBERS_AT_ONCE]).all():
                     raise ValueError("numbers are not finite")
-        elif not self.precision.scale_a_row:
+        elif isinstance(self.precision, Precision) and self.precision.scale_a_group:
             least, most = scale_range(self.precision)
             if not np.all((self.scales >= least) & (self.scales <= most)):
                 raise ValueError("scales are none")
@@ -133,7 +141,7 @@ class PackedTable:
         return self._scaled(self.stored_rows(positions), positions)
 
     def stored_run(self, rows: slice) -> NDArray[np.float32]:
-        """`run` without scales: of precisions that have them, whole numbers."""
+        """`run` without scales: of precisions that have them, whole numbers, or halves where bits fall."""
         first, last = np.searchsorted(self._first_rows, [rows.start, rows.stop - 1], side="right") - 1
         table = np.empty((rows.stop - rows.start, int(self.groups[first, 0])), dtype=np.float32)
         for group in range(int(first), int(last) + 1):
@@ -141,21 +149,26 @@ class PackedTable:
             inside = max(rows.start - begin, 0), min(rows.stop - begin, count)
             part = table[begin + inside[0] - rows.start : begin + inside[1] - rows.start]
             part[:, :size] = self._decoded_run(group, *inside)
+            if self.precision.scale_a_dimension:
+                part[:, :size] += np.float32(0.5)
             part[:, size:] = 0
         return table
 
     def stored_rows(self, positions: NDArray[np.int64]) -> NDArray[np.float32]:
-        """`rows` without scales: of precisions that have them, whole numbers."""
+        """`rows` without scales: of precisions that have them, whole numbers, or halves where bits fall."""
         table = np.zeros((len(positions), self.dim), dtype=np.float32)
         groups = self._groups_of(positions)
         for group in np.unique(groups):
             wanted = np.flatnonzero(groups == group)
             inside = positions[wanted] - self._first_rows[group]
-            table[wanted, : int(self.groups[group, 0])] = self._decoded_rows(int(group), inside)
+            numbers = self._decoded_rows(int(group), inside)
+            if self.precision.scale_a_dimension:
+                numbers = numbers + np.float32(0.5)
+            table[wanted, : int(self.groups[group, 0])] = numbers
         return table
 
     def scales_of(self, positions: slice | NDArray[np.int64]) -> NDArray[np.float32]:
-        """(b,) the scales of rows that have some."""
+        """(b,) the scales of rows that have some, be it one that all rows of their size share."""
         if self.precision.scale_a_row:
             return decoded_scales(self.scales[positions])
         if isinstance(positions, slice):
@@ -188,6 +201,10 @@ class PackedTable:
         return found
 
     def _scaled(self, numbers: NDArray[np.float32], positions: slice | NDArray[np.int64]) -> NDArray[np.float32]:
+        if self.precision.scale_a_dimension:
+            scales = decoded_scales(self.scales)[: numbers.shape[1]]
+            numbers[:, : len(scales)] *= scales
+            return numbers
         return numbers * self.scales_of(positions)[:, None] if self.precision.whole else numbers
 
     def with_rows(
@@ -208,7 +225,7 @@ class PackedTable:
         added = [dense[group == number, :size] for number, size in enumerate(self.groups[:, 0])]
         groups = self.groups + np.array([[0, len(rows)] for rows in added], dtype=np.int32)
         scales = self.scales
-        if self.precision.scale_a_row:
+        if isinstance(self.precision, Precision) and self.precision.scale_a_row:
             codes = np.empty(len(sizes), dtype=np.uint8)
             for number, rows in enumerate(added):
                 codes[group == number] = scale_codes(best_scales(rows, self.precision))
@@ -216,56 +233,65 @@ class PackedTable:
         grown, values = PackedTable(self.precision, self.dim, groups, self.values, scales), []
         for number, rows in enumerate(added):
             start = int(grown._first_rows[number] + self.groups[number, 1])
-            rounded_rows = grown._rounded(rows, slice(start, start + len(rows)))
-            values.append(grown._stored([self._numbers(number), rounded_rows]))
+            for span, first in self._spans(number):
+                old = self._numbers(span, first, int(self.groups[number, 1]))
+                new = grown._rounded(rows[:, span.first : span.stop], slice(start, start + len(rows)), span)
+                values.append(self._stored(np.concatenate([old, new]), span))
         return PackedTable(self.precision, self.dim, groups, np.concatenate(values), scales), order
 
-    def _encoded(self, part: NDArray[np.float32], rows: slice) -> NDArray[Any]:
-        """What is stored of some rows of one size."""
-        return self._stored([self._rounded(part, rows)])
+    def _spans(self, group: int) -> Iterator[tuple[Span, int]]:
+        """Dimensions of a group that are stored alike, and where in `values` their numbers begin."""
+        size, rows = self.groups[group].tolist()
+        first = int(self._first_values[group])
+        for span in self.precision.spans(size):
+            yield span, first
+            first += bytes_of_bits(rows * (span.stop - span.first), span.bits) // self.precision.dtype.itemsize
 
-    def _rounded(self, part: NDArray[np.float32], rows: slice) -> NDArray[Any]:
-        """The numbers of some rows of one size, as they are kept, one after the other."""
-        if not self.precision.whole:
+    def _rounded(self, part: NDArray[np.float32], rows: slice, span: Span) -> NDArray[Any]:
+        """The numbers of some rows of one size, (n, span), as they are kept, one after the other."""
+        if isinstance(self.precision, Taper):
+            scales = decoded_scales(self.scales[span.first : span.stop])
+            return np.floor(midway(part / scales, 2 ** (span.bits - 1))).reshape(-1)
+        if not isinstance(self.precision, Precision) or not self.precision.whole:
             return part.astype(self.precision.dtype).reshape(-1)
         return whole_numbers(part, self.scales_of(rows), self.precision).reshape(-1)
 
-    def _numbers(self, group: int) -> NDArray[Any]:
-        """All numbers of a group, as they are kept, one after the other."""
-        size, rows = self.groups[group].astype(np.int64)
-        first = int(self._first_values[group])
-        values = self.values[first : first + int(self.precision.values_of(size * rows))]
+    def _numbers(self, span: Span, first: int, rows: int) -> NDArray[Any]:
+        """All numbers of a group's dimensions, as they are kept, one after the other."""
+        count = rows * (span.stop - span.first)
         if not self.precision.shares_bytes:
-            return values
-        return unpacked_bits(values, int(size * rows), self.precision.bits)
+            return self.values[first : first + count]
+        return unpacked_bits(self.values[first : first + bytes_of_bits(count, span.bits)], count, span.bits)
 
-    def _stored(self, numbers: list[NDArray[Any]]) -> NDArray[Any]:
+    def _stored(self, numbers: NDArray[Any], span: Span) -> NDArray[Any]:
         """Numbers that follow each other as `values` holds them."""
-        joined = np.concatenate(numbers)
-        if self.precision.shares_bytes:
-            return packed_bits(joined, self.precision.bits)
-        return joined.astype(self.precision.dtype)
+        return packed_bits(numbers, span.bits) if self.precision.shares_bytes else numbers.astype(self.precision.dtype)
 
     def _decoded_run(self, group: int, start: int, stop: int) -> NDArray[Any]:
         """(stop − start, size) rows of a group that follow each other, by their numbers in it."""
-        size = int(self.groups[group, 0])
-        begin, end = start * size, stop * size
-        values = self.values[int(self._first_values[group]) :]
-        if self.precision.shares_bytes:
-            # The first number may begin within a byte.
-            bits, torn = self.precision.bits, begin % numbers_together(self.precision.bits)
-            packed = values[(begin - torn) * bits // 8 : bytes_of_bits(end, bits)]
-            numbers = unpacked_bits(packed, end - begin + torn, bits)[torn:]
-        else:
-            numbers = values[begin:end]
-        return numbers.reshape(stop - start, size)
+        parts = []
+        for span, first in self._spans(group):
+            width, values = span.stop - span.first, self.values[first:]
+            begin, end = start * width, stop * width
+            if self.precision.shares_bytes:
+                # The first number may begin within a byte.
+                torn = begin % numbers_together(span.bits)
+                packed = values[(begin - torn) * span.bits // 8 : bytes_of_bits(end, span.bits)]
+                numbers = unpacked_bits(packed, end - begin + torn, span.bits)[torn:]
+            else:
+                numbers = values[begin:end]
+            parts.append(numbers.reshape(stop - start, width))
+        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
 
     def _decoded_rows(self, group: int, inside: NDArray[np.int64]) -> NDArray[Any]:
         """(b, size) rows of a group by their numbers in it."""
-        size = int(self.groups[group, 0])
-        places = inside[:, None] * size + np.arange(size)
-        values = self.values[int(self._first_values[group]) :]
-        return gathered_bits(values, places, self.precision.bits) if self.precision.shares_bytes else values[places]
+        parts = []
+        for span, first in self._spans(group):
+            width, values = span.stop - span.first, self.values[first:]
+            places = inside[:, None] * width + np.arange(width)
+            shared = self.precision.shares_bytes
+            parts.append(gathered_bits(values, places, span.bits) if shared else values[places])
+        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
 
 
 def _groups(sizes: NDArray[np.int32]) -> NDArray[np.int32]:
@@ -274,13 +300,14 @@ def _groups(sizes: NDArray[np.int32]) -> NDArray[np.int32]:
     return np.stack([found, rows], axis=1)[::-1].astype(np.int32)
 
 
-def _value_counts(groups: NDArray[np.int32], precision: Precision) -> NDArray[np.int64]:
+def _value_counts(groups: NDArray[np.int32], precision: Encoding) -> NDArray[np.int64]:
     """(g,) how many of the values are each group's."""
-    counts: NDArray[np.int64] = precision.values_of(groups[:, 0].astype(np.int64) * groups[:, 1])
+    sizes, rows = groups.T.astype(np.int64)
+    counts: NDArray[np.int64] = np.zeros(len(groups), dtype=np.int64) + precision.values_of(rows, sizes)
     return counts
 
 
-def rounded(dense: NDArray[np.float32], sizes: NDArray[np.int32], precision: Precision) -> NDArray[np.float32]:
+def rounded(dense: NDArray[np.float32], sizes: NDArray[np.int32], precision: Encoding) -> NDArray[np.float32]:
     """(n, dim) rows in any order, cut and rounded as a packed table keeps them."""
     order = falling_order(sizes)
     packed, table = PackedTable.pack(dense, sizes[order], precision, order), np.zeros_like(dense)
@@ -290,11 +317,14 @@ def rounded(dense: NDArray[np.float32], sizes: NDArray[np.int32], precision: Pre
     return table
 
 
-def row_scales(dense: NDArray[np.float32], sizes: NDArray[np.int32], precision: Precision) -> NDArray[np.float32]:
-    """(n,) the scale that each row, in any order, is rounded with."""
+def shared_scales(dense: NDArray[np.float32], sizes: NDArray[np.int32], precision: Encoding) -> NDArray[np.float32]:
+    """The scales that rows, in any order, are rounded with: (n, 1) where each size has one, or (1, width)."""
     order = falling_order(sizes)
-    scales = np.empty(len(sizes), dtype=np.float32)
-    scales[order] = PackedTable.pack(dense, sizes[order], precision, order).scales_of(np.arange(len(sizes)))
+    if isinstance(precision, Taper):
+        scales = best_column_scales(dense, sizes[order], precision, order)
+        return np.pad(scales, (0, dense.shape[1] - len(scales)), constant_values=1)[None]
+    scales = np.empty((len(sizes), 1), dtype=np.float32)
+    scales[order, 0] = PackedTable.pack(dense, sizes[order], precision, order).scales_of(np.arange(len(sizes)))
     return scales
 
 
@@ -308,38 +338,48 @@ def stored_bytes(plan: SizePlan) -> int:
     return _file_bytes([_groups(sizes) for sizes in (plan.user_sizes, plan.item_sizes)], plan.precision, plan.dim)
 
 
-def equal_bytes(shape: TableShape, size: int, precision: Precision) -> int:
+def equal_bytes(shape: TableShape, size: int, precision: Encoding) -> int:
     """The same for tables whose rows are all of one size, however many they are."""
     sides = [np.array([[size, rows]], dtype=np.int64) for rows in (shape.n_users, shape.n_items)]
     return _file_bytes(sides, precision, shape.dim)
 
 
-def _file_bytes(sides: list[NDArray[Any]], precision: Precision, dim: int) -> int:
+def _file_bytes(sides: list[NDArray[Any]], precision: Encoding, dim: int) -> int:
     """Of the users' and the items' groups, (g, 2) each."""
     layout: dict[str, tuple[np.dtype[Any], list[int]]] = {}
     for side, groups in zip(SIDES, sides, strict=True):
-        values = int(_value_counts(groups, precision).sum())
-        layout |= _named(side, _lengths(int(groups[:, 1].sum(dtype=np.int64)), len(groups), values, precision))
+        layout |= _named(side, _lengths(groups, precision))
     return file_bytes(layout, _about(precision, dim))
 
 
-def most_bytes(shape: TableShape, numbers: int, precision: Precision) -> int:
+def most_bytes(shape: TableShape, numbers: int, precision: Encoding) -> int:
     """The most bytes that tables of this shape take with that many numbers, whatever their sizes."""
+    values = -(-precision.most_bits(numbers, shape.rows) // 8) // precision.dtype.itemsize
     layout: dict[str, tuple[np.dtype[Any], list[int]]] = {}
     for side, rows in zip(SIDES, (shape.n_users, shape.n_items), strict=True):
         groups = min(shape.dim, rows)
-        # Nearly a byte may be lost in each group; and all numbers may be one side's, which makes the longest header.
-        layout |= _named(side, _lengths(rows, groups, precision.values_of(numbers) + groups, precision))
-    return file_bytes(layout, _about(precision, shape.dim)) - precision.bytes_of(numbers)
+        # Nearly a byte may be lost in each span of each group; and all numbers may be one side's, which makes the
+        # longest header.
+        lost = groups * len(precision.spans(shape.dim))
+        layout |= _named(side, _layout(rows, groups, shape.dim, values + lost, precision))
+    return file_bytes(layout, _about(precision, shape.dim)) - values * precision.dtype.itemsize
 
 
-def _lengths(rows: int, groups: int, values: int, precision: Precision) -> Layout:
-    """Type and shape of each of a table's arrays, by name."""
+def _lengths(groups: NDArray[Any], precision: Encoding) -> Layout:
+    """Type and shape of each array of a table of some groups, (g, 2), by name."""
+    rows, width = int(groups[:, 1].sum(dtype=np.int64)), int(groups[:, 0].max(initial=0))
+    return _layout(rows, len(groups), width, int(_value_counts(groups, precision).sum()), precision)
+
+
+def _layout(rows: int, groups: int, width: int, values: int, precision: Encoding) -> Layout:
+    """The same of so many rows in so many groups, the largest of a size."""
     arrays = {
         "groups": (np.dtype(np.int32), [groups, 2]),
         "values": (precision.dtype, [values]),
     }
-    if precision.whole:
+    if precision.scale_a_dimension:
+        arrays["scales"] = (np.dtype(np.uint8), [width])
+    elif precision.whole:
         a_row, a_group = (np.dtype(np.uint8), [rows]), (np.dtype(np.float32), [groups])
         arrays["scales"] = a_row if precision.scale_a_row else a_group
     return arrays
@@ -353,7 +393,7 @@ def save_tables(path: Path, users: PackedTable, items: PackedTable) -> None:
     """Write both packed tables, of one precision and width, into one safetensors file."""
     arrays = {}
     for side, table in zip(SIDES, (users, items), strict=True):
-        for part in _lengths(0, 0, 0, table.precision):
+        for part in _lengths(table.groups, table.precision):
             arrays[f"{side}.{part}"] = getattr(table, part)
     write_arrays(path, arrays, _about(users.precision, users.dim))
 
@@ -371,29 +411,30 @@ def load_tables(path: Path, file: NDArray[np.uint8] | None = None) -> tuple[Pack
     arrays, about = arrays_in(path, MappedFile(path).content if file is None else file)
     try:
         precision, dim = about.split()
-        users, items = (_checked_table(side, arrays, Precision(precision), int(dim)) for side in SIDES)
-        if len(arrays) != sum(len(_lengths(0, 0, 0, table.precision)) for table in (users, items)):
+        stored = read_encoding(precision)
+        users, items = (_checked_table(side, arrays, stored, int(dim)) for side in SIDES)
+        if len(arrays) != sum(len(_lengths(table.groups, stored)) for table in (users, items)):
             raise ValueError("there are other arrays beside the tables")
     except (ValueError, KeyError) as error:
         raise damaged(path) from error
     return users, items
 
 
-def _about(precision: Precision, dim: int) -> str:
+def _about(precision: Encoding, dim: int) -> str:
     return f"{precision} {dim}"
 
 
-def _checked_table(side: str, arrays: Mapping[str, NDArray[Any]], precision: Precision, dim: int) -> PackedTable:
+def _checked_table(side: str, arrays: Mapping[str, NDArray[Any]], precision: Encoding, dim: int) -> PackedTable:
     groups, values = arrays[f"{side}.groups"], arrays[f"{side}.values"]
     if not 1 <= dim <= MOST_DIM or groups.dtype != np.int32 or groups.ndim != 2 or groups.shape[1] != 2:
         raise ValueError("there are no groups, or more dimensions than tables may have")
     sizes, rows = groups.T.astype(np.int64)
+    precision.check(dim)
     if np.any(sizes < 1) or np.any(sizes > dim) or np.any(np.diff(sizes) >= 0) or np.any(rows < 1):
         raise ValueError("groups are not sizes and their rows")
     none = np.empty(0, dtype=np.float32)
     table = PackedTable(precision, dim, groups, values, arrays.get(f"{side}.scales", none))
-    expected = _lengths(int(rows.sum()), len(groups), int(_value_counts(groups, precision).sum()), precision)
-    for part, (dtype, shape) in expected.items():
+    for part, (dtype, shape) in _lengths(groups, precision).items():
         found = getattr(table, part)
         if found.dtype != dtype or list(found.shape) != shape:
             raise ValueError(f"{part} do not match the groups")

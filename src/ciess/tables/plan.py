@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ciess.errors import InputError
+from ciess.tables.encoding import Encoding
 from ciess.tables.precision import Precision
 
 FLOAT32_BYTES = 4
@@ -44,27 +45,28 @@ class SizePlan:
         precision: how numbers are stored.
 
     Raises:
-        InputError: a size is not a whole number in 1..dim, or the tables are too wide.
+        InputError: a size is not a whole number in 1..dim, the tables are too wide, or a taper is of another width.
     """
 
     user_sizes: NDArray[np.int32]
     item_sizes: NDArray[np.int32]
     dim: int
-    precision: Precision = Precision.FLOAT32
+    precision: Encoding = Precision.FLOAT32
 
     def __post_init__(self) -> None:
         if self.dim > MOST_DIM:
             raise InputError(f"dim is {self.dim}: tables have at most {MOST_DIM:,} dimensions")
+        self.precision.check(self.dim)
         object.__setattr__(self, "user_sizes", _checked_sizes(self.user_sizes, self.dim, "user"))
         object.__setattr__(self, "item_sizes", _checked_sizes(self.item_sizes, self.dim, "item"))
 
     @classmethod
-    def equal(cls, shape: TableShape, size: int, precision: Precision = Precision.FLOAT32) -> "SizePlan":
+    def equal(cls, shape: TableShape, size: int, precision: Encoding = Precision.FLOAT32) -> "SizePlan":
         """The plan that gives every row the same size."""
         return cls(np.full(shape.n_users, size), np.full(shape.n_items, size), shape.dim, precision)
 
     @classmethod
-    def from_sizes(cls, sizes: ArrayLike, shape: TableShape, precision: Precision = Precision.FLOAT32) -> "SizePlan":
+    def from_sizes(cls, sizes: ArrayLike, shape: TableShape, precision: Encoding = Precision.FLOAT32) -> "SizePlan":
         """From the sizes of users and items in one (n_users + n_items,) array, users first."""
         sizes = np.asarray(sizes)
         return cls(sizes[: shape.n_users], sizes[shape.n_users :], shape.dim, precision)

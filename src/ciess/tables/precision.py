@@ -1,7 +1,8 @@
 """`Precision`: how a number is stored, and the rounding that comes with it.
 
 Whole numbers of few bits need scales. A scale a row, in one byte, follows rows of very different lengths (ALS, MF).
-Rows of one size can also share one, which costs nothing and is as good where lengths are alike (LightGCN).
+Rows of one size can also share one, which costs nothing and is as good where lengths are alike (LightGCN). Fewer bits
+for later dimensions: see `Taper`.
 """
 
 from enum import StrEnum
@@ -11,14 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ciess.errors import InputError
-from ciess.tables.bits import bytes_of_bits
+from ciess.tables.encoding import Encoding, Span
 
-_STEPS_A_ROW, _STEPS_SHARED = 4, 8
+STEPS_A_BYTE, _STEPS_SHARED = 4, 8
 """Scales lie on a logarithmic grid, so many to a doubling. A row's is kept in a byte: its step plus 128."""
 
 
-class Precision(StrEnum):
-    """How the numbers of a table are stored."""
+class Precision(Encoding, StrEnum):
+    """How the numbers of a table are stored, each dimension in the same way."""
 
     FLOAT32 = "float32"
     FLOAT16 = "float16"
@@ -41,17 +42,12 @@ class Precision(StrEnum):
         try:
             return cls(text)
         except ValueError as error:
-            raise InputError(f"precision '{text}' is unknown: use one of {', '.join(cls)}") from error
+            raise InputError(f"precision '{text}' is unknown: use one of {', '.join(cls)}, tapered") from error
 
     @property
     def bits(self) -> int:
-        """Of a number, scales apart."""
+        """Of every number, scales apart."""
         return {"float32": 32, "float16": 16, "int8": 8, "int6": 6}.get(self.value, 4)
-
-    @property
-    def whole(self) -> bool:
-        """Whether numbers are whole ones times a scale."""
-        return self.bits <= 8
 
     @property
     def scale_a_row(self) -> bool:
@@ -61,7 +57,7 @@ class Precision(StrEnum):
     @property
     def steps(self) -> int:
         """Scales in a doubling."""
-        return _STEPS_A_ROW if self.scale_a_row else _STEPS_SHARED
+        return STEPS_A_BYTE if self.scale_a_row else _STEPS_SHARED
 
     @property
     def largest(self) -> int:
@@ -69,23 +65,26 @@ class Precision(StrEnum):
         return int(2 ** (self.bits - 1)) - 1
 
     @property
-    def shares_bytes(self) -> bool:
-        """Whether numbers share bytes."""
-        return self.bits < 8
-
-    @property
     def dtype(self) -> np.dtype[np.generic]:
-        """What numbers are kept as; those that share bytes as bytes."""
+        """See `Encoding`."""
         kept: dict[int, type[np.generic]] = {32: np.float32, 16: np.float16, 8: np.int8}
         return np.dtype(kept.get(self.bits, np.uint8))
 
-    def bytes_of(self, numbers: int) -> int:
-        """Bytes of that many numbers, one after the other."""
-        return int(bytes_of_bits(numbers, self.bits))
+    def spans(self, size: int) -> list[Span]:
+        """See `Encoding`."""
+        return [Span(0, size, self.bits)]
 
-    def values_of(self, numbers: Any) -> Any:
-        """How many of `dtype` hold so many numbers, an integer or an array of them, one after the other."""
-        return bytes_of_bits(numbers, self.bits) // self.dtype.itemsize
+    def row_bits(self, sizes: Any) -> Any:
+        """See `Encoding`."""
+        return sizes * self.bits
+
+    def most_bits(self, numbers: int, rows: float) -> int:
+        """See `Encoding`."""
+        return numbers * self.bits
+
+    def numbers_in(self, bits: int, rows: int) -> int:
+        """See `Encoding`."""
+        return bits // self.bits
 
 
 def best_scales(rows: NDArray[np.float32], precision: Precision) -> NDArray[np.float32]:
@@ -109,31 +108,32 @@ def best_scales(rows: NDArray[np.float32], precision: Precision) -> NDArray[np.f
     # Up to nearly twice, where rows that were rounded with such a scale have it again; and down to a quarter, since
     # clipping the largest numbers makes all others finer.
     for step in range(precision.steps - 1, -2 * precision.steps - 1, -1):
-        scales = _on_grid(clipping_nothing + step, precision)
+        scales = on_grid(clipping_nothing + step, precision.steps)
         error = np.square(whole_numbers(rows, scales, precision) * scales[:, None] - rows).sum(axis=1)
         best, least = np.where(error < least, scales, best), np.minimum(error, least)
     return best.astype(np.float32)
 
 
-def _on_grid(steps: NDArray[Any], precision: Precision) -> NDArray[np.float32]:
-    scales: NDArray[np.float32] = np.exp2(np.clip(steps, -128, 127) / precision.steps).astype(np.float32)
+def on_grid(steps: NDArray[Any], a_doubling: int) -> NDArray[np.float32]:
+    """The scales of some steps of the grid that has so many steps to a doubling."""
+    scales: NDArray[np.float32] = np.exp2(np.clip(steps, -128, 127) / a_doubling).astype(np.float32)
     return scales
 
 
 def scale_range(precision: Precision) -> tuple[float, float]:
     """The least and the greatest scale that can be kept."""
-    least, most = _on_grid(np.array([-128, 127]), precision).tolist()
+    least, most = on_grid(np.array([-128, 127]), precision.steps).tolist()
     return least, most
 
 
 def scale_codes(scales: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """(n,) row scales to a byte each."""
-    codes: NDArray[np.uint8] = (np.rint(np.log2(scales) * _STEPS_A_ROW) + 128).astype(np.uint8)
+    """(n,) scales of rows or dimensions to a byte each."""
+    codes: NDArray[np.uint8] = (np.rint(np.log2(scales) * STEPS_A_BYTE) + 128).astype(np.uint8)
     return codes
 
 
 def decoded_scales(codes: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """(n,) row scales from their bytes."""
+    """(n,) scales of rows or dimensions from their bytes."""
     return np.take(_DECODED, codes)
 
 
@@ -143,4 +143,4 @@ def whole_numbers(rows: NDArray[np.float32], scales: NDArray[np.float32], precis
     return clipped
 
 
-_DECODED = _on_grid(np.arange(-128, 128), Precision.INT8)
+_DECODED = on_grid(np.arange(-128, 128), STEPS_A_BYTE)

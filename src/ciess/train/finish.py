@@ -17,9 +17,9 @@ from torch.nn.functional import pad
 from ciess.evaluation.metrics import Evaluator
 from ciess.models.base import Backbone, BackboneConfig, Rotatable, Training
 from ciess.progress import Progress, silent
+from ciess.tables.encoding import Encoding
 from ciess.tables.packed import rounded
 from ciess.tables.plan import SizePlan
-from ciess.tables.precision import Precision
 from ciess.train.checkpoint import NOTHING, Kept
 from ciess.train.fit import fit, fitted_once
 from ciess.train.losses import Distillation
@@ -195,7 +195,7 @@ def _distance(full: Backbone, plan: SizePlan) -> float:
     return math.sqrt(lost / max(1 - lost, _LEAST_KEPT))
 
 
-def _lost(table: NDArray[np.float32], sizes: NDArray[np.int32], precision: Precision) -> float:
+def _lost(table: NDArray[np.float32], sizes: NDArray[np.int32], precision: Encoding) -> float:
     """The share of a table's squares that cutting and rounding it lose; none where all are zero."""
     squares = float(np.square(table).sum())
     return float(np.square(table - rounded(table, sizes, precision)).sum()) / squares if squares else 0.0

@@ -16,10 +16,12 @@ from ciess.errors import InputError
 from ciess.evaluation.metrics import Evaluator
 from ciess.models.base import Backbone, Solver, Training
 from ciess.progress import Progress, silent
+from ciess.tables.encoding import Encoding
 from ciess.tables.mask import prefix_mask, random_prefix_mask
-from ciess.tables.packed import rounded, row_scales
+from ciess.tables.packed import rounded, shared_scales
 from ciess.tables.plan import SizePlan
 from ciess.tables.precision import Precision
+from ciess.tables.taper import Taper
 from ciess.train.checkpoint import NOTHING, Attributes, Kept, Part, State
 from ciess.train.losses import Loss
 
@@ -245,8 +247,9 @@ class _Tables:
         """
         if self._plan is None or not self._plan.precision.whole or self._plan.precision.scale_a_row:
             return self.users, self.items
-        if step % _STEPS_BETWEEN_SCALES == 1:
-            self._scales = [self._row_scales(table, sizes) for table, sizes in self._sides(self._plan)]
+        # Those of dimensions stay: found anew they would follow the rows, which follow them.
+        if not self._scales or (step % _STEPS_BETWEEN_SCALES == 1 and not self._plan.precision.scale_a_dimension):
+            self._scales = [self._shared_scales(table, sizes) for table, sizes in self._sides(self._plan)]
         users, items = (
             table + (near - table).detach() for table, near in zip((self.users, self.items), self._near(), strict=True)
         )
@@ -277,19 +280,16 @@ class _Tables:
     def _near(self) -> list[Tensor]:
         """Both tables rounded with the scales of the moment."""
         assert self._plan is not None
-        largest = self._plan.precision.largest
-        return [
-            (table.detach() / scales).round().clamp(-largest, largest) * scales
-            for table, scales in zip((self.users, self.items), self._scales, strict=True)
-        ]
+        sides = zip((self.users, self.items), self._scales, self._masks, strict=True)
+        return [_nearest(table.detach(), scales, self._plan.precision) * mask for table, scales, mask in sides]
 
     def _sides(self, plan: SizePlan) -> list[tuple[nn.Parameter, NDArray[np.int32]]]:
         return [(self.users, plan.user_sizes), (self.items, plan.item_sizes)]
 
-    def _row_scales(self, table: nn.Parameter, sizes: NDArray[np.int32]) -> Tensor:
+    def _shared_scales(self, table: nn.Parameter, sizes: NDArray[np.int32]) -> Tensor:
         assert self._plan is not None
-        scales = row_scales(table.detach().cpu().numpy(), sizes, self._plan.precision)
-        return torch.from_numpy(scales).to(table.device)[:, None]
+        scales = shared_scales(table.detach().cpu().numpy(), sizes, self._plan.precision)
+        return torch.from_numpy(scales).to(table.device)
 
     @torch.no_grad()
     def cut(self) -> None:
@@ -302,6 +302,16 @@ class _Tables:
         """Put the trained tables into the backbone."""
         for name, table in zip(("user_table", "item_table"), self.stored(), strict=True):
             getattr(self._backbone, name).copy_(pad(table, (0, self._dim - table.shape[1])))
+
+
+def _nearest(table: Tensor, scales: Tensor, precision: Encoding) -> Tensor:
+    """A table rounded with some scales."""
+    numbers = table / scales
+    if isinstance(precision, Taper):
+        halves = torch.from_numpy(precision.halves(table.shape[1])).to(table.device)
+        return (numbers.floor() + 0.5).clamp(0.5 - halves, halves - 0.5) * scales
+    assert isinstance(precision, Precision)
+    return numbers.round().clamp(-precision.largest, precision.largest) * scales
 
 
 class _Best:

@@ -152,7 +152,8 @@ class _BudgetSearch:
         found = begun.best[budget]
         self.begun = self.student.tried(found[0].plan if found else problem.equal(budget), settings.finish_steps)
         self.student.begin(self.begun)
-        self.allowed = problem.numbers[budget]
+        precision = problem.precision[budget]
+        self.allowed = precision.most_bits(problem.numbers[budget], problem.rows) / precision.bits
         self.first_price = 0.0
 
     def run(self, trace: list[dict[str, float | str]]) -> SizePlan:
@@ -184,7 +185,7 @@ class _BudgetSearch:
         def chosen(price: float) -> Tensor:
             return self._chosen(both, self._states(both, torch.full_like(prices, price)), noise)
 
-        price = filling_price(lambda price: both.numbers(chosen(price)), self.allowed, usual / 3, usual * 3)
+        price = filling_price(lambda price: both.cost(chosen(price)), self.allowed, usual / 3, usual * 3)
         return self.problem.project(chosen(price), self.budget), price
 
     def _gains(self) -> list[Gains]:

@@ -1,4 +1,7 @@
-"""What other sizes would gain a small model's rows, by what their numbers are worth and by a price of a number."""
+"""What other sizes would gain a small model's rows, by what their numbers are worth and by a price.
+
+A price is that of a number of the fewest bits; numbers of more bits cost as many times more.
+"""
 
 import math
 from collections.abc import Callable
@@ -40,6 +43,7 @@ class Gains:
         self._worth = columns / self._stands_for.float()[:, None]
         self.least = torch.minimum((self.now / _REACH).floor().long(), self.now - 1).clamp(min=1)
         self.most = (self.now * _REACH).ceil().long().clamp(max=columns.shape[1])
+        self._costs = torch.from_numpy(plan.precision.costs(np.arange(columns.shape[1] + 1)))
 
     def of(self, sizes: Tensor, price: float | Tensor) -> Tensor:
         """(rows, m) gains of sizes within reach, (rows, m), at a price, or at (rows, 1) prices."""
@@ -79,17 +83,17 @@ class Gains:
         return sums.masked_fill(beyond, -torch.inf).argmax(1)
 
     def price(self, allowed: float) -> float:
-        """At which rows' best sizes take as many numbers as allowed."""
+        """At which rows' best sizes cost as much as allowed."""
         most = max(float(self._worth.max()), torch.finfo(self._worth.dtype).tiny)
-        return filling_price(lambda price: self.numbers(self.best(price)), allowed, most * _CHEAPEST, most)
+        return filling_price(lambda price: self.cost(self.best(price)), allowed, most * _CHEAPEST, most)
 
-    def numbers(self, sizes: Tensor) -> float:
-        """What (rows,) sizes take of all rows that these stand for."""
-        return float(sizes.double() @ self._stands_for)
+    def cost(self, sizes: Tensor) -> float:
+        """What (rows,) sizes cost all rows that these stand for, in numbers of the fewest bits."""
+        return float(self._costs[sizes.round().long()] @ self._stands_for)
 
     def _sums(self, price: float | Tensor) -> Tensor:
         """(rows, width + 1) what all numbers of each size are worth, less what they cost, in prices."""
-        return pad(((self._worth / price).clamp(-1, _MOST) - 1).cumsum(1), (1, 0))
+        return pad(((self._worth / price).clamp(-1, _MOST) - self._costs.diff().float()).cumsum(1), (1, 0))
 
 
 def filling_price(wanted: Callable[[float], float], allowed: float, least: float, most: float) -> float:

@@ -31,7 +31,7 @@ from ciess.methods.shared.pruning import relative, root_mean_square
 from ciess.models import Backbone, BackboneConfig
 from ciess.progress import Progress
 from ciess.tables.budget import Budget
-from ciess.tables.packed import stored_bytes
+from ciess.tables.layout import stored_bytes
 from ciess.tables.plan import TableShape
 from ciess.tables.precision import Precision
 from ciess.train.checkpoint import Kept

@@ -12,7 +12,8 @@ from ciess.experiment.cells import Cells
 from ciess.experiment.recipe import Recipe
 from ciess.models import backbone_named
 from ciess.progress import Progress
-from ciess.tables.packed import rounded, stored_bytes
+from ciess.tables.layout import stored_bytes
+from ciess.tables.packed import rounded
 from ciess.tables.plan import SizePlan, TableShape
 from ciess.tables.precision import Precision
 

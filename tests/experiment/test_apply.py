@@ -14,7 +14,7 @@ from ciess.experiment.outcome import Outcome
 from ciess.methods.marginal import Marginal
 from ciess.models import Training
 from ciess.report import searched
-from ciess.tables.packed import stored_bytes
+from ciess.tables.layout import stored_bytes
 from ciess.train.finish import Finish
 
 CUT = Finish().lasting(0)

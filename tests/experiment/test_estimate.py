@@ -12,7 +12,7 @@ from ciess.models.als import ALS
 from ciess.models.lightgcn import LightGCN
 from ciess.models.mf import MF
 from ciess.tables.budget import Budget
-from ciess.tables.packed import equal_bytes, stored_bytes
+from ciess.tables.layout import equal_bytes, stored_bytes
 from ciess.tables.plan import SizePlan, TableShape
 from ciess.tables.precision import Precision
 

@@ -12,7 +12,7 @@ from ciess.methods.bet import BET, draw
 from ciess.methods.problem import Problem
 from ciess.methods.shared.fitness import FitnessPredictor
 from ciess.models.mf import MF
-from ciess.tables.packed import stored_bytes
+from ciess.tables.layout import stored_bytes
 from ciess.tables.plan import SizePlan
 
 

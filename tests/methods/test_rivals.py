@@ -28,7 +28,7 @@ from ciess.methods.popularity import Popularity
 from ciess.methods.problem import Method, SearchResult
 from ciess.models import BackboneConfig, Training
 from ciess.tables.budget import Budget
-from ciess.tables.packed import stored_bytes
+from ciess.tables.layout import stored_bytes
 from ciess.tables.plan import SizePlan
 from ciess.tables.precision import Precision
 

@@ -20,7 +20,7 @@ from ciess.methods.policy import Applied, SizePolicy, full_rows
 from ciess.methods.problem import Problem
 from ciess.tables.budget import Budget
 from ciess.tables.files import checksum
-from ciess.tables.packed import stored_bytes
+from ciess.tables.layout import stored_bytes
 from ciess.tables.plan import SizePlan
 
 COUNTS = (np.array([1, 4, 9, 20]), np.array([2, 40, 40]))

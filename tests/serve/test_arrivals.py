@@ -20,9 +20,12 @@ from ciess.models import Training
 from ciess.models.als import solve_rows
 from ciess.serve.arrivals import Weights, folded, gramian
 from ciess.serve.model import CompressedModel
-from ciess.tables.packed import PackedTable, stored_bytes
+from ciess.tables.encoding import Encoding
+from ciess.tables.layout import stored_bytes
+from ciess.tables.packed import PackedTable
 from ciess.tables.plan import SizePlan
 from ciess.tables.precision import Precision
+from ciess.tables.taper import Taper, read_encoding
 
 DIM, USERS, ITEMS = 8, 60, 50
 
@@ -50,7 +53,7 @@ def packed(config: ciess.BackboneConfig, precision: str = "float32", seed: int =
     train, rng = data(seed), np.random.default_rng(seed)
     backbone, dim = config.build(train), config.dim
     counts = (train.user_counts, train.item_counts)
-    plan = SizePlan(*(1 + np.argsort(np.argsort(n)) * dim // len(n) for n in counts), dim, Precision(precision))
+    plan = SizePlan(*(1 + np.argsort(np.argsort(n)) * dim // len(n) for n in counts), dim, read_encoding(precision))
     with torch.no_grad():
         for table, sizes in ((backbone.user_table, plan.user_sizes), (backbone.item_table, plan.item_sizes)):
             kept = np.arange(dim) < sizes[:, None]
@@ -61,11 +64,12 @@ def packed(config: ciess.BackboneConfig, precision: str = "float32", seed: int =
 ALS = ciess.ALS(dim=DIM, training=Training(steps=1, eval_every=1))
 MF = ciess.MF(dim=DIM)
 MANY = [*range(1000, 1030)]
+TAPER = Taper.read("tapered:5,3x2,2x3,1x3")
 
 
 @settings(max_examples=25)
-@given(st.integers(0, 10_000), st.sampled_from([*Precision]), st.integers(1, 40), st.integers(1, 30))
-def test_more_rows_leave_the_others_as_they_are_stored(seed: int, precision: Precision, old: int, new: int) -> None:
+@given(st.integers(0, 10_000), st.sampled_from([*Precision, TAPER]), st.integers(1, 40), st.integers(1, 30))
+def test_more_rows_leave_the_others_as_they_are_stored(seed: int, precision: Encoding, old: int, new: int) -> None:
     rng = np.random.default_rng(seed)
     sizes = np.sort(rng.integers(1, 10, old).astype(np.int32))[::-1]
     table = PackedTable.pack(rng.standard_normal((old, 9)).astype(np.float32), sizes, precision)
@@ -78,7 +82,10 @@ def test_more_rows_leave_the_others_as_they_are_stored(seed: int, precision: Pre
     np.testing.assert_array_equal(dense[order < old], table.dense()[order[order < old]])
     for place in np.flatnonzero(order >= old):
         row = more[order[place] - old] * (np.arange(9) < found.sizes[place])
-        if precision is Precision.INT4_SHARED:
+        if precision is TAPER:
+            kept = np.flatnonzero(row)
+            assert (dense[place][kept] * row[kept] > 0).all(), "levels lie on both sides of zero"
+        elif precision is Precision.INT4_SHARED:
             # The scale is the others', which may clip it.
             largest = np.abs(dense[place]).max()
             assert np.abs(dense[place] - row.clip(-largest, largest)).max() <= max(largest / 7, 0.6 * np.abs(row).max())
@@ -87,7 +94,7 @@ def test_more_rows_leave_the_others_as_they_are_stored(seed: int, precision: Pre
             np.testing.assert_array_equal(dense[place], alone)
 
 
-@pytest.mark.parametrize("precision", ["float32", "float16", "int6", "int4-shared"])
+@pytest.mark.parametrize("precision", ["float32", "float16", "int6", "int4-shared", "tapered:5,3x2,2x5"])
 def test_new_users_get_rows_and_nobody_elses_changes(precision: str, tmp_path: Path) -> None:
     model = packed(MF, precision)
     new = pairs([900, 900, 901], [1003, 1004, 1003])

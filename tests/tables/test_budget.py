@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from ciess.errors import InputError
 from ciess.tables.budget import Budget, project, project_plan
-from ciess.tables.packed import equal_bytes, stored_bytes
+from ciess.tables.layout import equal_bytes, stored_bytes
 from ciess.tables.plan import SizePlan, TableShape
 from ciess.tables.precision import Precision
 

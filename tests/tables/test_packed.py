@@ -11,7 +11,8 @@ from safetensors.numpy import load_file, save_file
 
 from ciess.errors import InputError
 from ciess.tables.encoding import Encoding
-from ciess.tables.packed import PackedTable, falling_order, load_tables, most_bytes, rounded, save_tables, stored_bytes
+from ciess.tables.layout import most_bytes, stored_bytes
+from ciess.tables.packed import PackedTable, falling_order, load_tables, rounded, save_tables
 from ciess.tables.plan import SizePlan
 from ciess.tables.precision import (
     Precision,

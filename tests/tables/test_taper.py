@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 
 from ciess.errors import InputError
 from ciess.tables.budget import Budget
-from ciess.tables.packed import PackedTable, equal_bytes, rounded, stored_bytes
+from ciess.tables.layout import equal_bytes, stored_bytes
+from ciess.tables.packed import PackedTable, rounded
 from ciess.tables.plan import SizePlan, TableShape
 from ciess.tables.taper import Taper, best_column_scales
 

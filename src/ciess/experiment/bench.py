@@ -31,7 +31,7 @@ from ciess.results.outcome import EQUAL
 from ciess.serve.model import CompressedModel
 from ciess.tables.budget import Budget
 from ciess.tables.encoding import Encoding
-from ciess.tables.packed import equal_bytes
+from ciess.tables.layout import equal_bytes
 from ciess.tables.plan import SizePlan, TableShape
 from ciess.tables.precision import Precision
 from ciess.tables.taper import TAPERED, Taper

@@ -18,7 +18,7 @@ from ciess.experiment.room import Memory, memory_of
 from ciess.methods.marginal import STARTS, Marginal
 from ciess.models import BackboneConfig
 from ciess.tables.budget import Budget
-from ciess.tables.packed import equal_bytes
+from ciess.tables.layout import equal_bytes
 from ciess.tables.plan import SizePlan, TableShape
 from ciess.tables.precision import Precision
 from ciess.train.finish import Finish, finish

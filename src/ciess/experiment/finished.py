@@ -12,7 +12,7 @@ from ciess.evaluation.metrics import QUALITY_METRICS, TAIL_METRICS, Evaluation
 from ciess.methods.problem import Candidate, Problem, SearchResult
 from ciess.results.outcome import Row
 from ciess.tables.budget import Budget
-from ciess.tables.packed import stored_bytes
+from ciess.tables.layout import stored_bytes
 from ciess.tables.plan import SizePlan
 from ciess.tables.taper import read_encoding
 from ciess.train.checkpoint import State

@@ -17,7 +17,7 @@ from ciess.methods.problem import Candidate, Problem, SearchResult
 from ciess.tables.budget import Budget, planned
 from ciess.tables.curve import Curve
 from ciess.tables.files import MappedFile, array_bytes, arrays_in, checksum_of, damaged
-from ciess.tables.packed import SIDES
+from ciess.tables.layout import SIDES
 from ciess.tables.plan import MOST_DIM, SizePlan, TableShape
 from ciess.tables.precision import Precision
 

@@ -13,7 +13,8 @@ from ciess.errors import InputError
 from ciess.serve.seen import SeenItems
 from ciess.tables.budget import Budget
 from ciess.tables.curve import Curve
-from ciess.tables.packed import PackedTable, stored_bytes
+from ciess.tables.layout import stored_bytes
+from ciess.tables.packed import PackedTable
 from ciess.tables.plan import SizePlan
 
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ from ciess.checks import choice
 from ciess.errors import InputError
 from ciess.serve.model import CompressedModel
 from ciess.serve.saved import load
-from ciess.tables.packed import SIDES, PackedTable
+from ciess.tables.layout import SIDES
+from ciess.tables.packed import PackedTable
 
 
 class PackedEmbedding(nn.Module):

@@ -16,7 +16,8 @@ from ciess.errors import InputError
 from ciess.files import Content, open_regular, parsed_json
 from ciess.serve.seen import SeenItems
 from ciess.tables.files import MappedFile, checksum, damaged, write_arrays
-from ciess.tables.packed import SIDES, PackedTable, save_tables
+from ciess.tables.layout import SIDES
+from ciess.tables.packed import PackedTable, save_tables
 from ciess.tables.plan import MOST_DIM
 
 FORMAT, _READ = 4, (3, 4)

@@ -18,7 +18,8 @@ from ciess.files import Content, write_together
 from ciess.serve.folder import NETWORK, Opened, Parts, model_files
 from ciess.serve.packing import packed_seen, packed_table
 from ciess.serve.seen import SeenItems
-from ciess.tables.packed import PackedTable, falling_order, stored_bytes
+from ciess.tables.layout import stored_bytes
+from ciess.tables.packed import PackedTable, falling_order
 from ciess.tables.plan import SizePlan
 
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ from ciess.serve.folder import IDS, NETWORK, SEEN, SETTINGS, TABLES, Opened, Par
 from ciess.serve.model import CompressedModel
 from ciess.serve.seen import SeenItems
 from ciess.tables.files import MappedFile, arrays_in, checksum_of, damaged
-from ciess.tables.packed import SIDES, load_tables
+from ciess.tables.layout import SIDES
+from ciess.tables.packed import load_tables
 from ciess.tables.plan import FLOAT32_BYTES
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ciess.errors import InputError, shortened
 from ciess.tables.encoding import Encoding
-from ciess.tables.packed import equal_bytes, most_bytes, stored_bytes
+from ciess.tables.layout import equal_bytes, most_bytes, stored_bytes
 from ciess.tables.plan import FLOAT32_BYTES, SizePlan, TableShape
 from ciess.tables.precision import Precision
 

@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 
 from ciess.tables.bits import bytes_of_bits, gathered_bits, numbers_together, packed_bits, unpacked_bits
 from ciess.tables.encoding import Encoding, Span
-from ciess.tables.files import Layout, MappedFile, arrays_in, damaged, file_bytes, write_arrays
-from ciess.tables.plan import MOST_DIM, SizePlan, TableShape
+from ciess.tables.files import MappedFile, arrays_in, damaged, write_arrays
+from ciess.tables.layout import SIDES, arrays_of, groups_of, header, value_counts
+from ciess.tables.plan import MOST_DIM
 from ciess.tables.precision import (
     Precision,
     best_scales,
@@ -35,7 +36,6 @@ from ciess.tables.precision import (
 )
 from ciess.tables.taper import Taper, best_column_scales, midway, read_encoding
 
-SIDES = ("users", "items")
 _ROWS_AT_ONCE = 1 << 13
 """Whose numbers, of whatever size, fill whole bytes."""
 NUMBERS_AT_ONCE = 1 << 22
@@ -81,8 +81,8 @@ class PackedTable:
         """
         if np.any(np.diff(sizes) > 0):
             raise ValueError("rows must come in order of falling size: sort them by `falling_order` first")
-        groups = _groups(sizes)
-        lengths = _lengths(groups, precision)
+        groups = groups_of(sizes)
+        lengths = arrays_of(groups, precision)
         none = (np.dtype(np.float32), [0])
         values, scales = (np.empty(shape, dtype) for dtype, shape in (lengths["values"], lengths.get("scales", none)))
         table = cls(precision, dense.shape[1], groups, values, scales)
@@ -193,7 +193,7 @@ class PackedTable:
     @cached_property
     def _first_values(self) -> NDArray[np.int64]:
         """(g,) place of each group's first number in `values`."""
-        lengths = _value_counts(self.groups, self.precision)
+        lengths = value_counts(self.groups, self.precision)
         return np.cumsum(lengths) - lengths
 
     def _groups_of(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -220,8 +220,8 @@ class PackedTable:
             the table, and the order of its rows: (n + m,) an old row's position, or n + that of a new row.
         """
         group = np.searchsorted(-self.groups[:, 0], -sizes)
-        groups_of = np.concatenate([np.repeat(np.arange(len(self.groups)), self.groups[:, 1]), group])
-        order = np.argsort(groups_of, kind="stable")
+        of_group = np.concatenate([np.repeat(np.arange(len(self.groups)), self.groups[:, 1]), group])
+        order = np.argsort(of_group, kind="stable")
         added = [dense[group == number, :size] for number, size in enumerate(self.groups[:, 0])]
         groups = self.groups + np.array([[0, len(rows)] for rows in added], dtype=np.int32)
         scales = self.scales
@@ -294,19 +294,6 @@ class PackedTable:
         return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
 
 
-def _groups(sizes: NDArray[np.int32]) -> NDArray[np.int32]:
-    """(g, 2) each size in use, falling, and how many rows have it."""
-    found, rows = np.unique(sizes, return_counts=True)
-    return np.stack([found, rows], axis=1)[::-1].astype(np.int32)
-
-
-def _value_counts(groups: NDArray[np.int32], precision: Encoding) -> NDArray[np.int64]:
-    """(g,) how many of the values are each group's."""
-    sizes, rows = groups.T.astype(np.int64)
-    counts: NDArray[np.int64] = np.zeros(len(groups), dtype=np.int64) + precision.values_of(rows, sizes)
-    return counts
-
-
 def rounded(dense: NDArray[np.float32], sizes: NDArray[np.int32], precision: Encoding) -> NDArray[np.float32]:
     """(n, dim) rows in any order, cut and rounded as a packed table keeps them."""
     order = falling_order(sizes)
@@ -333,69 +320,13 @@ def falling_order(sizes: NDArray[np.int32]) -> NDArray[np.int64]:
     return np.argsort(-sizes, kind="stable")
 
 
-def stored_bytes(plan: SizePlan) -> int:
-    """Bytes of the file that `save_tables` writes for tables of these sizes."""
-    return _file_bytes([_groups(sizes) for sizes in (plan.user_sizes, plan.item_sizes)], plan.precision, plan.dim)
-
-
-def equal_bytes(shape: TableShape, size: int, precision: Encoding) -> int:
-    """The same for tables whose rows are all of one size, however many they are."""
-    sides = [np.array([[size, rows]], dtype=np.int64) for rows in (shape.n_users, shape.n_items)]
-    return _file_bytes(sides, precision, shape.dim)
-
-
-def _file_bytes(sides: list[NDArray[Any]], precision: Encoding, dim: int) -> int:
-    """Of the users' and the items' groups, (g, 2) each."""
-    layout: dict[str, tuple[np.dtype[Any], list[int]]] = {}
-    for side, groups in zip(SIDES, sides, strict=True):
-        layout |= _named(side, _lengths(groups, precision))
-    return file_bytes(layout, _about(precision, dim))
-
-
-def most_bytes(shape: TableShape, numbers: int, precision: Encoding) -> int:
-    """The most bytes that tables of this shape take with that many numbers, whatever their sizes."""
-    values = -(-precision.most_bits(numbers, shape.rows) // 8) // precision.dtype.itemsize
-    layout: dict[str, tuple[np.dtype[Any], list[int]]] = {}
-    for side, rows in zip(SIDES, (shape.n_users, shape.n_items), strict=True):
-        groups = min(shape.dim, rows)
-        # Nearly a byte may be lost in each span of each group; and all numbers may be one side's, which makes the
-        # longest header.
-        lost = groups * len(precision.spans(shape.dim))
-        layout |= _named(side, _layout(rows, groups, shape.dim, values + lost, precision))
-    return file_bytes(layout, _about(precision, shape.dim)) - values * precision.dtype.itemsize
-
-
-def _lengths(groups: NDArray[Any], precision: Encoding) -> Layout:
-    """Type and shape of each array of a table of some groups, (g, 2), by name."""
-    rows, width = int(groups[:, 1].sum(dtype=np.int64)), int(groups[:, 0].max(initial=0))
-    return _layout(rows, len(groups), width, int(_value_counts(groups, precision).sum()), precision)
-
-
-def _layout(rows: int, groups: int, width: int, values: int, precision: Encoding) -> Layout:
-    """The same of so many rows in so many groups, the largest of a size."""
-    arrays = {
-        "groups": (np.dtype(np.int32), [groups, 2]),
-        "values": (precision.dtype, [values]),
-    }
-    if precision.scale_a_dimension:
-        arrays["scales"] = (np.dtype(np.uint8), [width])
-    elif precision.whole:
-        a_row, a_group = (np.dtype(np.uint8), [rows]), (np.dtype(np.float32), [groups])
-        arrays["scales"] = a_row if precision.scale_a_row else a_group
-    return arrays
-
-
-def _named(side: str, layout: Layout) -> Layout:
-    return {f"{side}.{part}": array for part, array in layout.items()}
-
-
 def save_tables(path: Path, users: PackedTable, items: PackedTable) -> None:
     """Write both packed tables, of one precision and width, into one safetensors file."""
     arrays = {}
     for side, table in zip(SIDES, (users, items), strict=True):
-        for part in _lengths(table.groups, table.precision):
+        for part in arrays_of(table.groups, table.precision):
             arrays[f"{side}.{part}"] = getattr(table, part)
-    write_arrays(path, arrays, _about(users.precision, users.dim))
+    write_arrays(path, arrays, header(users.precision, users.dim))
 
 
 def load_tables(path: Path, file: NDArray[np.uint8] | None = None) -> tuple[PackedTable, PackedTable]:
@@ -413,15 +344,11 @@ def load_tables(path: Path, file: NDArray[np.uint8] | None = None) -> tuple[Pack
         precision, dim = about.split()
         stored = read_encoding(precision)
         users, items = (_checked_table(side, arrays, stored, int(dim)) for side in SIDES)
-        if len(arrays) != sum(len(_lengths(table.groups, stored)) for table in (users, items)):
+        if len(arrays) != sum(len(arrays_of(table.groups, stored)) for table in (users, items)):
             raise ValueError("there are other arrays beside the tables")
     except (ValueError, KeyError) as error:
         raise damaged(path) from error
     return users, items
-
-
-def _about(precision: Encoding, dim: int) -> str:
-    return f"{precision} {dim}"
 
 
 def _checked_table(side: str, arrays: Mapping[str, NDArray[Any]], precision: Encoding, dim: int) -> PackedTable:
@@ -434,7 +361,7 @@ def _checked_table(side: str, arrays: Mapping[str, NDArray[Any]], precision: Enc
         raise ValueError("groups are not sizes and their rows")
     none = np.empty(0, dtype=np.float32)
     table = PackedTable(precision, dim, groups, values, arrays.get(f"{side}.scales", none))
-    for part, (dtype, shape) in _lengths(groups, precision).items():
+    for part, (dtype, shape) in arrays_of(groups, precision).items():
         found = getattr(table, part)
         if found.dtype != dtype or list(found.shape) != shape:
             raise ValueError(f"{part} do not match the groups")

@@ -15,7 +15,7 @@ from ciess.errors import InputError
 from ciess.evaluation.metrics import Evaluator
 from ciess.methods.ciess.td3 import TD3Settings
 from ciess.methods.fidelity import Scratch
-from ciess.models.als import ALS, solve_rows
+from ciess.models.als import ALS, closer_rows
 from ciess.tables.mask import prefix_mask
 from ciess.tables.plan import SizePlan, TableShape
 from ciess.train.finish import Finish, finish
@@ -51,12 +51,14 @@ def test_rows_solve_their_normal_equations(sized: bool, chunk: int, monkeypatch:
     interactions[7] = 0
     other = rng.normal(size=(30, 6)) * prefix_mask(rng.integers(1, 7, 30), 6).numpy()
     sizes = rng.integers(1, 7, 40).astype(np.int32)
-    found = solve_rows(
+    found = closer_rows(
         csr_array(interactions),
+        torch.from_numpy(rng.normal(size=(40, 6))).float(),
         torch.from_numpy(other).float(),
         sizes if sized else None,
         alpha=3.0,
         regularisation=0.5,
+        steps=12,
     )
     expected = plain_rows(interactions, other, sizes if sized else np.full(40, 6, dtype=np.int32), 3.0, 0.5)
     np.testing.assert_allclose(found.numpy(), expected, rtol=1e-3, atol=1e-5)
@@ -65,7 +67,9 @@ def test_rows_solve_their_normal_equations(sized: bool, chunk: int, monkeypatch:
 
 
 @pytest.mark.parametrize("sized", [False, True])
-def test_sweeps_follow_the_dense_trajectory(sized: bool, split: Split) -> None:
+def test_sweeps_follow_the_dense_trajectory(sized: bool, split: Split, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With as many steps as solve each row, which is no more than it has dimensions but for rounding."""
+    monkeypatch.setattr(als, "_STEPS", 12)
     train = split.train
     config = ALS(dim=6, alpha=5.0, regularisation=2.0)
     model = config.build(train, seed=2)
@@ -94,6 +98,24 @@ def test_sweeps_follow_the_dense_trajectory(sized: bool, split: Split) -> None:
     assert told == [1, 2, 3, 4]
     np.testing.assert_allclose(model.user_table.detach(), users, rtol=1e-3, atol=1e-4)
     np.testing.assert_allclose(model.item_table.detach(), items, rtol=1e-3, atol=1e-4)
+
+
+def test_every_sweep_lowers_the_cost_though_rows_are_not_solved(split: Split) -> None:
+    train = split.train
+    model = ALS(dim=24, alpha=5.0, regularisation=2.0).build(train)
+    sweep, dense = model.solver(train), train.matrix.toarray().astype(float)
+    lam = 2.0 * (dense.sum(1).mean() * dense.sum(0).mean()) ** 0.5
+    users, items = model.user_table.data, model.item_table.data
+    costs = []
+    for _ in range(30):
+        users, items = sweep(users, items)
+        costs.append(cost(dense, users.double().numpy(), items.double().numpy(), 5.0, lam))
+    assert costs == sorted(costs, reverse=True)
+    solved = users.double().numpy(), items.double().numpy()
+    for _ in range(3):
+        rows = plain_rows(dense, solved[1], np.full(train.n_users, 24, dtype=np.int32), 5.0, lam)
+        solved = rows, plain_rows(dense.T, rows, np.full(train.n_items, 24, dtype=np.int32), 5.0, lam)
+    assert costs[-1] < 1.002 * cost(dense, *solved, 5.0, lam)
 
 
 def test_finishing_keeps_the_plan_and_the_best(split: Split) -> None:
@@ -152,7 +174,8 @@ def test_a_full_fit_is_good(split: Split) -> None:
 
 def test_interactions_are_what_is_stored(tiny: Interactions) -> None:
     table = torch.eye(4)
-    found = solve_rows(tiny.matrix, table, None, alpha=1.0, regularisation=1.0)
+    start = torch.zeros(tiny.n_users, 4)
+    found = closer_rows(tiny.matrix, start, table, None, alpha=1.0, regularisation=1.0, steps=3)
     # Identity factors: each row is its interactions, (1 + alpha) / (1 + alpha + λ) each.
     torch.testing.assert_close(found, torch.from_numpy(tiny.matrix.toarray()) * (2 / 3))
 
@@ -172,16 +195,18 @@ def test_the_whole_way(split: Split) -> None:
 
 
 @pytest.mark.parametrize("alpha", [0.001, 15.0, 1000.0])
-def test_little_regularisation_is_solved_as_far_as_rounding_lets(alpha: float, split: Split) -> None:
+def test_little_regularisation_does_not_lead_astray(alpha: float, split: Split) -> None:
     """Of more dimensions than items, λ alone makes the systems definite, and float32 does not see so little of it."""
-    model = ALS(dim=128, regularisation=1e-9, alpha=alpha).build(split.train)
-    sweep = model.solver(split.train)
+    train = split.train
+    model = ALS(dim=128, regularisation=1e-9, alpha=alpha).build(train)
+    sweep, dense = model.solver(train), train.matrix.toarray().astype(float)
     users, items = model.user_table.data, model.item_table.data
-    for _ in range(4):
+    costs = []
+    for _ in range(15):
         users, items = sweep(users, items)
-    # Nothing but rounding keeps the scores from what they should be: 1 for interactions, 0 for all other pairs.
-    wanted = torch.from_numpy(split.train.matrix.toarray())
-    assert float((users @ items.T - wanted).abs().mean()) < 0.02
+        costs.append(cost(dense, users.double().numpy(), items.double().numpy(), alpha, 0.0))
+    assert max(costs[1:]) < costs[0]
+    assert costs[-1] == min(costs)
 
 
 def test_more_interactions_are_learned_with_the_same_weight(split: Split) -> None:

@@ -16,12 +16,14 @@ from torch import Tensor
 
 from ciess.checks import AboveZero, NotNegative
 from ciess.data import Interactions
-from ciess.errors import InputError
 from ciess.models.base import DESCENT, LEARNING_ALONE, BackboneConfig, Solver, Training, TwoTables, normal_table
+from ciess.tables.mask import prefix_mask
 from ciess.tables.plan import SizePlan
 
-_NUMBERS_IN_A_CHUNK = 4_000_000
-"""The most numbers of a chunk's gathered rows, and of its Gramians, unless one row alone has more."""
+_NUMBERS_IN_A_CHUNK = 1_000_000
+"""The most numbers of a chunk's gathered rows, unless one row alone has more."""
+_STEPS = 3
+"""Of conjugate gradients for each row in a sweep: more give no better models (docs/search.md)."""
 
 
 @dataclass(frozen=True)
@@ -89,33 +91,40 @@ class _Sweep(Solver):
         self._sizes = (None, None) if plan is None else (plan.user_sizes, plan.item_sizes)
 
     def __call__(self, user_table: Tensor, item_table: Tensor) -> tuple[Tensor, Tensor]:
-        """See `Solver`. The user table given does not matter."""
-        users = self._solved(0, item_table)
-        return users, self._solved(1, users)
+        """See `Solver`."""
+        users = self._closer(0, user_table, item_table)
+        return users, self._closer(1, item_table, users)
 
-    def _solved(self, side: int, other: Tensor) -> Tensor:
-        return solve_rows(self._sides[side], other, self._sizes[side], self._alpha, self._regularisation)
+    def _closer(self, side: int, table: Tensor, other: Tensor) -> Tensor:
+        return closer_rows(
+            self._sides[side], table, other, self._sizes[side], self._alpha, self._regularisation, _STEPS
+        )
 
 
 @torch.no_grad()
-def solve_rows(
+def closer_rows(
     interactions: csr_array,
+    table: Tensor,
     other: Tensor,
     sizes: NDArray[np.int32] | None,
     alpha: float,
     regularisation: float,
+    steps: int,
 ) -> Tensor:
-    """The rows of one side that are best for the other side's (Hu et al., equation 4), each with its own size.
+    """The rows of one side, brought closer to those that are best for the other side's (Hu et al., equation 4).
 
-    A row of size d solves the d × d system of the other table's first d columns, so it is the best of its size and
-    not the best full row cut short.
+    Conjugate gradients from the rows as they are (Takács, Pilászy, Tikk, RecSys 2011): what a few steps leave, the next
+    sweep would change anyway. A row of size d goes to what is best for the other table's first d columns, so to the
+    best of its size and not to the best full row cut short; a row without interactions to zero.
 
     Args:
         interactions: (n, n_other) CSR; what is stored is an interaction.
+        table: (n, width) the rows.
         other: (n_other, width) the other side's table, zero beyond its own sizes.
         sizes: (n,) numbers to keep of each row, at most width; None: all.
         alpha: how much more an interaction weighs.
         regularisation: weight of the squared norms, above 0.
+        steps: of conjugate gradients.
 
     Returns:
         (n, width) table, zero beyond the sizes.
@@ -125,76 +134,47 @@ def solve_rows(
     starts, columns, found = (
         torch.from_numpy(a).to(device) for a in (interactions.indptr, interactions.indices, counts)
     )
-    kept = None if sizes is None else torch.as_tensor(sizes, device=device)
+    kept = None if sizes is None else prefix_mask(sizes, width, device)
     gramian = other.T @ other + regularisation * torch.eye(width, dtype=other.dtype, device=device)
     # One more row, of zeros, for rows with fewer interactions than the longest of their chunk.
     padded = torch.cat([other, other.new_zeros(1, width)])
-    # By the Gramian: what each row of the other table would come to if it stood alone.
-    alone = torch.cholesky_solve(padded.T, _cholesky(gramian)).T
-    solved = other.new_zeros(len(counts), width)
+    closer = torch.zeros_like(table)
     for rows, longest in _chunks(counts, width):
         rows = rows.to(device)
         place = torch.arange(longest, device=device)
         stored = (starts[rows, None] + place).clamp(max=len(columns) - 1)
-        theirs = torch.where(place < found[rows, None], columns[stored], len(other))
-        if kept is not None:
-            size = int(kept[rows].max())
-            mask = (torch.arange(size, device=device) < kept[rows, None]).to(other.dtype)
-            solved[rows, :size] = _solve_wide(padded[:, :size][theirs], gramian[:size, :size], mask, alpha)
-        elif longest < width:
-            solved[rows] = _solve_few(padded[theirs], alone[theirs], alpha)
-        else:
-            solved[rows] = _solve_wide(padded[theirs], gramian, other.new_ones(len(rows), width), alpha)
-    return solved
+        theirs = padded[torch.where(place < found[rows, None], columns[stored], len(other))]
+        mask = other.new_ones(len(rows), width) if kept is None else kept[rows]
+        closer[rows] = _descended(table[rows], theirs, gramian, mask, alpha, steps)
+    return closer
 
 
-def _solve_wide(factors: Tensor, gramian: Tensor, mask: Tensor, alpha: float) -> Tensor:
-    """(b, size) rows by a system of their size: factors (b, n, size) of their interactions, mask (b, size)."""
-    systems = torch.baddbmm(gramian, factors.mT, factors, alpha=alpha)
-    # Beyond a row's size stands the identity against zeros: those numbers come out as zero.
-    systems = systems * mask[:, :, None] * mask[:, None, :] + torch.diag_embed(1 - mask)
-    wanted = (1 + alpha) * factors.sum(1) * mask
-    return torch.cholesky_solve(wanted[:, :, None], _cholesky(systems))[:, :, 0]
+def _descended(rows: Tensor, theirs: Tensor, gramian: Tensor, mask: Tensor, alpha: float, steps: int) -> Tensor:
+    """(b, width) rows after some steps, by the other side's (b, n, width) that they have to do with."""
 
+    def image(of: Tensor) -> Tensor:
+        weighted = torch.bmm(torch.bmm(theirs, of[:, :, None]).mT, theirs)[:, 0]
+        return mask * (of @ gramian + alpha * weighted)
 
-def _solve_few(factors: Tensor, alone: Tensor, alpha: float) -> Tensor:
-    """(b, width) rows by a system of as many unknowns as interactions, which are fewer (Woodbury's identity).
-
-    With G the Gramian and F a row's factors, (G + α FᵀF)⁻¹ Fᵀ = G⁻¹ Fᵀ (I + α F G⁻¹ Fᵀ)⁻¹; `alone` is F G⁻¹.
-    """
-    systems = torch.baddbmm(torch.eye(factors.shape[1]).to(factors), factors, alone.mT, alpha=alpha)
-    weights = torch.cholesky_solve(torch.ones_like(factors[:, :, :1]), _cholesky(systems))
-    return (1 + alpha) * (weights * alone).sum(1)
-
-
-def _cholesky(systems: Tensor) -> Tensor:
-    """Lower triangular factors of one or more symmetric systems, (…, size, size).
-
-    Where λ is less than what rounding takes from a system, the system is not positive definite as it is stored: its
-    diagonal is then raised by as much as rounding can have taken.
-
-    Raises:
-        InputError: that is not enough.
-    """
-    factors: Tensor
-    factors, failed = torch.linalg.cholesky_ex(systems)
-    if not failed.any():
-        return factors
-    diagonal = systems.diagonal(dim1=-2, dim2=-1)
-    lost = systems.shape[-1] * torch.finfo(systems.dtype).eps * diagonal.amax(-1)
-    raised = systems + torch.diag_embed(torch.where(failed > 0, lost, 0.0)[..., None].expand_as(diagonal))
-    factors, failed = torch.linalg.cholesky_ex(raised)
-    if failed.any():
-        raise InputError("ALS cannot be solved with so little regularisation: raise it, to 0.01 for example")
-    return factors
+    rows = rows * mask
+    residual = (1 + alpha) * theirs.sum(1) * mask - image(rows)
+    direction, energy = residual, residual.square().sum(1, keepdim=True)
+    for _ in range(steps):
+        moved = image(direction)
+        # A row that is solved stands still.
+        step = torch.nan_to_num(energy / (direction * moved).sum(1, keepdim=True), 0.0, 0.0)
+        rows, residual = rows + step * direction, residual - step * moved
+        energy, before = residual.square().sum(1, keepdim=True), energy
+        direction = residual + torch.nan_to_num(energy / before, 0.0, 0.0) * direction
+    return rows
 
 
 def _chunks(counts: NDArray[np.integer], width: int) -> Iterator[tuple[Tensor, int]]:
-    """Rows of similar counts together, as many as memory allows, and the largest count among them."""
-    order = np.argsort(-counts, kind="stable")
+    """Rows with interactions, those of similar counts together, and the largest count among them."""
+    order = np.argsort(-counts, kind="stable")[: np.count_nonzero(counts)]
     start = 0
     while start < len(order):
         longest = int(counts[order[start]])
-        end = start + max(1, _NUMBERS_IN_A_CHUNK // (max(longest, width) * width))
+        end = start + max(1, _NUMBERS_IN_A_CHUNK // (longest * width))
         yield torch.from_numpy(order[start:end]), longest
         start = end

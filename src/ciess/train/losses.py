@@ -143,16 +143,18 @@ class Distillation:
 
     def on(self, vectors: Represented, users: Tensor, items: Tensor) -> Tensor:
         """The mean loss of some users over some items, a scalar."""
-        loss: Tensor = _CrossEntropy.apply(*self.compared(vectors, users, items))  # type: ignore[no-untyped-call]
+        taught, scores = self._shares(users, items), self._backbone.score_all(_among(vectors, items), users)
+        loss: Tensor = _CrossEntropy.apply(taught, scores, self._sharpness)  # type: ignore[no-untyped-call]
         return loss
 
     def compared(self, vectors: Represented, users: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
         """The teacher's probabilities and the model's scores, scaled for a softmax: (users, items) each."""
-        wanted, scores = (
-            self._sharpness * (each.float() if each.dtype == torch.bfloat16 else each)
-            for each in (self._taught(users, items), self._backbone.score_all(_among(vectors, items), users))
-        )
-        return softmax(wanted, dim=1), scores
+        scores = self._backbone.score_all(_among(vectors, items), users)
+        return self._shares(users, items), self._sharpness * scores
+
+    def _shares(self, users: Tensor, items: Tensor) -> Tensor:
+        """The teacher's probabilities."""
+        return softmax(_sharpened(self._taught(users, items), self._sharpness), dim=1)
 
     def _drawn(self, count: int) -> Tensor:
         # Two items at least: one alone has nothing to be ranked against.
@@ -166,22 +168,28 @@ class Distillation:
 class _CrossEntropy(Function):
     """Mean cross-entropy of rows of scores against rows of probabilities, its gradient found on the way.
 
-    Autograd would pass over matrices of a whole step a few times more.
+    Autograd would pass over matrices of a whole step many times more.
     """
 
     @staticmethod
-    def forward(ctx: Any, wanted: Tensor, scores: Tensor) -> Tensor:
-        """From probabilities and scores, (n, m) each, to a scalar."""
-        logs = log_softmax(scores, dim=1)
+    def forward(ctx: Any, wanted: Tensor, scores: Tensor, sharpness: float) -> Tensor:
+        """From probabilities and scores, (n, m) each, and what these are multiplied by, to a scalar."""
+        logs = log_softmax(_sharpened(scores, sharpness), dim=1)
         loss: Tensor = -torch.linalg.vecdot(wanted, logs).mean()
-        ctx.save_for_backward(logs.exp_().sub_(wanted))
+        slope = logs.exp_().sub_(wanted).mul_(sharpness / len(logs))
+        ctx.save_for_backward(slope.to(scores.dtype))
         return loss
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, Tensor]:
-        """(softmax − wanted) / n, times the gradient of the loss."""
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, Tensor, None]:
+        """(softmax − wanted) · sharpness / n, times the gradient of the loss."""
         slope: Tensor = ctx.saved_tensors[0]
-        return None, slope * (gradients[0] / len(slope))
+        return None, slope * gradients[0].to(slope.dtype), None
+
+
+def _sharpened(scores: Tensor, by: float) -> Tensor:
+    """Scores times a number, of enough bits for a softmax."""
+    return scores.float().mul_(by) if scores.dtype == torch.bfloat16 else by * scores
 
 
 def _among(vectors: Represented, items: Tensor) -> Represented:

@@ -335,8 +335,7 @@ def test_plans_are_measured_by_what_suits_the_backbone(name: str, fidelity: str,
     assert found.settings["method"]["fidelity"]["name"] == fidelity
 
 
-def test_what_distillation_makes_no_better_is_cut_from_the_full_model_on_all_data(split: Split) -> None:
-    phases: dict[str, int] = {}
+def test_what_distillation_spoils_is_cut_from_the_full_model_on_all_data(split: Split) -> None:
     hurting = Finish(training=Training(steps=4, lr=1000.0, eval_every=2))
     found = ciess.search(
         split,
@@ -344,11 +343,7 @@ def test_what_distillation_makes_no_better_is_cut_from_the_full_model_on_all_dat
         budgets=["30%"],
         method=QUICK,
         finishing=hurting,
-        progress=lambda phase, _, total, __: phases.update({phase: total}),
     )
-    assert phases["full model, all data"] > 0
-    assert "finish, all data" not in phases
-    assert "finish, test too" not in phases
     assert found.row("equal", "30%").kept > 0.5
 
 

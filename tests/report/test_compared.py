@@ -133,7 +133,7 @@ def test_without_equal_sizes_there_are_no_gains(comparison: Comparison) -> None:
 
 
 def test_what_each_seed_was_tuned_to_is_told(comparison: Comparison) -> None:
-    trial = {"lr": 0.3, "quality": 0.2, "seconds": 9.0}
+    trial = {"lr": 0.3, "dim": 32, "quality": 0.2, "seconds": 9.0}
     tuning = {"chosen": {"lr": 0.3}, "trials": [trial]}
     cells = [
         dataclasses.replace(cell, tuning=tuning) if (cell.method, cell.seed) == ("full", 1) else cell

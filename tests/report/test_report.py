@@ -115,8 +115,8 @@ def test_a_row_that_was_still_gaining_is_marked_and_told(outcome: Outcome) -> No
 TUNING = {
     "chosen": {"alpha": 38.9, "regularisation": 30.0},
     "trials": [
-        {"alpha": 15.0, "regularisation": 1.0, "quality": 0.2, "seconds": 1.25},
-        {"alpha": 38.9, "regularisation": 30.0, "quality": 0.25, "seconds": 2.25},
+        {"alpha": 15.0, "regularisation": 1.0, "dim": 32, "quality": 0.2, "seconds": 1.25},
+        {"alpha": 38.9, "regularisation": 30.0, "dim": 128, "quality": 0.25, "seconds": 2.25},
     ],
 }
 
@@ -127,10 +127,16 @@ def test_what_tuning_tried_is_told(outcome: Outcome, report: Report) -> None:
     [section] = [section for section in told.sections if section.name == "tuning"]
     [table] = section.tables
     assert table.caption == "Tuned: alpha 38.9, regularisation 30 (2 trials, 4 s)"
-    assert [column.heading for column in table.columns] == ["alpha", "regularisation", "Quality", "Seconds"]
+    assert [column.heading for column in table.columns] == [
+        "alpha",
+        "regularisation",
+        "Dimensions",
+        "Quality",
+        "Seconds",
+    ]
     assert [[shown for _, shown in row] for row in table.cells] == [
-        ["15", "1", "0.2000", "1.2"],
-        ["38.9", "30", "0.2500", "2.2"],
+        ["15", "1", "32", "0.2000", "1.2"],
+        ["38.9", "30", "128", "0.2500", "2.2"],
     ]
 
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
@@ -10,7 +11,7 @@ from ciess.evaluation.metrics import Evaluator, evaluate
 from ciess.models import Backbone, BackboneConfig, Training, backbone_named
 from ciess.tables.plan import SizePlan, TableShape
 from ciess.tables.precision import Precision
-from ciess.train.finish import Finish, Finishing, Run, finish
+from ciess.train.finish import Finish, Finishing, Run, finish, learned_on
 from ciess.train.fit import Fitted, fit
 from ciess.train.losses import BPR
 
@@ -119,3 +120,33 @@ def test_no_finish_ends_below_the_cut_or_where_a_lower_rate_would_gain(name: str
             assert evaluate(longer, valid).quality.mean() <= 1.01 * done.quality or not done.converged
 
     holds()
+
+
+@torch.no_grad()
+def divergences(full: Backbone, *others: Backbone) -> list[float]:
+    """How far rankings are from a full model's: mean divergence of their softmax, scores in its standard deviations."""
+    users = torch.arange(len(full.user_table))
+    scores = [each.score_all(each.vectors(), users) for each in (full, *others)]
+    wanted, *shares = (torch.log_softmax(2 * each / scores[0].std(dim=1).mean(), dim=1) for each in scores)
+    return [float((wanted.exp() * (wanted - each)).sum(1).mean()) for each in shares]
+
+
+@pytest.mark.parametrize(("rate", "learns"), [(0.3, True), (1e4, False)])
+def test_what_was_cut_learns_on_only_where_it_comes_closer(rate: float, learns: bool, split: Split) -> None:
+    rng = np.random.default_rng(0)
+    full = backbone_named("mf", dim=8).build(split.train)
+    with torch.no_grad():
+        for table in (full.user_table, full.item_table):
+            table.copy_(torch.from_numpy(rng.standard_normal(table.shape)))
+    full.order_dimensions()
+    plan = SizePlan.equal(TableShape(split.train.n_users, split.train.n_items, 8), 3)
+    recipe = Finish(training=Training(steps=40, lr=rate, lr_every=4))
+    cut, _ = finish(full, plan, recipe, seed=0, runs=(Run(1.0, 0),))
+    before = cut.user_table.detach().clone()
+    found = learned_on(cut, full, plan, recipe, seed=0)
+    assert torch.equal(cut.user_table, before)
+    assert (found is not cut) == learns
+    assert not found.user_table[:, 3:].any()
+    if learns:
+        far, near = divergences(full, cut, found)
+        assert near < 0.9 * far

@@ -28,7 +28,9 @@ def test_a_known_optimum_is_found(
 ) -> None:
     monkeypatch.setattr(tuning._Search, "_quality", peaked(alpha, regularisation))
     found = tune(ALS(), split, tuning=Tuning(trials=40))
-    assert len(found.trials) <= 40
+    narrow = [trial for trial in found.trials if trial["dim"] == 32]
+    assert len(narrow) <= 40
+    assert [trial["dim"] for trial in found.trials[len(narrow) :]] == [128] * 3
     assert isinstance(found.config, ALS)
     assert found.config.alpha == pytest.approx(alpha, rel=0.3)
     assert found.config.regularisation == pytest.approx(regularisation, rel=0.3)
@@ -39,11 +41,14 @@ def test_settings_stay_where_nothing_is_clearly_better(split: Split, monkeypatch
     assert tune(ALS(), split).config == ALS()
 
 
-@pytest.mark.parametrize(("third", "changes"), [(1.004, False), (1.006, True)])
-def test_the_best_trial_is_taken_if_it_is_half_a_percent_better(
-    split: Split, monkeypatch: pytest.MonkeyPatch, third: float, changes: bool
+@pytest.mark.parametrize(
+    ("third", "wide", "changes"),
+    [(1.004, [], False), (1.006, [1.0, 1.006], True), (1.006, [1.0, 1.004], False), (1.5, [2.0, 1.9], False)],
+)
+def test_the_best_trial_is_taken_if_it_is_half_a_percent_better_narrow_and_wide(
+    split: Split, monkeypatch: pytest.MonkeyPatch, third: float, wide: list[float], changes: bool
 ) -> None:
-    told = iter([1.0, 0.5, third, 0.6, 0.6, 0.6])
+    told = iter([1.0, 0.5, third, 0.6, 0.6, 0.6, *wide])
     monkeypatch.setattr(tuning._Search, "_quality", lambda *_: next(told))
     found = tune(ALS(), split, tuning=Tuning(trials=6))
     names = ("alpha", "regularisation")

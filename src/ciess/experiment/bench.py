@@ -36,7 +36,7 @@ from ciess.tables.plan import SizePlan, TableShape
 from ciess.tables.precision import Precision
 from ciess.tables.taper import TAPERED, Taper
 from ciess.train.checkpoint import NOTHING, Kept
-from ciess.train.finish import finish
+from ciess.train.finish import finish, learned_on
 from ciess.train.fit import Fitted
 from ciess.train.scratch import train_from_scratch
 
@@ -225,8 +225,9 @@ class Bench:
     def built(self, chosen: Finished, about: Mapping[str, Any] | None = None, parts: int = 2) -> CompressedModel:
         """The chosen plan's model: finished anew from the full model that has learned more.
 
-        It repeats the runs that were best on validation: what training made no better there is cut here, too. A plan
-        that was trained from scratch is so again, for as many steps as were best.
+        It repeats the runs that were best on validation. What was best when it was cut is learned on, see `learned_on`,
+        if the full model has learned more. A plan that was trained from scratch is so again, for as many steps as were
+        best.
 
         Args:
             chosen: the plan, finished on train.
@@ -244,17 +245,13 @@ class Bench:
             kept = self._kept.within("scratch", parts, chosen.plan.digest)
             small, _ = self._trained_anew(learned, chosen.plan, "from scratch, all data", steps, kept=kept)
             return CompressedModel.pack(self.recipe.config, small, chosen.plan, learned, about, self._given)
-        full = self.full_models.on(parts)
-        small, _ = finish(
-            full.packed,
-            chosen.plan,
-            self.recipe.finishing,
-            seed=self.seed,
-            runs=chosen.runs,
-            phase="finish, test too" if parts > 2 else "finish, all data",
-            progress=self.progress,
-            kept=self._kept.within("built", parts, chosen.plan.digest),
-        )
+        full, finishing = self.full_models.on(parts), self.recipe.finishing
+        phase, kept = "finish, test too" if parts > 2 else "finish, all data", self._kept.within("built", parts)
+        told = {"seed": self.seed, "phase": phase, "progress": self.progress}
+        kept = kept.within(chosen.plan.digest)
+        small, _ = finish(full.packed, chosen.plan, finishing, runs=chosen.runs, kept=kept, **told)
+        if parts > 1 and self.full_models.learn and not chosen.fitted.steps and finishing.training.steps:
+            small = learned_on(small, full.packed, chosen.plan, finishing, kept=kept.within("on"), **told)
         # Rows that are scored as they are need no more of the backbone than their width.
         outputs = isinstance(small, FactorsModel) and not isinstance(self.recipe.config, Factors)
         config = Factors(dim=chosen.plan.dim) if outputs else self.recipe.config

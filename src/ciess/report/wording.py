@@ -71,19 +71,20 @@ def tuning_sections(tunings: Mapping[str, dict[str, Any]]) -> list[Section]:
     if not found:
         return []
     text = (
-        "Settings of the full model were tried on validation, on narrower models that train for a part of the steps. "
-        "What was found is taken where it is clearly better than the first trial."
+        "Settings of the full model were tried on validation, on narrower models that train for a part of the steps; "
+        "the best and the first once more at full width. What was found is taken where it is clearly better."
     )
     tables = [
         Table(
             f"{name}: {tuned(tuning)}",
             [
                 *(Column(each, "{:g}".format) for each in tuning["chosen"]),
+                Column("Dimensions", "{:.0f}".format),
                 Column("Quality", metric),
                 Column("Seconds", tenths),
             ],
             [
-                (*(trial[each] for each in tuning["chosen"]), trial["quality"], trial["seconds"])
+                (*(trial[each] for each in tuning["chosen"]), trial["dim"], trial["quality"], trial["seconds"])
                 for trial in tuning["trials"]
             ],
         )

@@ -27,6 +27,8 @@ from ciess.train.refit import refit
 
 PEAK_RATES = (1.0, 10**-0.5, 0.1)
 """Learning rates at which runs of distillation start, as shares of the recipe's."""
+_DRAWS = 4
+"""That tell how close a model is."""
 _LEAST_KEPT = 0.01
 """A share of the squares: what keeps less takes no larger steps."""
 
@@ -159,6 +161,57 @@ def finish(
             break
     converged = valid is not None and (level or fitted.steps == 0)
     return small, Finishing(tuple(done), fitted.quality, time.perf_counter() - start, converged)
+
+
+def learned_on(
+    cut: Backbone,
+    full: Backbone,
+    plan: SizePlan,
+    settings: Finish,
+    *,
+    seed: int,
+    phase: str = "finish",
+    progress: Progress = silent,
+    kept: Kept = NOTHING,
+) -> Backbone:
+    """A model that was only cut, after a run at the lowest rate if that brings it closer to the full one.
+
+    For full models that have learned more than the one whose plan was best when it was cut: the more a model has
+    learned, the more is in the dimensions that a plan cuts (docs/search.md). How close models are tells the loss of
+    distillation on fresh draws.
+
+    Args:
+        cut: stays as it is.
+        full: the teacher.
+        plan: sizes of the result.
+        settings: of training.
+        seed: of what training draws.
+        phase: what progress is told.
+        progress: told every step.
+        kept: keeps the run.
+    """
+    small, draws = copy.deepcopy(cut, {id(buffer): buffer for buffer in cut.buffers()}), settings.training
+    distilled = partial(
+        fit,
+        small,
+        Distillation(small, full, draws, seed),
+        _suited(settings, full, plan).paced(PEAK_RATES[-1]),
+        plan=plan,
+        relative_to=full,
+        seed=seed,
+        phase=phase,
+        progress=progress,
+        kept=kept.within("steps"),
+    )
+    fitted_once(kept, small, distilled)
+    return min(cut, small, key=lambda each: _loss(each, full, draws, seed + 1))
+
+
+@torch.no_grad()
+def _loss(small: Backbone, full: Backbone, training: Training, seed: int) -> float:
+    """The loss of distillation on draws that are the same for all models."""
+    loss, vectors = Distillation(small, full, training, seed), small.vectors()
+    return float(np.mean([loss(vectors, small.user_table, small.item_table).item() for _ in range(_DRAWS)]))
 
 
 def distil(

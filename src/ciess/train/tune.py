@@ -2,18 +2,20 @@
 
 A backbone names these settings, `BackboneConfig.tuned`. They are searched on a logarithmic scale by the simplex method
 of Nelder and Mead (The Computer Journal, 1965). What is best for 32 dimensions and a part of the steps is close to best
-for the whole model (docs/search.md), at a small part of its cost.
+for the whole model (docs/search.md), at a small part of its cost. Not always: more dimensions may need more of a prior.
+So the best of what was tried and the start are compared once more at the model's own width.
 """
 
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from ciess.checks import Checked, Positive
+from ciess.checks import Checked, Positive, Within
 from ciess.data import Split
 from ciess.errors import InputError
 from ciess.evaluation.metrics import Evaluator
@@ -35,11 +37,13 @@ class Tuning(Checked):
     Attributes:
         trials: trainings in all.
         dim: dimensions of the models that are tried, at most.
+        finals: trainings of the model's own width: the best settings, and those at the start.
         users: users that they are measured on, at most.
     """
 
     trials: Positive = 16
     dim: Positive = 32
+    finals: Annotated[int, Within(2)] = 3
     users: Positive = 2000
 
 
@@ -49,7 +53,7 @@ class Tuned:
 
     Attributes:
         config: the backbone's settings to train the full model by.
-        trials: what was tried, in order: the settings, `quality` on validation and `seconds` of each.
+        trials: what was tried, in order: the settings, `dim`, `quality` on validation and `seconds` of each.
     """
 
     config: BackboneConfig
@@ -112,10 +116,19 @@ def _tuned(
         method="Nelder-Mead",
         options={"initial_simplex": simplex, "maxfev": limits.trials, "xatol": 0.2, "fatol": 0.0},
     )
-    first, best = search.trials[0], max(search.trials, key=lambda trial: trial["quality"])
-    if best["quality"] <= (1 + _WORTH_IT) * first["quality"]:
+    ranked = _ranked(search.trials)
+    if len(ranked) > 1 and config.dim > limits.dim:
+        ranked = _ranked([search.tried(trial, config.dim) for trial in ranked[: limits.finals]])
+    if len(ranked) == 1:
         return Tuned(config, search.trials)
-    return Tuned(config.changed(**{name: best[name] for name in names}), search.trials)
+    return Tuned(config.changed(**{name: ranked[1][name] for name in names}), search.trials)
+
+
+def _ranked(trials: list[dict[str, float]]) -> list[dict[str, float]]:
+    """The first trial, and those that are better by half a percent, the best first."""
+    first, *others = trials
+    better = [trial for trial in others if trial["quality"] > (1 + _WORTH_IT) * first["quality"]]
+    return [first, *sorted(better, key=lambda trial: -trial["quality"])]
 
 
 class _Search:
@@ -143,16 +156,24 @@ class _Search:
             name: float(f"{self._config.setting(name) * np.exp(each):.3g}")
             for name, each in zip(self._names, place, strict=True)
         }
-        trial = self._kept.within("trial", len(self.trials)).once(lambda: State(self._trial(values), {})).told
-        self.trials.append(trial)
+        trial = self.tried(values, self._limits.dim)
         best = max(trial["quality"] for trial in self.trials)
         self._progress("tuning", len(self.trials), self._limits.trials, f"best {best:.4f}")
-        return -float(trial["quality"])
+        return -trial["quality"]
 
-    def _trial(self, values: dict[str, float]) -> dict[str, float]:
-        start = time.perf_counter()
-        quality = self._quality(self._config.changed(**values).short(self._limits.dim))
-        return {**values, "quality": quality, "seconds": time.perf_counter() - start}
+    def tried(self, settings: Mapping[str, float], dim: int) -> dict[str, float]:
+        """A training with the settings named, no wider than `dim`."""
+
+        def made() -> State:
+            start = time.perf_counter()
+            config = self._config.changed(**values).short(dim)
+            quality = self._quality(config)
+            return State({**values, "dim": config.dim, "quality": quality, "seconds": time.perf_counter() - start}, {})
+
+        values = {name: settings[name] for name in self._names}
+        trial: dict[str, float] = self._kept.within("trial", len(self.trials)).once(made).told
+        self.trials.append(trial)
+        return trial
 
     def _quality(self, config: BackboneConfig) -> float:
         model = config.build(self._split.train, self._seed)

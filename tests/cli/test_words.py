@@ -5,10 +5,13 @@ import re
 import shlex
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
+import ciess.experiment.apply
+import ciess.experiment.compress  # noqa: F401 - before a test replaces what it imports
 from ciess.cli import COMMANDS, main
 from ciess.cli.compare import Compare
 from ciess.cli.recommend import Recommend
@@ -52,6 +55,10 @@ IDLE = {
     "estimate synthetic --backbone factors": "factors are not trained",
     "recommend m --users 1 --users-from f": "--users and --users-from are both given",
     "recommend m": "no users are given",
+    "apply nowhere.csv --policy m": "m holds no policy.json: name a folder such as",
+    "stream nowhere.csv --segments 0": "--segments is 0: give a number of 1 or more",
+    "stream nowhere.csv --budget 5": "budget '5' has no unit: write '5%'",
+    "stream nowhere.csv --seed -1": "--seed is -1: give a number from 0",
 }
 
 
@@ -99,6 +106,45 @@ def test_the_known_options_are_those_of_the_help(name: str) -> None:
     assert set(re.findall(r"^ +(?:-\w(?: N)?, )?(--\w[\w-]*)", text, re.MULTILINE)) == {
         option for option in options_of(COMMANDS[name]) if option.startswith("--")
     }
+
+
+@pytest.mark.parametrize(
+    ("typed", "called"),
+    [
+        ("search x", "ciess.experiment.pipeline.search"),
+        ("apply x --policy p", "ciess.experiment.pipeline.search"),
+        ("compare x", "ciess.experiment.compare.compare"),
+        ("compress --users u --items v --interactions x", "ciess.experiment.compress.compress"),
+        ("stream x", "ciess.experiment.stream.stream"),
+    ],
+)
+def test_every_option_is_looked_at(typed: str, called: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An option that a command has, and does not use, would do nothing without a word."""
+    looked: set[str] = set()
+    monkeypatch.chdir(tmp_path)
+    name = typed.split()[0]
+
+    class Begun(Exception):
+        pass
+
+    def begin(*_: object, **__: object) -> None:
+        raise Begun
+
+    def noting(self: object, field: str) -> object:
+        # What writes the command down looks at all.
+        if sys._getframe(1).f_code.co_name != "_arguments":
+            looked.add(field)
+        return object.__getattribute__(self, field)
+
+    given = ("data.read", "models.factors.Factors.__init__", "methods.policy.SizePolicy.load", "experiment.compress.check_fit")
+    for place in (called, *(f"ciess.{each}" for each in given)):
+        monkeypatch.setattr(place, begin if place == called else lambda *_, **__: None)
+    monkeypatch.setattr("ciess.cli.options.Filters.core", lambda _, data: data)
+    monkeypatch.setattr(COMMANDS[name], "__getattribute__", noting)
+    with pytest.raises(Begun):
+        main(typed.split())
+    # These are looked at as soon as there is a result.
+    assert {field.name for field in fields(COMMANDS[name])} - looked <= {"printing"}
 
 
 @pytest.mark.parametrize("name", backbone_names())

@@ -136,5 +136,9 @@ def test_the_command_writes_and_prints_a_table(
     main([*told, "--no-retrain"])
     document = json.loads((out / "stream.json").read_text())
     assert [(row["segment"], row["method"]) for row in document["segments"]] == [(1, "equal"), (2, "equal")]
-    assert document["command"].startswith(f"ciess stream {path} --backbone als --dim 4 --budget 60%")
+    assert document["settings"]["command"].startswith(f"ciess stream {path} --backbone als --dim 4 --budget 60%")
     assert f"{document['methods'][0]['ndcg@20']:.4f}" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(told)
+    assert f"{out} holds the result of another run" in capsys.readouterr().err
+    assert json.loads((out / "stream.json").read_text()) == document

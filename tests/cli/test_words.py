@@ -136,8 +136,8 @@ def test_every_option_is_looked_at(typed: str, called: str, tmp_path: Path, monk
             looked.add(field)
         return object.__getattribute__(self, field)
 
-    given = ("data.read", "models.factors.Factors.__init__", "methods.policy.SizePolicy.load", "experiment.compress.check_fit")
-    for place in (called, *(f"ciess.{each}" for each in given)):
+    files = "data.read", "models.factors.Factors.__init__", "methods.policy.SizePolicy.load"
+    for place in (called, *(f"ciess.{each}" for each in (*files, "experiment.compress.check_fit"))):
         monkeypatch.setattr(place, begin if place == called else lambda *_, **__: None)
     monkeypatch.setattr("ciess.cli.options.Filters.core", lambda _, data: data)
     monkeypatch.setattr(COMMANDS[name], "__getattribute__", noting)

@@ -24,7 +24,7 @@ from ciess.data.interactions import Interactions, merged
 from ciess.data.readers import parquet_parts, rows_of_parquet
 from ciess.data.split import Split, parts_at_random
 from ciess.errors import InputError, refused
-from ciess.files import Content, check_folder, locked, open_regular, parsed_json, reading, write_together
+from ciess.files import Content, check_folder, given_path, locked, open_regular, parsed_json, reading, write_together
 from ciess.progress import Progress, silent
 
 FORMAT = 1
@@ -67,7 +67,8 @@ def prepare(
     Raises:
         InputError: other files than Parquet, what `read` and `split_random` refuse, or a folder that cannot be written.
     """
-    folder, out, seed = Path(folder), Path(out), check("seed", seed, Seed)
+    folder, out = given_path("folder", folder), given_path("out", out)
+    seed = check("seed", seed, Seed)
     wanted = Wanted(user, item, rating, time, min_rating)
     _check_out(out)
     files = parquet_parts(folder)
@@ -100,7 +101,7 @@ def prepared(folder: str | Path) -> Split:
     Raises:
         InputError: it is no such folder, or damaged.
     """
-    folder = Path(folder)
+    folder = given_path("folder", folder)
     if not is_prepared(folder):
         raise InputError(f"{folder} holds no {RECORD}: name a folder of `ciess data prepare`")
     with (

@@ -18,7 +18,7 @@ from ciess.data.lines import are_lines, is_digits, rows_of_lines
 from ciess.data.matrices import matrix_in
 from ciess.data.text import content_of, ending, may_be_lines, rows_of_text
 from ciess.errors import InputError, refused
-from ciess.files import check_file, there
+from ciess.files import check_file, given_path, there
 
 if TYPE_CHECKING:
     from ciess.data.interactions import InteractionsLike
@@ -81,7 +81,7 @@ def read(
     wanted = Wanted(user, item, rating, time, min_rating)
     if layout is not None:
         choice("layout", layout, ("lines", "table"))
-    path = Path(path)
+    path = given_path("path", path)
     known = there(path)
     if not known and str(path) == "synthetic":
         _refuse_options(path, wanted, layout)

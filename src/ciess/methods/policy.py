@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ciess.errors import InputError
-from ciess.files import Content, open_regular, parsed_json, reading, write_together
+from ciess.files import Content, given_path, open_regular, parsed_json, reading, write_together
 from ciess.methods import method_name
 from ciess.methods.ciess.policy import Actor
 from ciess.methods.problem import Candidate, Problem, SearchResult
@@ -140,8 +140,9 @@ class SizePolicy:
         Raises:
             InputError: the folder cannot be written.
         """
-        write_together(Path(folder), self.files)
-        return Path(folder)
+        folder = given_path("folder", folder)
+        write_together(folder, self.files)
+        return folder
 
     @classmethod
     def load(cls, folder: str | Path) -> "SizePolicy":
@@ -150,10 +151,11 @@ class SizePolicy:
         Raises:
             InputError: a file is missing, damaged or foreign.
         """
-        with reading(Path(folder).absolute()) as place:
-            settings = _read_settings(Path(folder) / SETTINGS, place(SETTINGS))
+        folder = given_path("folder", folder)
+        with reading(folder.absolute()) as place:
+            settings = _read_settings(folder / SETTINGS, place(SETTINGS))
             content = MappedFile(place(ARRAYS)).content.copy()
-        path = Path(folder) / ARRAYS
+        path = folder / ARRAYS
         if checksum_of(content.data) != settings["checksum"]:
             raise damaged(path)
         arrays, _ = arrays_in(path, content)

@@ -152,6 +152,7 @@ def test_converting_keeps_the_source_and_leaves_no_ids_of_other_lines(
     Path("plain.csv").write_text("user,item\n1,2\n3,2\n")
     assert "is the file that is read" in refused(["data", "convert", "named.csv", "./named.csv"], capsys)
     assert "has no known ending" in refused(["data", "convert", "nowhere", "x.xls"], capsys)
+    assert "x.csv is within ., whose files are read" in refused(["data", "convert", ".", "x.csv"], capsys)
     run("data", "convert", "named.csv", "x.txt")
     assert {path.name for path in tmp_path.glob("x*")} == {"x.txt", "x.users.csv", "x.items.csv"}
     run("data", "convert", "plain.csv", "x.txt")

@@ -212,7 +212,8 @@ class Shared:
     def interactions(self) -> "Interactions | Split":
         """The data, or a split of one's own."""
         from ciess.data import split_given
-        from ciess.data.prepared import is_prepared, prepared
+        from ciess.data.prepared import prepared
+        from ciess.data.readers import is_prepared
 
         splits = {"--train": self.train, "--valid": self.valid, "--test": self.test}
         named = [name for name, path in splits.items() if path]

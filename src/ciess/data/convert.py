@@ -71,6 +71,8 @@ def check_converted(path: Path, source: Path | None = None) -> None:
     check_folder(path.parent)
     if source is not None and path.exists() and source.exists() and path.samefile(source):
         raise InputError(f"{path} is the file that is read: choose another name")
+    if source is not None and source.is_dir() and source.resolve() in path.resolve().parents:
+        raise InputError(f"{path} is within {source}, whose files are read: choose another folder")
 
 
 def _check_text(ids: pl.Series) -> None:

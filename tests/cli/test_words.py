@@ -14,6 +14,7 @@ import ciess.experiment.apply
 import ciess.experiment.compress  # noqa: F401 - before a test replaces what it imports
 from ciess.cli import COMMANDS, main
 from ciess.cli.compare import Compare
+from ciess.cli.options import with_options
 from ciess.cli.recommend import Recommend
 from ciess.cli.reference import helps
 from ciess.cli.search import Search
@@ -68,6 +69,8 @@ UNFIT = {
     "search x --budgets 5% --seed": "Missing value for argument '--seed'. Expected 1 values: see ciess search --help",
     "search x y": "Unrecognized options: y: see ciess search --help",
     "recommend": "Missing from ciess recommend: MODEL",
+    "data prepare": "see ciess data prepare --help",
+    "stream synthetic": "no times are known, by which a stream is cut: name their column, --columns time=NAME",
     "data": "Expected one of {list, fetch, describe, convert, prepare}: see ciess data --help",
 }
 
@@ -158,6 +161,21 @@ def test_every_backbone_takes_the_options_that_it_uses_and_no_others(name: str) 
         else:
             with pytest.raises(ValueError, match=f"--{option} does nothing with {name}"):
                 command.config()
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("give the ids in the order of the rows (user_ids)", "give the ids in the order of the rows (--user-ids)"),
+        ("so give them (user_ids and item_ids)", "so give them (--user-ids and --item-ids)"),
+        ("user_ids.csv cannot be read: name another", "user_ids.csv cannot be read: name another"),
+        ("search with target='output', or search anew", "search with --target output, or search anew"),
+        ("a rating threshold needs x: name it, rating=NAME", "--min-rating needs x: name it, --columns rating=NAME"),
+        ("--columns a names none: write user=NAME", "--columns a names none: write user=NAME"),
+    ],
+)
+def test_messages_are_in_the_words_of_the_command_line(said: str, told: str) -> None:
+    assert with_options(said) == told
 
 
 def test_lists_are_written_with_spaces_or_commas(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -98,7 +98,7 @@ def test_samples_and_policies_that_cannot_be_searched_by_are_refused_at_once(spl
         ({"sample": "0%"}, "sample is '0%': write a share above 0%, and to 100%"),
         ({"sample": "x"}, "write a share above 0%"),
         ({"sample": 1e-9, "data": Split(split.train, split.valid.take(split.valid.users == 7))}, "take a larger one"),
-        ({"sample": None, "method": Applied(actor)}, "full rows of 8 dimensions, and these have 16: take dim=8"),
+        ({"sample": None, "method": Applied(actor)}, "full rows of 8 dimensions, and these have 16: take 8"),
     ):
         given = {"sample": "10%", "progress": never} | settings
         with pytest.raises(InputError, match=told):

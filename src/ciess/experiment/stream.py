@@ -153,6 +153,12 @@ def _steps(data: Interactions, segments: int) -> Iterator[tuple[Interactions, In
     counts = np.bincount(part, minlength=len(shares))
     if not counts.all():
         raise InputError(f"{segments} segments are too many for these times: take fewer")
+    begun = np.full(data.n_users, len(shares))
+    np.minimum.at(begun, data.users, part)
+    of_known = np.bincount(part[part > begun[data.users]], minlength=len(shares))[2:]
+    if not of_known.all():
+        number = int(np.argmin(of_known)) + 1
+        raise InputError(f"segment {number} has no user who is known before it: take fewer segments")
     for number in range(2, len(shares)):
         yield data.take(part < number - 1), data.take(part == number - 1), data.take(part == number)
 
@@ -197,14 +203,13 @@ class _Run:
         problem = bench.problem([self.budget], getattr(with_own, "fidelity", None))
         start = sum(bench.clock.seconds().values())
         chosen = bench.run(self.name, with_own, problem).best[self.budget]
-        model = bench.built(chosen)
+        model, known = bench.built(chosen), bench.full_models.on(2).data
         seconds = sum(bench.clock.seconds().values()) - start
-        known = bench.full_models.on(2).data
         grown, shrunk = self._changed(chosen.plan, known)
         row = SegmentRow(
             segment=number,
             method=self.name,
-            metrics=model.evaluate(coming.k_core(1)).means(METRICS),
+            metrics=model.evaluate(_of_users_of(known, coming)).means(METRICS),
             interactions=len(coming),
             new_users=_new(known, coming, "user"),
             new_items=_new(known, coming, "item"),
@@ -230,6 +235,11 @@ class _Run:
             changes.append(now[rows] - then)
         change = np.concatenate(changes)
         return float((change > 0).mean()), float((change < 0).mean())
+
+
+def _of_users_of(known: Interactions, coming: Interactions) -> Interactions:
+    """What comes of users who are known."""
+    return coming.take(rows_of(known.user_ids, coming.user_ids)[coming.users] >= 0).k_core(1)
 
 
 def _new(known: Interactions, coming: Interactions, side: str) -> int:

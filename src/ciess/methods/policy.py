@@ -114,7 +114,7 @@ class SizePolicy:
         """
         if self.needs_rows and dim != self.dim:
             raise InputError(
-                f"the policy looks at full rows of {self.dim} dimensions, and these have {dim}: take dim={self.dim}"
+                f"the policy looks at full rows of {self.dim} dimensions, and these have {dim}: take {self.dim}"
             )
 
     def plan(

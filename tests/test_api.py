@@ -52,7 +52,11 @@ def test_docs_and_examples_use_public_names_alone() -> None:
 
 PAIRS = [(user, (3 * user + n) % 8) for user in range(6) for n in range(5)]
 FRAME = pl.DataFrame(
-    {"user": [user for user, _ in PAIRS], "item": [item for _, item in PAIRS], "time": range(len(PAIRS))}
+    {
+        "user": [user for user, _ in PAIRS],
+        "item": [item for _, item in PAIRS],
+        "time": [n % 5 * 6 + n // 5 for n in range(len(PAIRS))],
+    }
 )
 
 
@@ -121,6 +125,16 @@ def test_other_objects_are_refused_by_their_type() -> None:
         (lambda: ciess.Split(FRAME, FRAME), "train is of type DataFrame: give Interactions"),
         (lambda: ciess.export("runs/budget-5", "arrays", "out"), "model is of type str: give a CompressedModel"),
         (lambda: ciess.search(FRAME, backbone=3), "backbone is of type int: give a BackboneConfig"),
+        (lambda: ciess.search(FRAME, kept=3), "kept is of type int: give a path"),
+        (lambda: ciess.search(FRAME, beside=3), "beside is of type int: give a Mapping"),
+        (lambda: ciess.compare("nowhere.csv", executor=3), "executor is 3: write processes:4, ray, or ray:ADDRESS"),
+        (lambda: ciess.compare("nowhere.csv", shard=3), "shard is of type int: give a str"),
+        (
+            lambda: ciess.compare(FRAME, methods={"a": 3}),
+            "method a is of type int: give a name, or a method's settings",
+        ),
+        (lambda: ciess.compare(FRAME, methods={"a": "rule"}), "'rule' is not a method"),
+        (lambda: ciess.stream(FRAME, methods="popularity"), "methods is of type str: give a Mapping"),
         (lambda: ciess.stream(FRAME, methods={"retrain": ciess.EqualSizes()}), "give another name, or retrain=False"),
     ):
         with pytest.raises(InputError, match=told):

@@ -58,6 +58,7 @@ IDLE = {
     "recommend m": "no users are given",
     "apply nowhere.csv --policy m": "m holds no policy.json: name a folder such as",
     "stream nowhere.csv --segments 0": "--segments is 0: give a number of 1 or more",
+    "compare nowhere.csv --executor processes": "executor is 'processes': write processes:4, ray, or ray:ADDRESS",
     "stream nowhere.csv --budget 5": "budget '5' has no unit: write '5%'",
     "stream nowhere.csv --seed -1": "--seed is -1: give a number from 0",
 }

@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
+from ciess.checks import check, shown
 from ciess.errors import InputError, reason, shortened
 
 T = TypeVar("T")
@@ -18,6 +19,16 @@ _FORMS = "write processes:4, ray, or ray:ADDRESS"
 _REMEDY = "put its class into a file that can be imported"
 # PyTorch imports the second one, which takes seconds, when it first makes an optimiser.
 _IMPORTED_ONCE = ["ciess.experiment.trials", "torch._dynamo"]
+
+
+def check_executor(text: str | None) -> None:
+    """Refuse an executor that is not written as they are, before data are read; None is none.
+
+    Raises:
+        InputError: it is refused.
+    """
+    if text is not None and not (isinstance(text, str) and re.fullmatch("processes:[1-9][0-9]{0,3}|ray(:.+)?", text)):
+        raise InputError(f"executor is {shown(text)}: {_FORMS}")
 
 
 @contextmanager
@@ -29,13 +40,9 @@ def executor_named(text: str) -> Iterator[Executor]:
     Raises:
         InputError: it is none of these, or Ray is not installed or cannot be reached.
     """
+    check_executor(text)
     kind, _, rest = text.partition(":")
-    if kind == "processes" and re.fullmatch("[1-9][0-9]{0,3}", rest):
-        executor: Executor = Processes(int(rest))
-    elif kind == "ray" and (rest or text == "ray"):
-        executor = Ray(rest or "local")
-    else:
-        raise InputError(f"executor is '{shortened(text)}': {_FORMS}")
+    executor: Executor = Processes(int(rest)) if kind == "processes" else Ray(rest or "local")
     finished = False
     try:
         yield executor
@@ -52,6 +59,7 @@ def part_of(work: Sequence[T], shard: str | None) -> list[T]:
     """
     if shard is None:
         return [*work]
+    check("shard", shard, str)
     found = re.fullmatch("([0-9]{1,6})/([0-9]{1,6})", shard)
     i, n = map(int, found.groups()) if found else (0, 0)
     if not 1 <= i <= n:

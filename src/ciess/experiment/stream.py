@@ -107,6 +107,7 @@ def stream(
     seed, limit = check("seed", seed, Seed), Budget.parse(budget)
     check("segments", segments, Positive)
     check("retrain", retrain, bool)
+    check("methods", methods, Mapping)
     if retrain and RETRAINED in methods:
         raise InputError(f"methods name {RETRAINED}, as the limit beside them: give another name, or retrain=False")
     data = interactions_of(data)
@@ -158,7 +159,8 @@ def _steps(data: Interactions, segments: int) -> Iterator[tuple[Interactions, In
     of_known = np.bincount(part[part > begun[data.users]], minlength=len(shares))[2:]
     if not of_known.all():
         number = int(np.argmin(of_known)) + 1
-        raise InputError(f"segment {number} has no user who is known before it: take fewer segments")
+        remedy = "take fewer segments, or data of users who come again"
+        raise InputError(f"segment {number} has no user who is known before it: {remedy}")
     for number in range(2, len(shares)):
         yield data.take(part < number - 1), data.take(part == number - 1), data.take(part == number)
 

@@ -173,10 +173,11 @@ class CompressedModel(PackedModel):
         from ciess.data import interactions_of
 
         if not self.rows_stand_alone:
-            raise InputError(
-                f"{self.settings['name']} mixes rows, so new ones would change the others: "
-                "search with target='output', or search anew"
-            )
+            from ciess.models.base import InnerProduct
+
+            others = "search with target='output', or search anew"
+            remedy = others if isinstance(self.backbone, InnerProduct) else "search anew, or use als or mf"
+            raise InputError(f"{self.settings['name']} mixes rows, so new ones would change the others: {remedy}")
         self.verify()
         return dataclasses.replace(self, **grown(self, interactions_of(interactions), side, budget))
 

@@ -128,7 +128,7 @@ def test_other_objects_are_refused_by_their_type() -> None:
         (lambda: ciess.search(FRAME, kept=3), "kept is of type int: give a path"),
         (lambda: ciess.search(FRAME, beside=3), "beside is of type int: give a Mapping"),
         (lambda: ciess.compare("nowhere.csv", executor=3), "executor is 3: write processes:4, ray, or ray:ADDRESS"),
-        (lambda: ciess.compare("nowhere.csv", shard=3), "shard is of type int: give a str"),
+        (lambda: ciess.compare("nowhere.csv", shard=3, cells="cells"), "shard is of type int: give a str"),
         (
             lambda: ciess.compare(FRAME, methods={"a": 3}),
             "method a is of type int: give a name, or a method's settings",

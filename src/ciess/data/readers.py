@@ -38,6 +38,9 @@ _NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 
 def is_prepared(folder: Path) -> bool:
     """Whether it is a folder that `ciess.prepare` made."""
+    # A pipe would be waited for, to be locked.
+    if not folder.is_dir():
+        return False
     with reading(folder) as place:
         return place(RECORD).is_file()
 

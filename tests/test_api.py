@@ -4,9 +4,17 @@ import importlib.metadata
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
 
 import ciess
+from ciess.errors import InputError
+from ciess.tables.plan import SizePlan
 
 ROOT = Path(__file__).parent.parent
 
@@ -40,3 +48,94 @@ def test_docs_and_examples_use_public_names_alone() -> None:
     texts = [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "examples").glob("*.ipynb")]
     inner = {path.name: re.findall(r"(?:from|import) ciess\.\S+", path.read_text()) for path in texts}
     assert {name: found for name, found in inner.items() if found} == {}
+
+
+PAIRS = [(user, (3 * user + n) % 8) for user in range(6) for n in range(5)]
+FRAME = pl.DataFrame(
+    {
+        "user": [user for user, _ in PAIRS],
+        "item": [item for _, item in PAIRS],
+        "time": [n % 5 * 6 + n // 5 for n in range(len(PAIRS))],
+    }
+)
+
+
+def model_of_four() -> ciess.CompressedModel:
+    """Of users 0 to 3 and all items."""
+    data = ciess.Interactions.of(FRAME.filter(pl.col("user") < 4))
+    config = ciess.ALS(dim=64)
+    plan = SizePlan(np.full(4, 32), np.full(8, 32), 64)
+    return ciess.CompressedModel.pack(config, config.build(data), plan, data)
+
+
+TAKES: dict[str, Callable[[Any], Any]] = {
+    "split_random": lambda data: ciess.split_random(data).train.matrix.toarray(),
+    "split_by_time": lambda data: ciess.split_by_time(data).valid.matrix.toarray(),
+    "split_last": lambda data: ciess.split_last(data).valid.matrix.toarray(),
+    "split_given": lambda data: ciess.split_given(FRAME[::2], data).train.matrix.toarray(),
+    "describe": ciess.describe,
+    "convert": lambda data: ciess.convert(data, "written.csv").read_text(),
+    "stream": lambda data: ciess.stream(
+        data,
+        methods={},
+        retrain=False,
+        segments=1,
+        backbone=ciess.MF(dim=64, training=ciess.Training(steps=1)),
+        budget="50%",
+    ),
+    "with_users": lambda data: model_of_four().with_users(data, budget="100%").score([4, 5]),
+    "evaluate": lambda data: ciess.evaluate(model_of_four(), data).per_user("recall@5"),
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", TAKES)
+def test_interactions_are_taken_in_every_form(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    FRAME.write_csv("ratings.csv")
+    found = [TAKES[name](data) for data in (ciess.read("ratings.csv"), FRAME, "ratings.csv", Path("ratings.csv"))]
+    for each in found[1:]:
+        np.testing.assert_array_equal(np.array(each, dtype=object), np.array(found[0], dtype=object))
+    for other in (3, None, [1, 2], ciess.split_random(FRAME)):
+        with pytest.raises(InputError, match=f"cannot be of type {type(other).__name__}: give Interactions"):
+            TAKES[name](other)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        ciess.read,
+        ciess.load,
+        ciess.prepared,
+        lambda path: ciess.prepare(path, "out"),
+        lambda path: ciess.convert(FRAME, path),
+        lambda path: ciess.export(model_of_four(), "arrays", path),
+        lambda path: ciess.PackedEmbedding.from_model(path, "users"),
+        ciess.SizePolicy.load,
+    ],
+)
+@pytest.mark.parametrize("path", [3, None, FRAME])
+def test_what_is_no_path_is_refused(call: Callable[[Any], Any], path: Any) -> None:
+    with pytest.raises(InputError, match=f"is of type {type(path).__name__}: give a path"):
+        call(path)
+
+
+def test_other_objects_are_refused_by_their_type() -> None:
+    for call, told in (
+        (lambda: ciess.Split(FRAME, FRAME), "train is of type DataFrame: give Interactions"),
+        (lambda: ciess.export("runs/budget-5", "arrays", "out"), "model is of type str: give a CompressedModel"),
+        (lambda: ciess.search(FRAME, backbone=3), "backbone is of type int: give a BackboneConfig"),
+        (lambda: ciess.search(FRAME, kept=3), "kept is of type int: give a path"),
+        (lambda: ciess.search(FRAME, beside=3), "beside is of type int: give a Mapping"),
+        (lambda: ciess.compare("nowhere.csv", executor=3), "executor is 3: write processes:4, ray, or ray:ADDRESS"),
+        (lambda: ciess.compare("nowhere.csv", shard=3, cells="cells"), "shard is of type int: give a str"),
+        (
+            lambda: ciess.compare(FRAME, methods={"a": 3}),
+            "method a is of type int: give a name, or a method's settings",
+        ),
+        (lambda: ciess.compare(FRAME, methods={"a": "rule"}), "'rule' is not a method"),
+        (lambda: ciess.stream(FRAME, methods="popularity"), "methods is of type str: give a Mapping"),
+        (lambda: ciess.stream(FRAME, methods={"retrain": ciess.EqualSizes()}), "give another name, or retrain=False"),
+    ):
+        with pytest.raises(InputError, match=told):
+            call()

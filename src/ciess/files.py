@@ -276,6 +276,17 @@ def there(path: Path) -> bool:
             raise
 
 
+def given_path(name: str, given: object) -> Path:
+    """What somebody names as a file or folder.
+
+    Raises:
+        InputError: it is no path.
+    """
+    if not isinstance(given, str | os.PathLike):
+        raise InputError(f"{name} is of type {type(given).__name__}: give a path")
+    return Path(given)
+
+
 def check_file(path: Path, wanted: str) -> int:
     """Refuse what cannot be read to its end: nothing, a folder, and pipes and devices, of which some never end.
 

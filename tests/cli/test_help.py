@@ -1,9 +1,11 @@
+import re
 from pathlib import Path
 
 import pytest
 
 from ciess.cli import main
 from ciess.cli.reference import helps, page
+from ciess.exports import target_names
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "cli.md"
 WRONG = {
@@ -69,3 +71,8 @@ def test_the_page_of_commands_is_up_to_date() -> None:
         return [word for word in text.split() if set(word) != {"-"}]
 
     assert words(DOCUMENT.read_text()) == words(page()), "run python -m ciess.cli.reference > docs/cli.md"
+
+
+def test_the_help_of_export_names_all_targets() -> None:
+    [(_, text)] = helps("export")
+    assert [name for name in target_names() if not re.search(rf"\b{name}\b", text)] == []

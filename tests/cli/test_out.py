@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 import ciess
-from ciess.cli import main
+from ciess.cli import COMMANDS, main
+from ciess.cli.words import options_of, subcommands
 from ciess.experiment.cells import UNFINISHED
 from ciess.experiment.runs import RESULT, former_files
 
@@ -21,10 +22,14 @@ WRITERS = {
     "search": ["search", "nowhere.csv", "--out", "OUT"],
     "compare": ["compare", "nowhere.csv", "--out", "OUT"],
     "compress": ["compress", "--users", "U.npy", "--items", "V.npy", "--interactions", "x.csv", "--out", "OUT"],
+    "apply": ["apply", "nowhere.csv", "--policy", "nowhere", "--out", "OUT"],
+    "stream": ["stream", "nowhere.csv", "--out", "OUT"],
     "demo": ["demo", "--out", "OUT"],
     "export": ["export", "nowhere", "parquet", "OUT"],
     "convert": ["data", "convert", "nowhere.csv", "OUT/x.csv"],
+    "prepare": ["data", "prepare", "nowhere", "OUT"],
 }
+RUNS = [name for name, kind in COMMANDS.items() if "--overwrite" in options_of(kind)]
 
 
 @pytest.fixture
@@ -63,18 +68,23 @@ def test_what_cannot_be_written_is_refused_before_anything_is_read(
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-@pytest.mark.parametrize("command", ["search", "compare", "compress", "demo"])
+def test_every_command_that_writes_is_tried() -> None:
+    kinds = COMMANDS | subcommands(COMMANDS["data"])
+    assert {name for name, kind in kinds.items() if "out" in getattr(kind, "__dataclass_fields__", {})} == {*WRITERS}
+
+
+@pytest.mark.parametrize("command", RUNS)
 def test_a_folder_of_something_else_is_refused_and_stays(
     command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     # Of the same names as a run's, but another program's.
-    for name in ("thesis.tex", RESULT, "comparison.json", "report.html"):
+    for name in ("thesis.tex", RESULT, "comparison.json", "stream.json", "report.html"):
         (tmp_path / "out").mkdir(exist_ok=True)
         (tmp_path / "out" / name).write_text("{}")
     printed = refused([each.replace("OUT", "out") for each in WRITERS[command]], capsys)
     assert "out holds files of something else: choose a new folder, or empty this one" in printed
-    assert len([*(tmp_path / "out").iterdir()]) == 4
+    assert len([*(tmp_path / "out").iterdir()]) == 5
 
 
 def test_a_second_search_replaces_the_first_as_a_whole(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -142,6 +152,7 @@ def test_converting_keeps_the_source_and_leaves_no_ids_of_other_lines(
     Path("plain.csv").write_text("user,item\n1,2\n3,2\n")
     assert "is the file that is read" in refused(["data", "convert", "named.csv", "./named.csv"], capsys)
     assert "has no known ending" in refused(["data", "convert", "nowhere", "x.xls"], capsys)
+    assert "x.csv is within ., whose files are read" in refused(["data", "convert", ".", "x.csv"], capsys)
     run("data", "convert", "named.csv", "x.txt")
     assert {path.name for path in tmp_path.glob("x*")} == {"x.txt", "x.users.csv", "x.items.csv"}
     run("data", "convert", "plain.csv", "x.txt")

@@ -1,5 +1,6 @@
 import io
 import json
+import logging
 import re
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,6 +11,7 @@ from rich.console import Console
 
 from ciess.cli import main, results
 from ciess.cli.options import Printing, command_line
+from ciess.cli.printing import console_of
 from ciess.cli.search import Search
 from ciess.results.outcome import Row
 
@@ -39,6 +41,15 @@ def test_json_is_one_document_and_quiet_is_silent(
     main([*SEARCH, data, "--out", str(out), "--quiet"])
     printed = capsys.readouterr()
     assert printed.out == printed.err == ""
+
+
+@pytest.mark.parametrize(("quiet", "printed"), [(True, ""), (False, "told\n")])
+def test_what_is_to_be_quiet_does_not_warn(quiet: bool, printed: str, capsys: pytest.CaptureFixture[str]) -> None:
+    console_of(Printing(quiet=quiet))
+    # Of no other logger, so that nobody but the last resort prints.
+    logging.Logger("alone").warning("told")
+    console_of(Printing())
+    assert capsys.readouterr().err == printed
 
 
 def test_recommendations_are_valid_json(data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,12 +5,16 @@ import re
 import shlex
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
+import ciess.experiment.apply
+import ciess.experiment.compress  # noqa: F401 - before a test replaces what it imports
 from ciess.cli import COMMANDS, main
 from ciess.cli.compare import Compare
+from ciess.cli.options import with_options
 from ciess.cli.recommend import Recommend
 from ciess.cli.reference import helps
 from ciess.cli.search import Search
@@ -52,6 +56,11 @@ IDLE = {
     "estimate synthetic --backbone factors": "factors are not trained",
     "recommend m --users 1 --users-from f": "--users and --users-from are both given",
     "recommend m": "no users are given",
+    "apply nowhere.csv --policy m": "m holds no policy.json: name a folder such as",
+    "stream nowhere.csv --segments 0": "--segments is 0: give a number of 1 or more",
+    "compare nowhere.csv --executor processes": "executor is 'processes': write processes:4, ray, or ray:ADDRESS",
+    "stream nowhere.csv --budget 5": "budget '5' has no unit: write '5%'",
+    "stream nowhere.csv --seed -1": "--seed is -1: give a number from 0",
 }
 
 
@@ -61,6 +70,8 @@ UNFIT = {
     "search x --budgets 5% --seed": "Missing value for argument '--seed'. Expected 1 values: see ciess search --help",
     "search x y": "Unrecognized options: y: see ciess search --help",
     "recommend": "Missing from ciess recommend: MODEL",
+    "data prepare": "see ciess data prepare --help",
+    "stream synthetic": "no times are known, by which a stream is cut: name their column, --columns time=NAME",
     "data": "Expected one of {list, fetch, describe, convert, prepare}: see ciess data --help",
 }
 
@@ -101,6 +112,45 @@ def test_the_known_options_are_those_of_the_help(name: str) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("typed", "called"),
+    [
+        ("search x", "ciess.experiment.pipeline.search"),
+        ("apply x --policy p", "ciess.experiment.pipeline.search"),
+        ("compare x", "ciess.experiment.compare.compare"),
+        ("compress --users u --items v --interactions x", "ciess.experiment.compress.compress"),
+        ("stream x", "ciess.experiment.stream.stream"),
+    ],
+)
+def test_every_option_is_looked_at(typed: str, called: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An option that a command has, and does not use, would do nothing without a word."""
+    looked: set[str] = set()
+    monkeypatch.chdir(tmp_path)
+    name = typed.split()[0]
+
+    class Begun(Exception):
+        pass
+
+    def begin(*_: object, **__: object) -> None:
+        raise Begun
+
+    def noting(self: object, field: str) -> object:
+        # What writes the command down looks at all.
+        if sys._getframe(1).f_code.co_name != "_arguments":
+            looked.add(field)
+        return object.__getattribute__(self, field)
+
+    files = "data.read", "models.factors.Factors.__init__", "methods.policy.SizePolicy.load"
+    for place in (called, *(f"ciess.{each}" for each in (*files, "experiment.compress.check_fit"))):
+        monkeypatch.setattr(place, begin if place == called else lambda *_, **__: None)
+    monkeypatch.setattr("ciess.cli.options.Filters.core", lambda _, data: data)
+    monkeypatch.setattr(COMMANDS[name], "__getattribute__", noting)
+    with pytest.raises(Begun):
+        main(typed.split())
+    # These are looked at as soon as there is a result.
+    assert {field.name for field in fields(COMMANDS[name])} - looked <= {"printing"}
+
+
 @pytest.mark.parametrize("name", backbone_names())
 def test_every_backbone_takes_the_options_that_it_uses_and_no_others(name: str) -> None:
     files = {"user_factors": Path("u"), "item_factors": Path("v")} if name == "factors" else {}
@@ -112,6 +162,21 @@ def test_every_backbone_takes_the_options_that_it_uses_and_no_others(name: str) 
         else:
             with pytest.raises(ValueError, match=f"--{option} does nothing with {name}"):
                 command.config()
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("give the ids in the order of the rows (user_ids)", "give the ids in the order of the rows (--user-ids)"),
+        ("so give them (user_ids and item_ids)", "so give them (--user-ids and --item-ids)"),
+        ("user_ids.csv cannot be read: name another", "user_ids.csv cannot be read: name another"),
+        ("search with target='output', or search anew", "search with --target output, or search anew"),
+        ("a rating threshold needs x: name it, rating=NAME", "--min-rating needs x: name it, --columns rating=NAME"),
+        ("--columns a names none: write user=NAME", "--columns a names none: write user=NAME"),
+    ],
+)
+def test_messages_are_in_the_words_of_the_command_line(said: str, told: str) -> None:
+    assert with_options(said) == told
 
 
 def test_lists_are_written_with_spaces_or_commas(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from ciess.data import prepared as module
 from ciess.data import read, split_random
-from ciess.data.prepared import prepare, prepared
+from ciess.data.prepared import prepare, prepared, split_or_interactions_of
 from ciess.errors import InputError
 
 KINDS = {
@@ -107,6 +107,18 @@ def test_arrays_are_mapped_and_a_second_preparation_takes_the_place_of_the_first
     assert not [path.name for path in out.iterdir() if path.name.startswith(".") or "times" in path.name]
 
 
+def test_a_prepared_folder_is_searched_and_not_read(parts: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    prepare(parts, out)
+    for taken in (out, str(out), prepared(out)):
+        same(split_or_interactions_of(taken).train, prepared(out).train)
+    assert len(split_or_interactions_of(parts)) == len(read(parts))
+    with pytest.raises(InputError, match="out is prepared, a split for search, compare and apply alone: name the data"):
+        read(out)
+    with pytest.raises(InputError, match="out is prepared already: name the Parquet parts"):
+        prepare(out, tmp_path / "again")
+
+
 def test_what_cannot_be_prepared_is_refused(parts: Path, tmp_path: Path) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine.txt").touch()
@@ -119,6 +131,8 @@ def test_what_cannot_be_prepared_is_refused(parts: Path, tmp_path: Path) -> None
         prepare(parts, tmp_path / "out", user="x")
     with pytest.raises(InputError, match=r"in holds no prepared.json"):
         prepared(parts)
+    with pytest.raises(InputError, match=r"out is within .*in, whose files are read: choose another folder"):
+        prepare(parts, parts / "out")
     [*_, last] = sorted(parts.rglob("*.parquet"))
     last.write_bytes(last.read_bytes()[:-20])
     with pytest.raises(InputError, match=r"parquet cannot be read as Parquet"):

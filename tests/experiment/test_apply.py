@@ -11,7 +11,10 @@ import ciess
 from ciess.data import Split, split_random, synthetic
 from ciess.errors import InputError
 from ciess.experiment.outcome import Outcome
+from ciess.methods.ciess.policy import Actor
+from ciess.methods.ciess.td3 import TD3Settings
 from ciess.methods.marginal import Marginal
+from ciess.methods.policy import Applied
 from ciess.models import Training
 from ciess.report import searched
 from ciess.tables.layout import stored_bytes
@@ -81,7 +84,11 @@ def test_a_search_on_a_sample_sizes_all_rows_and_says_so(split: Split, method: A
     assert told in searched(outcome).facts
 
 
-def test_samples_that_cannot_be_searched_are_refused_at_once(split: Split) -> None:
+def test_samples_and_policies_that_cannot_be_searched_by_are_refused_at_once(split: Split) -> None:
+    counts, sizes = np.arange(1, 9), np.arange(1, 9, dtype=np.int32)
+    looks = Actor.imitating(counts, np.eye(8, dtype=np.float32), sizes, TD3Settings(batch_size=8, hidden=8), seed=0)
+    actor = ciess.SizePolicy(looks, looks, dim=8)
+
     def never(*_: object) -> None:
         raise AssertionError("it began")
 
@@ -90,6 +97,9 @@ def test_samples_that_cannot_be_searched_are_refused_at_once(split: Split) -> No
         ({"method": "pep"}, "pep searches all rows: without a sample, or by "),
         ({"sample": "0%"}, "sample is '0%': write a share above 0%, and to 100%"),
         ({"sample": "x"}, "write a share above 0%"),
+        ({"sample": 1e-9, "data": Split(split.train, split.valid.take(split.valid.users == 7))}, "take a larger one"),
+        ({"sample": None, "method": Applied(actor)}, "full rows of 8 dimensions, and these have 16: take 8"),
     ):
+        given = {"sample": "10%", "progress": never} | settings
         with pytest.raises(InputError, match=told):
-            found(split, **({"sample": "10%", "progress": never} | settings))
+            found(given.pop("data", split), **given)

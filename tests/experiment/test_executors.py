@@ -42,6 +42,21 @@ class Killed:
         return EqualSizes().search(problem)
 
 
+def known_here_alone() -> int:
+    """A function of `__main__`, as what is written into a notebook is: other processes have another."""
+    return 1
+
+
+def test_what_another_process_cannot_know_is_told_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    main = sys.modules["__main__"]
+    monkeypatch.setattr(main, "known_here_alone", known_here_alone, raising=False)
+    monkeypatch.setattr(known_here_alone, "__module__", "__main__")
+    with executor_named("processes:1") as pool:
+        for given, what in ((known_here_alone, "does not know a method"), (lambda: 1, "cannot be sent to a process")):
+            with pytest.raises(InputError, match=f"{what}.*: put its class into a file"):
+                pool.submit(given).result()
+
+
 def compare(data: Interactions, **settings: Any) -> Comparison:
     told = {"methods": {"random": MixedRandom()}, "budgets": ["60%"], "seeds": [0, 1]}
     return ciess.compare(data, backbone=BACKBONE, finishing=FINISH, **{**told, **settings})

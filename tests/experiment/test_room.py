@@ -8,7 +8,9 @@ from ciess.cli import main
 from ciess.data import Split
 from ciess.errors import InputError
 from ciess.experiment.room import available_memory, check_room
+from ciess.methods.policy import SizePolicy
 from ciess.models.mf import MF
+from ciess.tables.curve import Curve
 from ciess.tables.plan import TableShape
 
 
@@ -33,7 +35,7 @@ def test_the_dimensions_that_are_told_fit_and_no_more_do(monkeypatch: pytest.Mon
         check_room(shape._replace(dim=fitting + 1), 10**6, None, fixed=True)
 
 
-@pytest.mark.parametrize("what", ["search", "compare", "compress"])
+@pytest.mark.parametrize("what", ["search", "compare", "compress", "apply"])
 def test_what_does_not_fit_is_refused_before_training_unless_it_is_forced(
     what: str, split: Split, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -52,12 +54,15 @@ def test_what_does_not_fit_is_refused_before_training_unless_it_is_forced(
         if what == "compress":
             return ciess.compress(factors, split.train, budgets="50%", force=force)
         options = {"backbone": MF(dim=4), "budgets": "50%", "force": force}
+        if what == "apply":
+            curve = Curve.fitted(np.ones(2, int), np.ones(2, int))
+            return ciess.apply(SizePolicy(curve, curve, dim=4), split, **options)
         return ciess.search(split, **options) if what == "search" else ciess.compare(split, methods="equal", **options)
 
     with pytest.raises(InputError, match="or force it"):
         run(force=False)
     assert not trained
-    if what == "search":
+    if what in ("search", "apply"):
         with pytest.raises(InputError, match="trained"):
             run(force=True)
 

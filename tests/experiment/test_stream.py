@@ -117,6 +117,11 @@ def test_streams_that_cannot_be_cut_are_refused(data: Interactions) -> None:
     untimed = Interactions(data.matrix, data.user_ids, data.item_ids)
     with pytest.raises(InputError, match="no times are known"):
         stream(untimed, methods={})
+    with pytest.raises(InputError, match="1000000000 segments are too many for 1,115 interactions: take fewer"):
+        stream(data, methods={}, segments=10**9)
+    each_once = Interactions.from_frame(pl.DataFrame({"user": range(9), "item": [1, 2, 3] * 3, "time": range(9)}))
+    with pytest.raises(InputError, match="segment 1 has no user who is known before it: take fewer segments"):
+        stream(each_once, methods={}, segments=2)
     with pytest.raises(InputError, match="5 segments are too many for these times"):
         stream(Interactions(data.matrix, data.user_ids, data.item_ids, np.ones(len(data), int)), methods={})
     with pytest.raises(InputError, match="too small"):
@@ -136,5 +141,9 @@ def test_the_command_writes_and_prints_a_table(
     main([*told, "--no-retrain"])
     document = json.loads((out / "stream.json").read_text())
     assert [(row["segment"], row["method"]) for row in document["segments"]] == [(1, "equal"), (2, "equal")]
-    assert document["command"].startswith(f"ciess stream {path} --backbone als --dim 4 --budget 60%")
+    assert document["settings"]["command"].startswith(f"ciess stream {path} --backbone als --dim 4 --budget 60%")
     assert f"{document['methods'][0]['ndcg@20']:.4f}" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(told)
+    assert f"{out} holds the result of another run" in capsys.readouterr().err
+    assert json.loads((out / "stream.json").read_text()) == document

@@ -107,11 +107,13 @@ def test_settings_are_read_behind_a_name(own: Path) -> None:
 def test_what_is_no_method_is_refused_with_one_sentence(own: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken.py"
     broken.write_text("1 / 0")
+    (tmp_path / "quits.py").write_text("raise SystemExit(0)")
     for text, message in (
         ("gradient", "'gradient' is not a method: use one of .*popularity"),
         (f"{own}:NeedsSettings", "holds no method NeedsSettings"),
         (str(tmp_path / "none.py"), "none.py does not exist"),
         (str(broken), r"broken.py does not run \(ZeroDivisionError: division by zero\)"),
+        (str(tmp_path / "quits.py"), r"quits.py does not run \(SystemExit: 0\)"),
         ("popularity:round=3", "popularity has no such setting as in 'popularity:round=3': it has rounds, plans"),
         ("popularity:rounds=abc", "rounds is 'abc': give a whole number"),
         ("popularity:plans=0", "plans is 0: give a number of 1 or more"),

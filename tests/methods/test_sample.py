@@ -54,3 +54,11 @@ def test_sizes_for_all_rows_fill_the_budget(split: Split) -> None:
 def test_a_graph_has_no_such_samples(split: Split) -> None:
     with pytest.raises(InputError, match="use mf, als or ncf"):
         sample(problem_of(ciess.LightGCN(dim=4), split, "60%"), 0.5, 0)
+
+
+def test_a_sample_holds_something_to_learn_and_to_choose_on(split: Split) -> None:
+    alone = Split(split.train, split.valid.take(split.valid.users == 7))
+    problem = problem_of(ciess.MF(dim=4), alone, "60%")
+    assert len(sample(problem, 1, 0).valid_positives) == len(alone.valid)
+    with pytest.raises(InputError, match="a sample of 1 users holds nothing to learn or to choose on: take a larger"):
+        sample(problem, 1e-9, 0)

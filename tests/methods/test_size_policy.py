@@ -31,7 +31,9 @@ def rule() -> SizePolicy:
 
 
 @given(
-    st.integers(0, 100), st.sampled_from(["5%", "17.3%", "60%", "9kB", "100%"]), st.sampled_from(["int4", "float32"])
+    st.integers(0, 100),
+    st.sampled_from(["5%", "17.3%", "60%", "9kB", "100%"]),
+    st.sampled_from(["int4", "float32", "tapered:6,4x3,2x28"]),
 )
 def test_plans_of_other_rows_fill_budgets_and_never_exceed_them(seed: int, budget: str, precision: str) -> None:
     rng = np.random.default_rng(seed)
@@ -40,6 +42,18 @@ def test_plans_of_other_rows_fill_budgets_and_never_exceed_them(seed: int, budge
     limit = Budget.parse(budget).limit(plan.shape)
     assert stored_bytes(plan) <= limit
     assert stored_bytes(plan) > 0.97 * limit or plan.sparsity == 0
+
+
+def test_what_no_plan_can_be_made_of_is_refused() -> None:
+    for wanted, told in (
+        ({"precision": "tapered"}, "'tapered' is no taper: write it like"),
+        ({"precision": "tapered:8x4"}, "has bits for 4 dimensions, and rows have 16"),
+        ({"precision": None}, "precision 'None' is unknown"),
+        ({"dim": 0}, "dim is 0: give a number from 1"),
+        ({"counts": 3}, "counts are of type int: give a pair"),
+    ):
+        with pytest.raises(InputError, match=told):
+            rule().plan(**{"counts": COUNTS, "budget": "60%", **wanted})  # type: ignore[arg-type]
 
 
 def test_rows_like_those_of_the_plan_get_their_proportions() -> None:

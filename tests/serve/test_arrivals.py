@@ -218,8 +218,10 @@ def test_what_cannot_get_rows_is_left_out_with_a_warning_or_refused(caplog: pyte
         model.with_items(pairs([0], [2000]))
     graph = packed(ciess.LightGCN(dim=DIM))
     for grow in (graph.with_users, graph.with_items):
-        with pytest.raises(InputError, match="lightgcn mixes rows, so new ones would change the others"):
+        with pytest.raises(InputError, match=r"lightgcn mixes rows, .*: search with target='output', or"):
             grow(pairs([900], [1003]))
+    with pytest.raises(InputError, match=r"ncf mixes rows, .*: search anew, or use als or mf"):
+        packed(ciess.NCF(dim=DIM)).with_users(pairs([900], [1003]))
     with pytest.raises(InputError, match="alpha is 'x': give a finite number"):
         dataclasses.replace(model, settings={"name": "als", "alpha": "x"}).with_users(pairs([900], [1003]))
 

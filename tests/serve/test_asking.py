@@ -159,8 +159,8 @@ def test_evaluate_is_a_function_of_models() -> None:
     assert found.per_user("mrr@2").tolist() == [0.5, 1]
     with pytest.raises(InputError, match="model is of type MF: give a CompressedModel"):
         ciess.evaluate(ciess.MF(), DATA)  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="held_out is of type str: give Interactions"):
-        ciess.evaluate(model, "ratings.csv")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="interactions cannot be of type int: give Interactions"):
+        ciess.evaluate(model, 3)  # type: ignore[arg-type]
 
 
 @given(st.integers(0, 9_999))

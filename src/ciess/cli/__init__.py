@@ -19,13 +19,13 @@ from ciess.cli.demo import Demo
 from ciess.cli.doctor import Doctor
 from ciess.cli.estimate import EstimateCommand
 from ciess.cli.export import Export
-from ciess.cli.options import Printing
+from ciess.cli.options import Printing, with_options
 from ciess.cli.printing import console_of, drop, prepare, say
 from ciess.cli.recommend import Recommend
 from ciess.cli.search import Search
 from ciess.cli.stream import Stream
 from ciess.cli.values import dashed_values, values
-from ciess.cli.words import boxed, check_words, options_of
+from ciess.cli.words import boxed, check_words, options_of, subcommands
 from ciess.errors import InputError, reason
 from ciess.stopping import Stopped, stopping
 
@@ -49,7 +49,7 @@ _REFUSED = 2
 """Exit code of what cannot be done."""
 _BY_SIGNAL, _UNREAD = 128, 141
 """What shells expect of a program that a signal stopped: 128 and its number; 141 where nobody reads what it prints."""
-_GOES_ON = ("search", "compare", "compress", "demo", "data")
+_GOES_ON = ("search", "compare", "compress", "apply", "demo", "data")
 """Commands that go on from where they were stopped."""
 
 
@@ -74,7 +74,7 @@ def main(args: Sequence[str] | None = None) -> None:
         if sys.stdout is not None:
             sys.stdout.flush()
     except InputError as error:
-        _refuse(str(error))
+        _refuse(with_options(str(error)))
     except KeyboardInterrupt as end:
         note = ": the same command goes on from here" if given[0] in _GOES_ON else ""
         say(f"stopped{note}")
@@ -121,7 +121,8 @@ def _parsed(args: list[str]) -> Any:
     except SystemExit as end:
         if end.code != _REFUSED:
             raise
-        raise InputError(f"{boxed(box.getvalue())}: see ciess {args[0]} --help") from None
+        below = [each for each in args[1:2] if each in subcommands(COMMANDS[args[0]])]
+        raise InputError(f"{boxed(box.getvalue())}: see ciess {' '.join([args[0], *below])} --help") from None
 
 
 def _run(command: Any) -> None:

@@ -35,17 +35,19 @@ class Apply(Shared):
         config, budgets = self.config(), parsed_budgets(separated(self.budgets))
         check("--seed", self.seed, Seed)
         with own_folder(self, RESULT):
+            method = Applied(SizePolicy.load(self.policy))
             search_and_show(
                 self,
                 self.interactions(),
                 console,
                 backbone=config,
                 budgets=budgets,
-                method=Applied(SizePolicy.load(self.policy)),
+                method=method,
                 precision=self.precision,
                 target=self.target,
                 tune=self.tune == "on",
                 test_users=self.test_users,
+                force=self.force,
                 refit=self.refit,
                 seed=self.seed,
             )

@@ -39,7 +39,7 @@ class Compare(Shared):
     def run(self, console: Console) -> None:
         """Compare, save, print the tables."""
         from ciess.experiment.compare import checked_seeds, compare
-        from ciess.experiment.executors import part_of
+        from ciess.experiment.executors import check_executor, part_of
         from ciess.experiment.pipeline import parsed_budgets
         from ciess.experiment.runs import CELLS, COMPARISON
         from ciess.experiment.trials import methods_by_name
@@ -51,6 +51,7 @@ class Compare(Shared):
         methods_by_name(self.methods)
         checked_seeds(self.seeds)
         part_of([], self.shard)
+        check_executor(self.executor)
         with own_folder(self, COMPARISON):
             data = self.interactions()
             with ConsoleProgress(console) as progress, stopping(at_safe_points=True):

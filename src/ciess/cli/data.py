@@ -10,7 +10,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from ciess.cli.options import AsJson, Columns, Count, Filters, Flag, Flat, in_options, option
+from ciess.cli.options import AsJson, Columns, Count, Filters, Flag, Flat, option
 from ciess.errors import InputError
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ class Prepare:
         if self.columns.layout is not None:
             raise InputError("--layout is of text files: leave it out")
         named = self.columns.named()
-        with ConsoleProgress(console) as progress, in_options():
+        with ConsoleProgress(console) as progress:
             prepare(self.data, self.out, **named, min_rating=self.min_rating, seed=self.seed, progress=progress)
         parts = [f"{name} {len(part):,}" for name, part in vars(prepared(self.out)).items() if part is not None]
         console.print(f"wrote {self.out}: {', '.join(parts)}", highlight=False, soft_wrap=True, markup=False)

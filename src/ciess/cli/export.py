@@ -14,7 +14,7 @@ class Export:
     model: tyro.conf.Positional[Path]
     """A folder that `ciess search` saved, such as runs/search/budget-5"""
     target: tyro.conf.Positional[str]
-    """faiss, parquet, arrays, onnx or torchrec"""
+    """faiss, faiss_int8, usearch, parquet, arrays, onnx or torchrec"""
     out: tyro.conf.Positional[Path]
     """Folder for the files"""
 

@@ -4,7 +4,6 @@ import dataclasses
 import re
 import shlex
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_type_hints
@@ -66,9 +65,7 @@ class Columns:
         """Read interactions from a file, a folder or a named set."""
         from ciess.data import read
 
-        named = self.named()
-        with in_options():
-            return read(path, **named, min_rating=min_rating, layout=self.layout)
+        return read(path, **self.named(), min_rating=min_rating, layout=self.layout)
 
     def named(self) -> dict[str, str]:
         """Column names by their roles.
@@ -86,23 +83,21 @@ class Columns:
         return named
 
 
-@contextmanager
-def in_options() -> Iterator[None]:
-    """Messages of `ciess.read` in the words of the command line.
-
-    Raises:
-        InputError: as it was raised.
-    """
-    try:
-        yield
-    except InputError as error:
-        raise InputError(_with_options(str(error))) from error
-
-
-def _with_options(message: str) -> str:
+def with_options(message: str) -> str:
+    """A message of the package, which names arguments, in the words of the command line."""
+    # Those that begin with an option are the command line's own.
+    if message.startswith("--"):
+        return message
     for argument, given in (("a rating threshold", "--min-rating"), ("the rating threshold", "--min-rating")):
         message = message.replace(argument, given)
+    # In brackets alone: elsewhere it may be the name of a file.
+    message = re.sub(r"\((?:user|item)_ids(?: and item_ids)?\)", lambda found: _dashed(found[0]), message)
+    message = message.replace("target='output'", "--target output")
     return re.sub(rf"(?<![\w-])({'|'.join(_ROLES)})=NAME", r"--columns \1=NAME", message)
+
+
+def _dashed(text: str) -> str:
+    return re.sub(r"(user|item)_ids", r"--\1-ids", text)
 
 
 @dataclass(frozen=True)
@@ -212,7 +207,8 @@ class Shared:
     def interactions(self) -> "Interactions | Split":
         """The data, or a split of one's own."""
         from ciess.data import split_given
-        from ciess.data.prepared import is_prepared, prepared
+        from ciess.data.prepared import prepared
+        from ciess.data.readers import is_prepared
 
         splits = {"--train": self.train, "--valid": self.valid, "--test": self.test}
         named = [name for name, path in splits.items() if path]

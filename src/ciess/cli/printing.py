@@ -16,7 +16,9 @@ from ciess.escapes import printable
 
 
 def console_of(printing: Printing) -> Console:
-    """Where a command prints: to stderr, if stdout is for JSON."""
+    """Where a command prints: to stderr, if stdout is for JSON. One that is to be quiet does not warn, either."""
+    if logging.lastResort is not None:
+        logging.lastResort.setLevel(logging.ERROR if printing.quiet else logging.WARNING)
     console = _Console(stderr=printing.json, quiet=printing.quiet)
     console.push_render_hook(_Hook())
     return console

@@ -4,11 +4,12 @@ import dataclasses
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from rich.console import Console
 from rich.table import Table
 
+from ciess.checks import Positive, Seed, check
 from ciess.cli.options import (
     Columns,
     Count,
@@ -23,6 +24,10 @@ from ciess.cli.options import (
     configured,
     option,
 )
+from ciess.cli.results import own_folder
+
+if TYPE_CHECKING:
+    from ciess.experiment.stream import SegmentRow
 
 
 @dataclass(frozen=True)
@@ -42,7 +47,7 @@ class Stream:
     segments: Count[int] = 5
     """Parts of the later half of the interactions"""
     retrain: Flag = True
-    """Beside them marginal, trained anew each time"""
+    """Without marginal on a model trained anew each time"""
     precision: Precision = "float32"
     seed: Count[int] = 0
     """Of training and searches"""
@@ -53,30 +58,42 @@ class Stream:
 
     def run(self, console: Console) -> None:
         """Stream, save, print the table."""
-        from ciess.experiment.stream import METRICS, stream, table_of
+        from ciess.experiment.runs import STREAM
+        from ciess.experiment.stream import stream
         from ciess.experiment.trials import methods_by_name
-        from ciess.files import check_folder, write_whole
         from ciess.progress import ConsoleProgress
+        from ciess.tables.budget import Budget
 
+        # What can be refused at once is refused before data are read.
         given = {} if self.dim is None else {"dim": self.dim}
         config, methods = configured(self.backbone, given), methods_by_name(self.methods)
-        check_folder(self.out)
-        with ConsoleProgress(console) as progress:
-            rows = stream(
-                self.columns.read(self.data),
-                methods=methods,
-                backbone=config,
-                budget=self.budget,
-                segments=self.segments,
-                retrain=self.retrain,
-                precision=self.precision,
-                seed=self.seed,
-                progress=progress,
-            )
+        Budget.parse(self.budget)
+        check("--segments", self.segments, Positive)
+        check("--seed", self.seed, Seed)
+        with own_folder(self, STREAM):
+            with ConsoleProgress(console) as progress:
+                rows = stream(
+                    self.columns.read(self.data),
+                    methods=methods,
+                    backbone=config,
+                    budget=self.budget,
+                    segments=self.segments,
+                    retrain=self.retrain,
+                    precision=self.precision,
+                    seed=self.seed,
+                    progress=progress,
+                )
+            self._show(rows, console)
+
+    def _show(self, rows: "list[SegmentRow]", console: Console) -> None:
+        from ciess.experiment.runs import STREAM
+        from ciess.experiment.stream import METRICS, table_of
+        from ciess.files import write_whole
+
         wholes, each = table_of(rows), [dataclasses.asdict(row) for row in rows]
-        told = {"command": command_line(self), "methods": wholes, "segments": each}
+        told = {"settings": {"command": command_line(self)}, "methods": wholes, "segments": each}
         document = json.dumps(told, indent=1) + "\n"
-        write_whole(self.out / "stream.json", document)
+        write_whole(self.out / STREAM, document)
         if self.printing.json:
             print(document, end="")
         table = Table(title="Each segment tested before it is learned", box=None, padding=(0, 1, 0, 0))
@@ -96,4 +113,4 @@ class Stream:
             means = (f"{whole[metric]:.4f}" for metric in METRICS)
             table.add_row("all", whole["method"], *means, "", f"{whole['most_of_budget']:.1%}", "", "")
         console.print(table)
-        console.print(f"wrote {self.out / 'stream.json'}", highlight=False, soft_wrap=True)
+        console.print(f"wrote {self.out / STREAM}", highlight=False, soft_wrap=True)

@@ -2,18 +2,23 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
 
 from ciess.data.columns import is_missing
 from ciess.data.interactions import Interactions
+from ciess.data.readers import interactions_of
 from ciess.data.text import NO_TEXT
 from ciess.errors import InputError
-from ciess.files import check_folder, write_whole
+from ciess.files import check_folder, given_path, write_whole
+
+if TYPE_CHECKING:
+    from ciess.data.interactions import InteractionsLike
 
 
-def convert(interactions: Interactions, path: str | Path) -> Path:
+def convert(interactions: "InteractionsLike", path: str | Path) -> Path:
     """Write interactions as `.parquet` or `.csv` (columns user, item and, where known, time) or as LightGCN's lines.
 
     LightGCN's lines (`.txt`) hold whole numbers: ids where they are such, else rows, with the ids they stand for in
@@ -23,14 +28,15 @@ def convert(interactions: Interactions, path: str | Path) -> Path:
     =, +, - or @ for formulas, unless it is told that the column is text.
 
     Args:
-        interactions: what to write.
+        interactions: what to write, as `ciess.search` takes it.
         path: whose ending says how.
 
     Raises:
         InputError: an unknown ending, ids that a .csv cannot hold, or a path that cannot be written.
     """
-    path = Path(path)
+    path = given_path("path", path)
     check_converted(path)
+    interactions = interactions_of(interactions)
     ending = path.suffix.lower()
     if ending == ".csv":
         for ids in (interactions.user_ids, interactions.item_ids):
@@ -65,6 +71,8 @@ def check_converted(path: Path, source: Path | None = None) -> None:
     check_folder(path.parent)
     if source is not None and path.exists() and source.exists() and path.samefile(source):
         raise InputError(f"{path} is the file that is read: choose another name")
+    if source is not None and source.is_dir() and source.resolve() in path.resolve().parents:
+        raise InputError(f"{path} is within {source}, whose files are read: choose another folder")
 
 
 def _check_text(ids: pl.Series) -> None:

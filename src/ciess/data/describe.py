@@ -1,11 +1,15 @@
 """What interactions look like: how many, how dense, how unequal, and what sizes could gain."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ciess.data.interactions import Interactions
+from ciess.data.readers import interactions_of
+
+if TYPE_CHECKING:
+    from ciess.data.interactions import InteractionsLike
 
 
 @dataclass(frozen=True)
@@ -50,8 +54,9 @@ class Description:
     hint: str
 
 
-def describe(interactions: Interactions) -> Description:
-    """Count, and compare with the sets on which sizes were measured."""
+def describe(interactions: "InteractionsLike") -> Description:
+    """Count interactions, as `ciess.search` takes them, and compare with the sets on which sizes were measured."""
+    interactions = interactions_of(interactions)
     users, items = (_side(counts) for counts in (interactions.user_counts, interactions.item_counts))
     density = len(interactions) / (users.count * items.count)
     return Description(users, items, len(interactions), density, _hint(items))

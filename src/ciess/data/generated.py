@@ -6,8 +6,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from ciess.checks import Seed, check
 from ciess.data.interactions import Interactions
-from ciess.data.split import check_seed
 
 _BLOCK = 2048
 
@@ -48,7 +48,7 @@ def synthetic(users: int = 1000, items: int = 600, mean_count: int = 60, dim: in
     Raises:
         InputError: a seed below 0.
     """
-    check_seed(seed)
+    check("seed", seed, Seed)
     rng = np.random.default_rng(seed)
     activity = _power_law(users, 0.5, rng)
     popularity = _power_law(items, 0.7, rng)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -21,14 +21,17 @@ from ciess.data.columns import one_type, rows_of
 from ciess.data.foreign import panics_untold
 from ciess.data.frames import Rows, Wanted
 from ciess.data.interactions import Interactions, merged
-from ciess.data.readers import parquet_parts, rows_of_parquet
+from ciess.data.readers import RECORD, interactions_of, is_prepared, parquet_parts, rows_of_parquet
 from ciess.data.split import Split, parts_at_random
 from ciess.errors import InputError, refused
-from ciess.files import Content, check_folder, locked, open_regular, parsed_json, reading, write_together
+from ciess.files import Content, check_folder, given_path, locked, open_regular, parsed_json, reading, write_together
 from ciess.progress import Progress, silent
 
+if TYPE_CHECKING:
+    from ciess.data.interactions import InteractionsLike
+
 FORMAT = 1
-RECORD, ONES = "prepared.json", "ones.bin"
+ONES = "ones.bin"
 _PARTS = ("train", "valid", "test")
 _SIDES = ("user", "item")
 _ROWS_AT_ONCE = 4_000_000
@@ -67,9 +70,14 @@ def prepare(
     Raises:
         InputError: other files than Parquet, what `read` and `split_random` refuse, or a folder that cannot be written.
     """
-    folder, out, seed = Path(folder), Path(out), check("seed", seed, Seed)
+    folder, out = given_path("folder", folder), given_path("out", out)
+    seed = check("seed", seed, Seed)
     wanted = Wanted(user, item, rating, time, min_rating)
     _check_out(out)
+    if is_prepared(folder):
+        raise InputError(f"{folder} is prepared already: name the Parquet parts that it was made of")
+    if folder.resolve() in out.resolve().parents:
+        raise InputError(f"{out} is within {folder}, whose files are read: choose another folder")
     files = parquet_parts(folder)
     parts = partial(_parts_of, files, folder, wanted, progress)
     ids, counts, times = _ids(parts("ids"))
@@ -86,13 +94,20 @@ def prepare(
         write_together(out, {RECORD: json.dumps(record) + "\n", **moved}, _array_names(np.dtype(np.int64)))
 
 
-def is_prepared(folder: Path) -> bool:
-    """Whether it is a folder that `prepare` made."""
-    with reading(folder) as place:
-        return place(RECORD).is_file()
+def split_or_interactions_of(data: "InteractionsLike | Split") -> Split | Interactions:
+    """What is to be searched: a split as it is, that of a prepared folder, or interactions, see `interactions_of`.
+
+    Raises:
+        InputError: as `prepared` and `interactions_of` do.
+    """
+    if isinstance(data, Split):
+        return data
+    if isinstance(data, str | os.PathLike) and is_prepared(Path(data)):
+        return prepared(data)
+    return interactions_of(data)
 
 
-def prepared(folder: str | Path) -> Split:
+def prepared(folder: str | os.PathLike[str]) -> Split:
     """The split in a folder that `prepare` made, over arrays that are mapped into memory and read when they are used.
 
     Everything is checked once, as it would be if it were in memory: the folder may be a stranger's.
@@ -100,7 +115,7 @@ def prepared(folder: str | Path) -> Split:
     Raises:
         InputError: it is no such folder, or damaged.
     """
-    folder = Path(folder)
+    folder = given_path("folder", folder)
     if not is_prepared(folder):
         raise InputError(f"{folder} holds no {RECORD}: name a folder of `ciess data prepare`")
     with (

@@ -18,12 +18,14 @@ from ciess.data.lines import are_lines, is_digits, rows_of_lines
 from ciess.data.matrices import matrix_in
 from ciess.data.text import content_of, ending, may_be_lines, rows_of_text
 from ciess.errors import InputError, refused
-from ciess.files import check_file, there
+from ciess.files import check_file, given_path, reading, there
 
 if TYPE_CHECKING:
     from ciess.data.interactions import InteractionsLike
 
 Layout = Literal["lines", "table"]
+RECORD = "prepared.json"
+"""By which a folder of `ciess.prepare` is known."""
 
 _USUAL_FILES = ("ratings.dat", "u.data", "ratings.csv", "user_artists.dat")
 _PARTS = ("train.txt", "valid.txt", "test.txt")
@@ -32,6 +34,15 @@ _ENDINGS = (".inter", *_PARQUET, ".npz", ".csv", ".tsv", ".txt")
 _BYTES_A_ROW = 16
 """Of two ids."""
 _NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
+
+
+def is_prepared(folder: Path) -> bool:
+    """Whether it is a folder that `ciess.prepare` made."""
+    # A pipe would be waited for, to be locked.
+    if not folder.is_dir():
+        return False
+    with reading(folder) as place:
+        return place(RECORD).is_file()
 
 
 def interactions_of(data: "InteractionsLike") -> Interactions:
@@ -81,11 +92,15 @@ def read(
     wanted = Wanted(user, item, rating, time, min_rating)
     if layout is not None:
         choice("layout", layout, ("lines", "table"))
-    path = Path(path)
+    path = given_path("path", path)
     known = there(path)
     if not known and str(path) == "synthetic":
         _refuse_options(path, wanted, layout)
         return synthetic().interactions
+    if known and is_prepared(path):
+        raise InputError(
+            f"{path} is prepared, a split for search, compare and apply alone: name the data that it was made of"
+        )
     files = _files(path if known else _named(str(path)))
     for file in files:
         if not check_file(file, "a file with interactions"):

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
@@ -13,7 +14,11 @@ from scipy.sparse import csr_array
 from ciess.checks import Positive, Seed, check
 from ciess.data.columns import one_type, rows_of
 from ciess.data.interactions import Interactions, Times, sorted_rows
+from ciess.data.readers import interactions_of
 from ciess.errors import InputError
+
+if TYPE_CHECKING:
+    from ciess.data.interactions import InteractionsLike
 
 _log = logging.getLogger(__name__)
 _DRAWN = 2**53
@@ -35,7 +40,8 @@ class Split:
         test: touched once, at the end; None where there is none.
 
     Raises:
-        InputError: parts over other ids than train, or nothing held out that is not known before.
+        InputError: parts that are no interactions, or over other ids than train, or nothing held out that is not known
+            before.
     """
 
     train: Interactions
@@ -43,6 +49,11 @@ class Split:
     test: Interactions | None = None
 
     def __post_init__(self) -> None:
+        for part, name in ((self.train, "train"), (self.valid, "validation"), (self.test, "test")):
+            if not isinstance(part, Interactions) and not (part is None and name == "test"):
+                raise InputError(
+                    f"{name} is of type {type(part).__name__}: give Interactions, or use ciess.split_given"
+                )
         for part, name in ((self.valid, "validation"), (self.test, "test")):
             if part is not None and not _same_ids(self.train, part):
                 raise InputError(
@@ -103,53 +114,47 @@ def _overlap(one: Interactions, other: Interactions) -> bool:
     return False
 
 
-def check_seed(seed: int) -> None:
-    """Refuse what NumPy takes for no seed.
-
-    Raises:
-        InputError: it is not a whole number of 0 or more.
-    """
-    check("seed", seed, Seed)
-
-
-def split_random(interactions: Interactions, ratios: Sequence[float] = PROTOCOL, seed: int = 0) -> Split:
+def split_random(interactions: "InteractionsLike", ratios: Sequence[float] = PROTOCOL, seed: int = 0) -> Split:
     """Split each user's interactions at random; 50/25/25 is the papers' protocol.
 
     Of a user's n interactions the first round(n · train) go to train, but one at least, those up to
     round(n · (train + valid)) to validation, the rest to test; halves round up.
 
     Args:
-        interactions: all of them.
+        interactions: all of them, as `ciess.search` takes them.
         ratios: shares of train, validation and test; a test share of 0 makes no test.
         seed: of the order of each user's interactions.
 
     Raises:
         InputError: ratios that do not sum to 1 or leave train or validation empty, or a seed below 0.
     """
-    check_seed(seed)
+    check("seed", seed, Seed)
+    interactions = interactions_of(interactions)
     return _parts(interactions, parts_at_random(interactions.matrix, np.random.default_rng(seed), ratios))
 
 
-def split_by_time(interactions: Interactions, ratios: Sequence[float] = PROTOCOL) -> Split:
+def split_by_time(interactions: "InteractionsLike", ratios: Sequence[float] = PROTOCOL) -> Split:
     """Cut all interactions at two points in time: the earliest are train, the latest are test.
 
     Raises:
         InputError: no times, or ratios as in `split_random`.
     """
     bounds = np.array(_bounds(ratios))
+    interactions = interactions_of(interactions)
     times = _times(interactions)
     cuts = np.sort(times)[np.minimum((bounds * len(times)).round().astype(int), len(times) - 1)]
     part = (times >= cuts[0]).astype(int) + (times >= cuts[1] if bounds[1] < 1 else 0)
     return _parts(interactions, part)
 
 
-def split_last(interactions: Interactions, n: int = 1) -> Split:
+def split_last(interactions: "InteractionsLike", n: int = 1) -> Split:
     """Each user's last n interactions are test, the n before them validation; users with fewer than 2n + 1 are train.
 
     Raises:
         InputError: no times, nobody has enough interactions, or n is below 1.
     """
     check("n", n, Positive)
+    interactions = interactions_of(interactions)
     order = np.lexsort((_times(interactions), interactions.users))
     counts = interactions.user_counts
     from_end = np.empty(len(order), dtype=np.int64)
@@ -159,7 +164,7 @@ def split_last(interactions: Interactions, n: int = 1) -> Split:
     return _parts(interactions, part)
 
 
-def split_given(train: Interactions, valid: Interactions, test: Interactions | None = None) -> Split:
+def split_given(train: "InteractionsLike", valid: "InteractionsLike", test: "InteractionsLike | None" = None) -> Split:
     """A split that is given, over the users and items of all parts.
 
     Held-out pairs whose user or item train lacks count when a model is measured, as by the usual protocol, though
@@ -170,7 +175,7 @@ def split_given(train: Interactions, valid: Interactions, test: Interactions | N
     Raises:
         InputError: validation or test shares nothing with the parts before, or as for `Split`.
     """
-    parts = [part for part in (train, valid, test) if part is not None]
+    parts = [interactions_of(train), interactions_of(valid), *([] if test is None else [interactions_of(test)])]
     users, items = (_together([getattr(part, f"{side}_ids") for part in parts]) for side in ("user", "item"))
     known_users, known_items = np.zeros(len(users), dtype=bool), np.zeros(len(items), dtype=bool)
     found: list[Interactions] = []

@@ -32,6 +32,7 @@ def apply(
     tune: bool | None = None,
     refit: bool = True,
     test_users: TestUsers = "sample",
+    force: bool = False,
     seed: int = 0,
     kept: str | Path | None = None,
     progress: Progress = silent,
@@ -51,6 +52,7 @@ def apply(
         tune: whether the full model's decisive settings are tuned first.
         refit: whether the models given back learn all that was given.
         test_users: whom models are measured on.
+        force: whether to try even what would not fit into the memory that is available.
         seed: of the split and of training.
         kept: a folder that keeps what is done.
         progress: told every step.
@@ -72,6 +74,7 @@ def apply(
         tune=tune,
         refit=refit,
         test_users=test_users,
+        force=force,
         seed=seed,
         kept=kept,
         progress=progress,

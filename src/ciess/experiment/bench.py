@@ -21,8 +21,9 @@ from ciess.experiment.recipe import Recipe, TestUsers, WantedPrecision
 from ciess.experiment.room import check_room
 from ciess.methods import method_name
 from ciess.methods.fidelity import Fidelity, suiting
+from ciess.methods.policy import Applied
 from ciess.methods.problem import Method, Problem
-from ciess.methods.sample import Sampled, check_sampled
+from ciess.methods.sample import Sampled, drawn
 from ciess.models import Backbone, Training
 from ciess.models.factors import Factors, FactorsModel
 from ciess.models.seeded import seeded
@@ -121,7 +122,7 @@ class Bench:
 
         Raises:
             InputError: it is no dataclass, trains plans from scratch where nothing is trained within them, or searches
-                a sample of rows that a graph mixes.
+                a sample that cannot be searched, or is a policy of rows of another width.
         """
         if isinstance(method, type):
             raise InputError(f"the method is the class {method.__name__}: give its settings, {method.__name__}()")
@@ -131,7 +132,9 @@ class Bench:
             if self.recipe.target == "output":
                 raise InputError(f"{method_name(method)} trains tables within their sizes: pack these, the input")
         if isinstance(method, Sampled):
-            check_sampled(self.full_models.untrained)
+            drawn(self.full_models.untrained, self.split.train, self.split.valid, method.share, self.seed)
+        if isinstance(method, Applied):
+            method.policy.check_dim(self.full_models.shape.dim)
         if not dataclasses.is_dataclass(method):
             raise InputError(f"{type(method).__name__} is no dataclass: make it one, its fields are its settings")
         given = {"seed": self.seed, "fidelity": getattr(method, "fidelity", None) or self.fidelity}

@@ -14,13 +14,14 @@ from ciess.errors import InputError
 from ciess.experiment.bench import tested
 from ciess.experiment.clock import Clock
 from ciess.experiment.comparison import Comparison
-from ciess.experiment.executors import executor_named, part_of
+from ciess.experiment.executors import check_executor, executor_named, part_of
 from ciess.experiment.given import learned, matched
 from ciess.experiment.pipeline import parsed_budgets
 from ciess.experiment.recipe import Recipe, Target, TestUsers
 from ciess.experiment.settings import described, surroundings
 from ciess.experiment.spelling import spelled_call
 from ciess.experiment.trials import Trials, methods_by_name, spread
+from ciess.files import given_path
 from ciess.methods.problem import Method
 from ciess.models import BackboneConfig
 from ciess.progress import Progress, silent
@@ -106,6 +107,7 @@ def compare(
         test_users=test_users,
         cells=None if cells is None else str(cells),
     )
+    check_executor(executor)
     if cells is None and (shard or merge):
         raise InputError("a shard and what is merged are kept as cells: name a folder for cells")
     units = part_of([(seed, name) for seed in seeds for name in chosen], shard)
@@ -119,7 +121,7 @@ def compare(
     with ExitStack() as stack:
         # Workers share full models by files.
         kept = stack.enter_context(TemporaryDirectory()) if executor and cells is None else cells
-        folder = None if kept is None else Path(kept)
+        folder = None if kept is None else given_path("cells", kept)
         trials = Trials(given, recipe, wanted, folder, methods, torch.get_num_threads(), force)
         for seed in seeds if merge else ():
             cells_of_seed = trials.of(seed).kept

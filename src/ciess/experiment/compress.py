@@ -74,7 +74,7 @@ def compress(
     config = factors if isinstance(factors, Factors) else Factors.from_arrays(*_pair(factors))
     config = config.with_ids(user_ids, item_ids)
     check_fit(config, budgets, precision)
-    found, cautions = matched(interactions, config)
+    found, cautions = matched(interactions_of(interactions), config)
     assert isinstance(found, Interactions)
     if held_out is None:
         split = split_random(found, _RATIOS, seed)

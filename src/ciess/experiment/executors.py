@@ -1,6 +1,7 @@
 """Executors: where the cells of a comparison are made, over `concurrent.futures`; shards of a list of work."""
 
 import multiprocessing
+import pickle
 import re
 import signal
 from collections.abc import Callable, Iterator, Sequence
@@ -9,13 +10,25 @@ from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
-from ciess.errors import InputError, shortened
+from ciess.checks import check, shown
+from ciess.errors import InputError, reason, shortened
 
 T = TypeVar("T")
 
 _FORMS = "write processes:4, ray, or ray:ADDRESS"
+_REMEDY = "put its class into a file that can be imported"
 # PyTorch imports the second one, which takes seconds, when it first makes an optimiser.
 _IMPORTED_ONCE = ["ciess.experiment.trials", "torch._dynamo"]
+
+
+def check_executor(text: str | None) -> None:
+    """Refuse an executor that is not written as they are, before data are read; None is none.
+
+    Raises:
+        InputError: it is refused.
+    """
+    if text is not None and not (isinstance(text, str) and re.fullmatch("processes:[1-9][0-9]{0,3}|ray(:.+)?", text)):
+        raise InputError(f"executor is {shown(text)}: {_FORMS}")
 
 
 @contextmanager
@@ -27,13 +40,9 @@ def executor_named(text: str) -> Iterator[Executor]:
     Raises:
         InputError: it is none of these, or Ray is not installed or cannot be reached.
     """
+    check_executor(text)
     kind, _, rest = text.partition(":")
-    if kind == "processes" and re.fullmatch("[1-9][0-9]{0,3}", rest):
-        executor: Executor = Processes(int(rest))
-    elif kind == "ray" and (rest or text == "ray"):
-        executor = Ray(rest or "local")
-    else:
-        raise InputError(f"executor is '{shortened(text)}': {_FORMS}")
+    executor: Executor = Processes(int(rest)) if kind == "processes" else Ray(rest or "local")
     finished = False
     try:
         yield executor
@@ -50,6 +59,7 @@ def part_of(work: Sequence[T], shard: str | None) -> list[T]:
     """
     if shard is None:
         return [*work]
+    check("shard", shard, str)
     found = re.fullmatch("([0-9]{1,6})/([0-9]{1,6})", shard)
     i, n = map(int, found.groups()) if found else (0, 0)
     if not 1 <= i <= n:
@@ -91,7 +101,7 @@ class Processes(Executor):
         self._alive.add(process)
         theirs.close()
         try:
-            mine.send(call)
+            _send(mine, call)
             value, error = mine.recv()
         except (EOFError, OSError):
             process.join()
@@ -110,14 +120,30 @@ def _answer(connection: Connection) -> None:
     # Ctrl-C reaches all processes of a terminal: the one that asks decides what ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # Who asks may be gone.
-    with suppress(EOFError, BrokenPipeError):
-        fn, args, kwargs = connection.recv()
+    with suppress(EOFError, OSError):
         answer: tuple[Any, Exception | None]
         try:
+            fn, args, kwargs = _received(connection)
             answer = fn(*args, **kwargs), None
         except Exception as error:
             answer = None, error
         connection.send(answer)
+
+
+def _send(connection: Connection, call: Any) -> None:
+    try:
+        connection.send(call)
+    except (AttributeError, TypeError, ValueError, pickle.PicklingError) as error:
+        raise InputError(f"a method or recommender cannot be sent to a process ({reason(error)}): {_REMEDY}") from error
+
+
+def _received(connection: Connection) -> Any:
+    try:
+        return connection.recv()
+    except (EOFError, OSError):
+        raise
+    except Exception as error:
+        raise InputError(f"a process does not know a method or recommender ({reason(error)}): {_REMEDY}") from error
 
 
 class Ray(Executor):

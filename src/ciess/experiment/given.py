@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from ciess.data import Interactions, Split, interactions_of, split_random
+from ciess.data import Interactions, Split, split_random
+from ciess.data.prepared import split_or_interactions_of
 from ciess.evaluation.metrics import Evaluator, evaluate
 from ciess.experiment.clock import Clock
 from ciess.models import BackboneConfig
@@ -41,7 +42,7 @@ def matched(data: "InteractionsLike | Split", config: BackboneConfig) -> tuple[I
     Raises:
         InputError: rows of given factors that do not belong to these users and items, see `Factors.matched`.
     """
-    found = data if isinstance(data, Split) else interactions_of(data)
+    found = split_or_interactions_of(data)
     if not isinstance(config, Factors):
         return found, []
     train = _with_rows(found.train, config) if isinstance(found, Split) else found

@@ -18,6 +18,7 @@ from ciess.experiment.outcome import Outcome
 from ciess.experiment.recipe import Recipe, Target, TestUsers
 from ciess.experiment.settings import described, surroundings
 from ciess.experiment.spelling import spelled_call
+from ciess.files import given_path
 from ciess.methods import cheap_methods, method_name, method_named
 from ciess.methods.equal import EqualSizes
 from ciess.methods.marginal import Marginal
@@ -111,7 +112,7 @@ def search(
     recipe = Recipe.of(backbone, finishing, precision, target, tune, test_users)
     share = None if sample is None else parsed_share("sample", sample, above_zero=True)
     name, methods = _searching(Marginal() if method is None else method, share)
-    others = _named_apart(dict(beside or {}), methods)
+    others = _named_apart(dict(check("beside", beside, Mapping | None) or {}), methods)
     seed = check("seed", seed, Seed)
     check("refit", refit, bool)
     loss = None if max_tail_loss is None else parsed_share("max_tail_loss", max_tail_loss)
@@ -133,7 +134,7 @@ def search(
         seed=seed,
     )
     found = given(data, recipe.config, seed)
-    pieces = Known(found.split, recipe, seed).unfinished(None if kept is None else Path(kept))
+    pieces = Known(found.split, recipe, seed).unfinished(None if kept is None else given_path("kept", kept))
     bench = Bench(found.split, recipe, seed, progress, pieces.within("full"), found.clock or clock, pieces, force)
     return _Run(bench, name, methods, others, loss, share, refit, call, found.cautions).outcome(wanted)
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from ciess.checks import Checked
+from ciess.checks import Checked, check
 from ciess.errors import InputError
 from ciess.experiment.settings import described
 from ciess.models import BackboneConfig, backbone_named, backbone_settings
@@ -70,6 +70,7 @@ class Recipe(Checked):
         if isinstance(backbone, type):
             raise InputError(f"the backbone is the class {backbone.__name__}: give its settings, {backbone.__name__}()")
         config = backbone_named(backbone) if isinstance(backbone, str) else backbone
+        check("backbone", config, BackboneConfig)
         stored = parsed_precision(precision)
         wanted = isinstance(backbone, str) if tune is None else tune
         return cls(config, finishing or Finish.suiting(config), stored, target, wanted, test_users)

@@ -22,8 +22,13 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-RESULT, COMPARISON, LATEX, CELLS = "result.json", "comparison.json", "comparison.tex", "cells"
-_KEYS = {RESULT: {"shown", "rows", "settings"}, COMPARISON: {"shown", "lines", "settings"}}
+RESULT, COMPARISON, STREAM = "result.json", "comparison.json", "stream.json"
+LATEX, CELLS = "comparison.tex", "cells"
+_KEYS = {
+    RESULT: {"shown", "rows", "settings"},
+    COMPARISON: {"shown", "lines", "settings"},
+    STREAM: {"methods", "segments", "settings"},
+}
 
 
 _LOCK = ".ciess-run"
@@ -107,7 +112,7 @@ def check_run_folder(folder: str | Path, record: str) -> None:
 
     Args:
         folder: new, empty, or of a former run of the same kind, which is going to be replaced.
-        record: `RESULT` or `COMPARISON`, the document that a run of this kind leaves.
+        record: `RESULT`, `COMPARISON` or `STREAM`, the document that a run of this kind leaves.
 
     Raises:
         InputError: the folder is refused.

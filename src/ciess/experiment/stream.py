@@ -1,15 +1,15 @@
 """Streams: interactions come in segments of time, each tested before it is learned; sizes grow and shrink."""
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from ciess.checks import Positive, Seed, check
-from ciess.data import Interactions, Split
+from ciess.data import Interactions, Split, interactions_of
 from ciess.data.columns import rows_of
 from ciess.errors import InputError
 from ciess.experiment.bench import Bench
@@ -23,6 +23,9 @@ from ciess.tables.budget import Budget
 from ciess.tables.plan import SizePlan
 from ciess.tables.precision import Precision
 from ciess.train.finish import Finish
+
+if TYPE_CHECKING:
+    from ciess.data.interactions import InteractionsLike
 
 RETRAINED = "retrain"
 METRICS = ("recall@20", "ndcg@20")
@@ -62,9 +65,9 @@ class SegmentRow:
 
 
 def stream(
-    data: Interactions,
+    data: "InteractionsLike",
     *,
-    methods: dict[str, Method],
+    methods: Mapping[str, Method],
     backbone: str | BackboneConfig = "mf",
     budget: str | Budget = "10%",
     segments: int = 5,
@@ -83,7 +86,7 @@ def stream(
     of tables that grow with the users and items that are known, so rows must shrink for others to come.
 
     Args:
-        data: with times.
+        data: with times; as `ciess.search` takes it.
         methods: searches by their names.
         backbone: a name, tuned once at the beginning, or a backbone's settings.
         budget: on the bytes of both tables, met before every segment.
@@ -102,6 +105,12 @@ def stream(
         InputError: no times, too few interactions for so many segments, or a budget that cannot be met.
     """
     seed, limit = check("seed", seed, Seed), Budget.parse(budget)
+    check("segments", segments, Positive)
+    check("retrain", retrain, bool)
+    check("methods", methods, Mapping)
+    if retrain and RETRAINED in methods:
+        raise InputError(f"methods name {RETRAINED}, as the limit beside them: give another name, or retrain=False")
+    data = interactions_of(data)
     recipe = Recipe.of(backbone, finishing, precision, "input", None)
     rows: list[SegmentRow] = []
     runs = {name: _Run(name, method, limit) for name, method in methods.items()}
@@ -132,9 +141,10 @@ def stream(
 
 def _steps(data: Interactions, segments: int) -> Iterator[tuple[Interactions, Interactions, Interactions]]:
     """For each segment what is learned before it, the latest part of that, and the segment."""
-    check("segments", segments, Positive)
     if data.times is None:
         raise InputError("no times are known, by which a stream is cut: name their column, time=NAME")
+    if segments > len(data):
+        raise InputError(f"{segments} segments are too many for {len(data):,} interactions: take fewer")
     shares = np.linspace(_BEGINNING, 1, segments + 1)
     # The beginning has a latest part, too: of as many interactions as a segment, and no more than half of it.
     shares = np.concatenate([[max(2 * shares[0] - shares[1], shares[0] / 2)], shares])
@@ -144,6 +154,13 @@ def _steps(data: Interactions, segments: int) -> Iterator[tuple[Interactions, In
     counts = np.bincount(part, minlength=len(shares))
     if not counts.all():
         raise InputError(f"{segments} segments are too many for these times: take fewer")
+    begun = np.full(data.n_users, len(shares))
+    np.minimum.at(begun, data.users, part)
+    of_known = np.bincount(part[part > begun[data.users]], minlength=len(shares))[2:]
+    if not of_known.all():
+        number = int(np.argmin(of_known)) + 1
+        remedy = "take fewer segments, or data of users who come again"
+        raise InputError(f"segment {number} has no user who is known before it: {remedy}")
     for number in range(2, len(shares)):
         yield data.take(part < number - 1), data.take(part == number - 1), data.take(part == number)
 
@@ -188,14 +205,13 @@ class _Run:
         problem = bench.problem([self.budget], getattr(with_own, "fidelity", None))
         start = sum(bench.clock.seconds().values())
         chosen = bench.run(self.name, with_own, problem).best[self.budget]
-        model = bench.built(chosen)
+        model, known = bench.built(chosen), bench.full_models.on(2).data
         seconds = sum(bench.clock.seconds().values()) - start
-        known = bench.full_models.on(2).data
         grown, shrunk = self._changed(chosen.plan, known)
         row = SegmentRow(
             segment=number,
             method=self.name,
-            metrics=model.evaluate(coming.k_core(1)).means(METRICS),
+            metrics=model.evaluate(_of_users_of(known, coming)).means(METRICS),
             interactions=len(coming),
             new_users=_new(known, coming, "user"),
             new_items=_new(known, coming, "item"),
@@ -221,6 +237,11 @@ class _Run:
             changes.append(now[rows] - then)
         change = np.concatenate(changes)
         return float((change > 0).mean()), float((change < 0).mean())
+
+
+def _of_users_of(known: Interactions, coming: Interactions) -> Interactions:
+    """What comes of users who are known."""
+    return coming.take(rows_of(known.user_ids, coming.user_ids)[coming.users] >= 0).k_core(1)
 
 
 def _new(known: Interactions, coming: Interactions, side: str) -> int:

@@ -19,7 +19,7 @@ from ciess.experiment.cells import Cells
 from ciess.experiment.clock import Clock
 from ciess.experiment.finished import Finished
 from ciess.experiment.recipe import Recipe
-from ciess.methods import method_name, method_names, methods_named
+from ciess.methods import method_name, method_named, method_names, methods_named
 from ciess.methods.equal import EqualSizes
 from ciess.methods.problem import Method
 from ciess.progress import Progress, silent
@@ -37,7 +37,7 @@ def methods_by_name(methods: str | Method | Sequence[str | Method] | Mapping[str
         InputError: an unknown method, or two of one name.
     """
     if isinstance(methods, Mapping):
-        given = list(methods.items())
+        given = [(name, method_named(each) if isinstance(each, str) else each) for name, each in methods.items()]
     else:
         given = []
         several = methods if isinstance(methods, Iterable) and not isinstance(methods, str) else [methods]
@@ -46,6 +46,9 @@ def methods_by_name(methods: str | Method | Sequence[str | Method] | Mapping[str
     names = [name for name, _ in given]
     if len({*names}) < len(names) or FULL in names:
         raise InputError(f"methods are {', '.join(names)}: give each a name of its own, and none '{FULL}'")
+    for name, method in given:
+        if not callable(getattr(method, "search", None)):
+            raise InputError(f"method {name} is of type {type(method).__name__}: give a name, or a method's settings")
     return {EQUAL: EqualSizes(), **dict(given)}
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ciess.checks import nearest
 from ciess.errors import InputError
-from ciess.files import check_folder
+from ciess.files import check_folder, given_path
 
 if TYPE_CHECKING:
     from ciess.serve.model import CompressedModel
@@ -43,7 +43,7 @@ def check_target(target: str, out: str | Path) -> None:
     if target not in _targets():
         near = nearest(target, _targets())
         raise InputError(f"'{target}' is not a target of exports{near}: use one of {', '.join(target_names())}")
-    check_folder(Path(out))
+    check_folder(given_path("out", out))
 
 
 def export(model: "CompressedModel", target: str, out: str | Path) -> list[Path]:
@@ -61,6 +61,10 @@ def export(model: "CompressedModel", target: str, out: str | Path) -> list[Path]
         InputError: no such target, a library that is not installed, a model that the target cannot hold, or a folder
             that cannot be written.
     """
+    from ciess.serve.model import CompressedModel
+
+    if not isinstance(model, CompressedModel):
+        raise InputError(f"model is of type {type(model).__name__}: give a CompressedModel, as ciess.load opens it")
     check_target(target, out)
     model.verify()
     return _targets()[target](model, out)

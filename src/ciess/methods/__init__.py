@@ -150,7 +150,7 @@ def _module(path: Path) -> ModuleType:
     sys.modules[spec.name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise InputError(f"{path} does not run ({type(error).__name__}: {error}): correct it first") from error
     return module
 

@@ -9,17 +9,20 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from ciess.checks import Dim, check
 from ciess.errors import InputError
-from ciess.files import Content, open_regular, parsed_json, reading, write_together
+from ciess.files import Content, given_path, open_regular, parsed_json, reading, write_together
 from ciess.methods import method_name
 from ciess.methods.ciess.policy import Actor
 from ciess.methods.problem import Candidate, Problem, SearchResult
 from ciess.tables.budget import Budget, planned
 from ciess.tables.curve import Curve
+from ciess.tables.encoding import Encoding
 from ciess.tables.files import MappedFile, array_bytes, arrays_in, checksum_of, damaged
 from ciess.tables.layout import SIDES
 from ciess.tables.plan import MOST_DIM, SizePlan, TableShape
 from ciess.tables.precision import Precision
+from ciess.tables.taper import read_encoding
 
 if TYPE_CHECKING:
     from ciess.methods.problem import Method
@@ -92,6 +95,8 @@ class SizePolicy:
         Raises:
             InputError: counts that are none, or rows that are missing or of another width than it has learned from.
         """
+        if not isinstance(counts, tuple | list) or len(counts) != 2:
+            raise InputError(f"counts are of type {type(counts).__name__}: give a pair, those of users and of items")
         found = []
         for place, side in enumerate((self.users, self.items)):
             given = np.asarray(counts[place])
@@ -101,13 +106,24 @@ class SizePolicy:
                 found.append(side.sizes(given))
         return np.concatenate(found)
 
+    def check_dim(self, dim: int) -> None:
+        """Refuse full rows of a width at which it cannot look.
+
+        Raises:
+            InputError: it looks at rows, and has learned from others.
+        """
+        if self.needs_rows and dim != self.dim:
+            raise InputError(
+                f"the policy looks at full rows of {self.dim} dimensions, and these have {dim}: take {self.dim}"
+            )
+
     def plan(
         self,
         counts: Counts,
         budget: str | Budget,
         *,
         dim: int | None = None,
-        precision: str | Precision = Precision.FLOAT32,
+        precision: str | Encoding = Precision.FLOAT32,
         rows: Rows | None = None,
     ) -> SizePlan:
         """A plan for any users and items that fills a budget, and never exceeds it by a byte.
@@ -116,14 +132,17 @@ class SizePolicy:
             counts: their interactions.
             budget: of the bytes of both tables as stored.
             dim: dimensions of a full row; None for as many as those that it was learned from.
-            precision: how parameters are stored.
+            precision: how parameters are stored; bits that fall along rows as a `Taper`, or as it is written.
             rows: of the full model; a policy of curves does not look at them.
 
         Raises:
             InputError: as for `sizes`, or a budget that cannot be met.
         """
-        shape = TableShape(len(counts[0]), len(counts[1]), dim or self.dim)
-        return planned(self.sizes(counts, rows), shape, Budget.parse(budget), Precision.parse(precision))
+        width = self.dim if dim is None else check("dim", dim, Dim)
+        encoding = precision if isinstance(precision, Encoding) else read_encoding(precision)
+        encoding.check(width)
+        sizes = self.sizes(counts, rows)
+        return planned(sizes, TableShape(len(counts[0]), len(counts[1]), width), Budget.parse(budget), encoding)
 
     @property
     def files(self) -> dict[str, Content]:
@@ -140,8 +159,9 @@ class SizePolicy:
         Raises:
             InputError: the folder cannot be written.
         """
-        write_together(Path(folder), self.files)
-        return Path(folder)
+        folder = given_path("folder", folder)
+        write_together(folder, self.files)
+        return folder
 
     @classmethod
     def load(cls, folder: str | Path) -> "SizePolicy":
@@ -150,10 +170,11 @@ class SizePolicy:
         Raises:
             InputError: a file is missing, damaged or foreign.
         """
-        with reading(Path(folder).absolute()) as place:
-            settings = _read_settings(Path(folder) / SETTINGS, place(SETTINGS))
+        folder = given_path("folder", folder)
+        with reading(folder.absolute()) as place:
+            settings = _read_settings(folder / SETTINGS, place(SETTINGS))
             content = MappedFile(place(ARRAYS)).content.copy()
-        path = Path(folder) / ARRAYS
+        path = folder / ARRAYS
         if checksum_of(content.data) != settings["checksum"]:
             raise damaged(path)
         arrays, _ = arrays_in(path, content)

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from ciess.checks import Checked, Seed, Within
@@ -73,16 +74,32 @@ class Sampled(Checked):
         return dataclasses.replace(self.method, seed=self.seed)  # type: ignore[type-var]
 
 
-def check_sampled(full: Backbone) -> None:
-    """Refuse to draw from a model's rows.
+def drawn(
+    full: Backbone, train: Interactions, valid: Interactions, share: float, seed: int
+) -> tuple[NDArray[np.int64], NDArray[np.integer]]:
+    """Rows of the users of a sample, and of the items that they touch, in rising order.
+
+    Args:
+        full: the model whose rows they are, trained or not.
+        train: what the sample learns from.
+        valid: what it is measured on.
+        share: of the users, above 0.
+        seed: of the draw.
 
     Raises:
-        InputError: a graph, in which a sample's rows are not what they are in all.
+        InputError: a graph, in which a sample's rows are not what they are in all, or a sample that holds no
+            interactions of train or of validation.
     """
     if full.through_graph:
         raise InputError(
             "a sample's rows are not what they are in the whole graph: use mf, als or ncf, or search all rows"
         )
+    n = max(1, round(share * train.n_users))
+    users = np.sort(np.random.default_rng(seed).choice(train.n_users, n, replace=False))
+    items = np.unique(train.matrix[users].indices)
+    if not len(items) or not valid.matrix[users][:, items].nnz:
+        raise InputError(f"a sample of {n:,} users holds nothing to learn or to choose on: take a larger one")
+    return users, items
 
 
 def sample(problem: Problem, share: float, seed: int) -> Problem:
@@ -97,13 +114,10 @@ def sample(problem: Problem, share: float, seed: int) -> Problem:
         seed: of the draw.
 
     Raises:
-        InputError: see `check_sampled`.
+        InputError: see `drawn`.
     """
     full, train = problem.full_model, problem.train
-    check_sampled(full)
-    rng = np.random.default_rng(seed)
-    users = np.sort(rng.choice(train.n_users, max(1, round(share * train.n_users)), replace=False))
-    items = np.unique(train.matrix[users].indices)
+    users, items = drawn(full, train, problem.valid_positives, share, seed)
 
     def part(data: Interactions) -> Interactions:
         return Interactions(data.matrix[users][:, items], data.user_ids[users], data.item_ids[items])

@@ -20,7 +20,7 @@ from ciess.tables.packed import PackedTable
 if TYPE_CHECKING:
     import torch
 
-    from ciess.data import Interactions
+    from ciess.data.interactions import InteractionsLike
     from ciess.evaluation.metrics import Evaluation
     from ciess.tables.budget import Budget
 
@@ -136,7 +136,7 @@ class CompressedModel(PackedModel):
         vectors = self.vectors()[1]
         return PackedTable.pack(vectors, np.full(len(vectors), vectors.shape[1], dtype=np.int32))
 
-    def with_users(self, interactions: "Interactions", budget: "str | Budget | None" = None) -> "CompressedModel":
+    def with_users(self, interactions: "InteractionsLike", budget: "str | Budget | None" = None) -> "CompressedModel":
         """The model with rows for new users, too; nobody else's row changes by a bit.
 
         A new row has the size of the model's rows with as many interactions. It is the mean of the rows of the user's
@@ -144,7 +144,8 @@ class CompressedModel(PackedModel):
         as seen, and as learned.
 
         Args:
-            interactions: of new users with items that the model knows. Others are left out, with a warning.
+            interactions: of new users with items that the model knows, as `ciess.search` takes them. Others are left
+                out, with a warning.
             budget: a limit on the bytes of both tables as stored, rows of new users included, which are made smaller
                 to hold it; None: tables stay within the share of the full ones that they take now.
 
@@ -153,7 +154,7 @@ class CompressedModel(PackedModel):
         """
         return self._grown(interactions, 0, budget)
 
-    def with_items(self, interactions: "Interactions", budget: "str | Budget | None" = None) -> "CompressedModel":
+    def with_items(self, interactions: "InteractionsLike", budget: "str | Budget | None" = None) -> "CompressedModel":
         """The same for new items, by the rows of their users: of an ALS model alone.
 
         Args:
@@ -168,19 +169,17 @@ class CompressedModel(PackedModel):
             raise InputError(f"{self.settings['name']} has no rows for new items: train it anew, or use als")
         return self._grown(interactions, 1, budget)
 
-    def _grown(self, interactions: "Interactions", side: int, budget: "str | Budget | None") -> "CompressedModel":
-        from ciess.data import Interactions
+    def _grown(self, interactions: "InteractionsLike", side: int, budget: "str | Budget | None") -> "CompressedModel":
+        from ciess.data import interactions_of
 
-        if not isinstance(interactions, Interactions):
-            kind = type(interactions).__name__
-            raise InputError(f"interactions are of type {kind}: give Interactions, as ciess.read does")
         if not self.rows_stand_alone:
-            raise InputError(
-                f"{self.settings['name']} mixes rows, so new ones would change the others: "
-                "search with target='output', or search anew"
-            )
+            from ciess.models.base import InnerProduct
+
+            others = "search with target='output', or search anew"
+            remedy = others if isinstance(self.backbone, InnerProduct) else "search anew, or use als or mf"
+            raise InputError(f"{self.settings['name']} mixes rows, so new ones would change the others: {remedy}")
         self.verify()
-        return dataclasses.replace(self, **grown(self, interactions, side, budget))
+        return dataclasses.replace(self, **grown(self, interactions_of(interactions), side, budget))
 
     def score(self, user_ids: Any, item_ids: Any = None) -> Any:
         """Scores of items for users, as `recommend` ranks by.
@@ -258,7 +257,7 @@ class CompressedModel(PackedModel):
         ranking = rank(score, torch.from_numpy(rows), len(self.items), k, left_out)
         return ranking.items.numpy(), ranking.scores.numpy()
 
-    def evaluate(self, held_out: "Interactions", k: int = 20) -> "Evaluation":
+    def evaluate(self, held_out: "InteractionsLike", k: int = 20) -> "Evaluation":
         """Rank the items that users do not have, but for a held-out set; its users and items are matched by their ids.
 
         What of the set the model has learned says nothing about new interactions: a warning tells how much that is.
@@ -275,11 +274,10 @@ class CompressedModel(PackedModel):
             InputError: no user of the set is known, k is no whole number of 1 or more, or a file of the model is
                 damaged.
         """
-        from ciess.data import Interactions
+        from ciess.data import interactions_of
         from ciess.serve.measured import measured
 
-        if not isinstance(held_out, Interactions):
-            raise InputError(f"held_out is of type {type(held_out).__name__}: give Interactions, as ciess.read does")
+        held_out = interactions_of(held_out)
         self.verify()
         k = whole(k)
         learned = self.interactions.matrix
@@ -324,7 +322,7 @@ class CompressedModel(PackedModel):
         return users.shape[1], (users.__getitem__, items.__getitem__)
 
 
-def evaluate(model: CompressedModel, held_out: "Interactions", k: int = 20) -> "Evaluation":
+def evaluate(model: CompressedModel, held_out: "InteractionsLike", k: int = 20) -> "Evaluation":
     """Measure a model on held-out interactions, see `CompressedModel.evaluate`.
 
     Raises:

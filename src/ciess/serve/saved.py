@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ciess.data.ids import RowIds
 from ciess.errors import InputError
-from ciess.files import reading
+from ciess.files import given_path, reading
 from ciess.serve.folder import IDS, NETWORK, SEEN, SETTINGS, TABLES, Opened, Parts, read_settings
 from ciess.serve.model import CompressedModel
 from ciess.serve.seen import SeenItems
@@ -41,7 +41,7 @@ def load(folder: str | Path, backbone: "BackboneConfig | None" = None, *, verify
     Raises:
         InputError: a file is missing, cut or foreign, or the backbone is not the one that was saved.
     """
-    folder = Path(folder).absolute()
+    folder = given_path("folder", folder).absolute()
     with reading(folder) as place:
         settings = read_settings(place(SETTINGS))
         _refuse_other(folder, settings["backbone"]["name"], settings["rows_stand_alone"], backbone)

@@ -160,7 +160,7 @@ def read_encoding(text: str) -> Encoding:
     Raises:
         InputError: it is neither.
     """
-    return Taper.read(text) if text.startswith(TAPERED) else Precision.parse(text)
+    return Taper.read(text) if str(text).startswith(TAPERED) else Precision.parse(text)
 
 
 def best_column_scales(

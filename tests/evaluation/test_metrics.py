@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.sparse import csr_array
 
+from ciess.data.describe import gini
 from ciess.errors import InputError
 from ciess.evaluation.metrics import (
     METRICS,
@@ -17,7 +18,6 @@ from ciess.evaluation.metrics import (
     TAIL_METRICS,
     Evaluation,
     Evaluator,
-    gini,
     rank,
     tail_of,
 )

@@ -4,23 +4,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ciess.data.generated import Synthetic, synthetic
-    from ciess.data.interactions import Interactions
-    from ciess.data.readers import interactions_of, read
-    from ciess.data.split import Split, split_by_time, split_given, split_last, split_random
-
-__all__ = [
-    "Interactions",
-    "Split",
-    "Synthetic",
-    "interactions_of",
-    "read",
-    "split_by_time",
-    "split_given",
-    "split_last",
-    "split_random",
-    "synthetic",
-]
+    from ciess.data.generated import Synthetic as Synthetic
+    from ciess.data.generated import synthetic as synthetic
+    from ciess.data.interactions import Interactions as Interactions
+    from ciess.data.readers import interactions_of as interactions_of
+    from ciess.data.readers import read as read
+    from ciess.data.split import Split as Split
+    from ciess.data.split import split_by_time as split_by_time
+    from ciess.data.split import split_given as split_given
+    from ciess.data.split import split_last as split_last
+    from ciess.data.split import split_random as split_random
 
 _MODULES = {
     "Interactions": "interactions",
@@ -34,6 +27,7 @@ _MODULES = {
     "split_random": "split",
     "synthetic": "generated",
 }
+__all__ = [*_MODULES]
 
 
 def __getattr__(name: str) -> Any:

@@ -62,11 +62,17 @@ def describe(interactions: "InteractionsLike") -> Description:
     return Description(users, items, len(interactions), density, _hint(items))
 
 
-def gini(counts: NDArray[np.integer]) -> float:
-    """The Gini coefficient of (n,) counts: their mean absolute difference over twice their mean."""
-    rising = np.sort(counts).astype(np.float64)
-    ranks = np.arange(1, len(rising) + 1)
-    return float(((2 * ranks - len(rising) - 1) * rising).sum() / (len(rising) * rising.sum()))
+def gini(amounts: NDArray[np.integer]) -> float:
+    """The Gini coefficient: the mean difference of all pairs over twice the mean; 0 where there is nothing.
+
+    It is 0 where all have as much, and 1 − 1/n where one has all.
+
+    Args:
+        amounts: (n,) what each has, 0 or more.
+    """
+    n, total = len(amounts), int(amounts.sum())
+    ranks = np.arange(1, n + 1, dtype=np.int64)
+    return float((2 * ranks - n - 1) @ np.sort(amounts)) / (n * total) if total else 0.0
 
 
 def _side(counts: NDArray[np.int64]) -> SideSummary:

@@ -76,10 +76,10 @@ def download(
         ) from error
 
 
-def checksum(path: Path, algorithm: str = "sha256") -> str:
-    """A file's checksum in hexadecimal digits."""
+def checksum(path: Path) -> str:
+    """A file's SHA-256 in hexadecimal digits."""
     with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.new(algorithm, usedforsecurity=False)).hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def published_md5(url: str, path: Path) -> str:

@@ -26,11 +26,11 @@ def ids_in(path: Path, side: str) -> pl.Series:
     readers: Mapping[str, Callable[[Path], Any]] = {
         ".npy": _array,
         ".csv": lambda each: pl.read_csv(each, infer_schema=False),
-        ".parquet": _parquet,
+        ".parquet": pl.read_parquet,
     }
     if not check_file(path, "a file of ids"):
         raise InputError(f"{path} is empty: name a file of ids")
-    with refused(f"{path} is no file of ids", "write one id a line, or .npy, .csv or .parquet"):
+    with refused(f"{path} is no file of ids", "write one id a line, or .npy, .csv or .parquet"), panics_untold():
         found = readers.get(path.suffix.lower(), _lines)(path)
     return _column(found, side, path) if isinstance(found, pl.DataFrame) else found
 
@@ -48,11 +48,6 @@ def _array(path: Path) -> pl.Series:
     if table.ndim != 1:
         raise ValueError(f"an array of shape {table.shape}")
     return pl.Series(np.char.decode(table) if table.dtype.kind == "S" else table)
-
-
-def _parquet(path: Path) -> pl.DataFrame:
-    with panics_untold():
-        return pl.read_parquet(path)
 
 
 def _lines(path: Path) -> pl.Series:

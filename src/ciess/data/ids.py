@@ -257,6 +257,14 @@ def _rows_by(ids: NDArray[Any]) -> NDArray[np.signedinteger]:
     return order.astype(smallest_type(order))
 
 
+def inverse(places: NDArray[np.integer], n: int) -> NDArray[np.int64]:
+    """(n,) which entry of `places` holds 0, 1, …, n − 1; −1 where none does. Places of −1 are none."""
+    rows = np.full(n, -1, dtype=np.int64)
+    known = np.flatnonzero(places >= 0)
+    rows[places[known]] = known
+    return rows
+
+
 def smallest_type(numbers: NDArray[np.integer]) -> np.dtype[np.signedinteger]:
     """int32 where all numbers fit, else int64."""
     small = np.iinfo(np.int32)

@@ -9,19 +9,13 @@ import polars as pl
 
 from ciess.data.columns import whole_if_all
 from ciess.data.frames import Rows
-from ciess.data.text import lines_of, widths
+from ciess.data.text import is_digits, lines_of, widths
 from ciess.errors import InputError
 
 _log = logging.getLogger(__name__)
-_DIGITS_AND_SPACES = b"0123456789 \t\r\n"
 _NOT_PLAIN = re.compile(rb"(?<!\S)0[0-9]|[0-9]{19}")
 """Begins a number that NumPy would not give back as it is written."""
 _MOST_RATING, _LEAST_TIME = 100, 10**8
-
-
-def is_digits(content: bytes) -> bool:
-    """Whether there is nothing but whole numbers and spaces."""
-    return not content.translate(None, _DIGITS_AND_SPACES)
 
 
 def are_lines(path: Path, contents: list[bytes]) -> bool:

@@ -14,9 +14,9 @@ from ciess.data.foreign import check_unpacked, panics_untold
 from ciess.data.frames import Rows, Wanted, rows_of_table, together
 from ciess.data.generated import synthetic
 from ciess.data.interactions import Interactions
-from ciess.data.lines import are_lines, is_digits, rows_of_lines
+from ciess.data.lines import are_lines, rows_of_lines
 from ciess.data.matrices import matrix_in
-from ciess.data.text import content_of, ending, may_be_lines, rows_of_text
+from ciess.data.text import content_of, ending, is_digits, may_be_lines, rows_of_text
 from ciess.errors import InputError, refused
 from ciess.files import check_file, given_path, reading, there
 

@@ -72,7 +72,8 @@ class TripletSampler:
         if self._by == "user":
             counts = self._counts[drawn]
             # A uniform number below 1 can round up to the count itself.
-            place = (self._uniform(n) * counts).long().clamp(max=counts - 1)
+            uniform = torch.rand(n, generator=self.generator, device=self._keys.device)
+            place = (uniform * counts).long().clamp(max=counts - 1)
             drawn = self._first[drawn] + place
         return self._with_negatives(self._keys[drawn])
 
@@ -101,9 +102,6 @@ class TripletSampler:
 
     def _integers(self, high: int, n: int) -> Tensor:
         return torch.randint(high, (n,), generator=self.generator, device=self._keys.device)
-
-    def _uniform(self, n: int) -> Tensor:
-        return torch.rand(n, generator=self.generator, device=self._keys.device)
 
 
 def _keys(interactions: Interactions) -> NDArray[np.int64]:

@@ -76,11 +76,16 @@ def widths(*contents: bytes) -> int:
     return pl.concat([lines_of(content).str.count_matches(r"\S+") for content in contents]).n_unique()
 
 
+def is_digits(content: bytes) -> bool:
+    """Whether there is nothing but whole numbers and spaces."""
+    return not content.translate(None, _DIGITS)
+
+
 def may_be_lines(path: Path, content: bytes) -> bool:
     """Whether a text file may be lines of whole numbers, of whatever meaning; else it is a table."""
     if ending(path) in TABLES:
         return False
-    if not content.translate(None, _NUMBERS) and content.translate(None, _DIGITS):
+    if not content.translate(None, _NUMBERS) and not is_digits(content):
         # Ratings with decimals or signs; where lines differ in length, reading them will tell which entry is wrong.
         return widths(content) != 1
     return all(token.isdigit() for token in content.lstrip().split(b"\n", 1)[0].split())

@@ -33,6 +33,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from torch import Tensor
 
+from ciess.data.describe import gini
 from ciess.errors import InputError
 from ciess.models.base import Backbone
 
@@ -126,19 +127,6 @@ def tail_of(counts: NDArray[np.integer]) -> NDArray[np.bool_]:
     up_to = np.cumsum(kinds * np.bincount(kind))
     tail: NDArray[np.bool_] = ((2 * up_to <= up_to[-1]) & (kinds < kinds[-1]))[kind]
     return tail
-
-
-def gini(amounts: NDArray[np.integer]) -> float:
-    """The Gini coefficient: the mean difference of all pairs over twice the mean; 0 where there is nothing.
-
-    It is 0 where all have as much, and 1 − 1/n where one has all.
-
-    Args:
-        amounts: (n,) what each has, 0 or more.
-    """
-    n, total = len(amounts), int(amounts.sum())
-    ranks = np.arange(1, n + 1, dtype=np.int64)
-    return float((2 * ranks - n - 1) @ np.sort(amounts)) / (n * total) if total else 0.0
 
 
 def standard_error(values: Tensor) -> float:

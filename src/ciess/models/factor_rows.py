@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ciess.data import Interactions
 from ciess.data.columns import Ids, plain_ids, series_of, whole_if_all
 from ciess.data.id_files import ids_in
+from ciess.data.ids import inverse
 from ciess.errors import InputError
 
 _log = logging.getLogger(__name__)
@@ -214,7 +215,7 @@ def _placed(
     if given is not None:
         places = find(given)
         unmoved = len(places) == len(known) and bool((places == np.arange(n_rows)).all())
-        return _inverse(places, len(known)), known if unmoved else given
+        return inverse(places, len(known)), known if unmoved else given
     if len(known) == n_rows:
         return np.arange(n_rows), known
     numbers = _numbers(known)
@@ -236,11 +237,11 @@ def _orders(
     n, numbers = len(known), _numbers(known)
     orders: dict[str, Rows] = {_RULE: by_rule}
     if seen is not None:
-        orders["in order of first appearance"] = _inverse(seen, n)
+        orders["in order of first appearance"] = inverse(seen, n)
     if numbers is None:
         orders["in natural order of ids (a2 before a10)"] = _natural_ranks(known)
     else:
-        orders["in order of ids as text (10 before 2)"] = _inverse(known.cast(pl.String).arg_sort().to_numpy(), n)
+        orders["in order of ids as text (10 before 2)"] = inverse(known.cast(pl.String).arg_sort().to_numpy(), n)
     if n_rows == n + 1:
         moved = {name: rows + 1 for name, rows in [*orders.items(), (_RULE, np.arange(n))] if rows is not by_rule}
         orders |= {f"{name} after one row of padding": rows for name, rows in moved.items()}
@@ -256,15 +257,7 @@ def _natural_ranks(ids: pl.Series) -> Rows:
         return [(not part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in re.split(r"(\d+)", text)]
 
     keys = [key(text) for text in ids.cast(pl.String)]
-    return _inverse(np.array(sorted(range(len(keys)), key=keys.__getitem__)), len(keys))
-
-
-def _inverse(places: NDArray[np.integer], n: int) -> Rows:
-    """(n,) which entry of `places` holds 0, 1, …, n − 1; −1 where none does."""
-    rows = np.full(n, -1, dtype=np.int64)
-    known = np.flatnonzero(places >= 0)
-    rows[places[known]] = known
-    return rows
+    return inverse(np.array(sorted(range(len(keys)), key=keys.__getitem__)), len(keys))
 
 
 def _numbers(ids: pl.Series) -> Rows | None:

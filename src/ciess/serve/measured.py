@@ -5,12 +5,11 @@ import logging
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from torch.nn.functional import pad
 
 from ciess.data import Interactions
-from ciess.data.ids import RowIds
+from ciess.data.ids import RowIds, inverse
 from ciess.evaluation.metrics import Evaluation, Evaluator, Score
 
 _log = logging.getLogger(__name__)
@@ -62,7 +61,7 @@ def measured(
     counts[rows[known]] = held_out.user_counts[known]
     found = Evaluator(left_out, truth, k, rows[known], counts, learned)(score)
     of_row, of_column = (
-        torch.from_numpy(_inverse(places, n)) for places, n in zip((rows, columns), seen.shape, strict=True)
+        torch.from_numpy(inverse(places, n)) for places, n in zip((rows, columns), seen.shape, strict=True)
     )
     ranked = torch.where(found.items >= 0, of_column[found.items], -1)
     # A set of more items than the model has may want more ranks than there are: nothing is there.
@@ -74,10 +73,3 @@ def measured(
         hits=pad(found.hits, missing),
         n_items=held_out.n_items,
     )
-
-
-def _inverse(places: NDArray[np.int64], n: int) -> NDArray[np.int64]:
-    """(n,) who is at each place, −1 where nobody is; a place of −1 is none."""
-    who = np.full(n, -1)
-    who[places[places >= 0]] = np.flatnonzero(places >= 0)
-    return who

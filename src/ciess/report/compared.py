@@ -1,6 +1,8 @@
 """The report of a comparison."""
 
+from collections.abc import Callable
 from statistics import mean
+from typing import Any
 
 from ciess.evaluation.significance import spelled_p
 from ciess.report import figures
@@ -17,6 +19,7 @@ from ciess.results.outcome import EQUAL, FULL
 
 _FEW = 3
 """Methods that a card shows beside equal sizes and the full model, and that a sentence names."""
+_VERDICTS = {1: "better", 0: "no", -1: "worse"}
 
 
 def compared(comparison: ComparisonData) -> Report:
@@ -52,12 +55,16 @@ class _Compared:
         )
         sections = [self._quality(), *self._pairs(), self._payers(), *tuning, self._effort(), *failures]
         sections += [*time_sections(self.comparison.seconds), again(self.settings, "tables")]
-        return Report(self._title(), self._facts(), self._cards(), sections)
+        return self._page(sections)
 
     def overview(self) -> Report:
-        return Report(
-            self._title(), self._facts(), self._cards(), [Section("quality", "Quality", tables=[self._table()])]
-        )
+        return self._page([Section("quality", "Quality", tables=[self._table()])])
+
+    def _page(self, sections: list[Section]) -> Report:
+        seeds = self.settings["seeds"]
+        told = f"{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}"
+        about = facts(self.settings, self.comparison.shown, told, self.comparison.cautions)
+        return Report(self._title(), about, [self._card(budget) for budget in self.budgets], sections)
 
     def _title(self) -> str:
         won = {
@@ -66,18 +73,6 @@ class _Compared:
         }
         told = ", ".join(f"{label(method)} at {listed(budgets)}" for method, budgets in won.items())
         return f"Most quality is kept by {told}" if told else "No method came to a result"
-
-    def _facts(self) -> list[str]:
-        seeds = self.settings["seeds"]
-        return facts(
-            self.settings,
-            self.comparison.shown,
-            f"{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}",
-            self.comparison.cautions,
-        )
-
-    def _cards(self) -> list[Card]:
-        return [self._card(budget) for budget in self.budgets]
 
     def _card(self, budget: str) -> Card:
         ranked = self._ranked(budget)
@@ -153,68 +148,50 @@ class _Compared:
         return drawn
 
     def _table(self) -> Table:
-        columns = [
-            Column("Method"),
-            Column("Budget"),
-            Column("Recall@20", _metric),
-            Column("NDCG@20", _metric),
-            Column("Kept", _kept),
-            Column("Gain, %", points),
-            Column("95% interval"),
-            Column("p", spelled_p),
-            Column("Significant"),
-            Column("Bytes", whole),
-        ]
-        rows = [
-            (
-                label(line.method),
-                line.budget,
-                line.metrics["recall@20"],
-                line.metrics["ndcg@20"],
-                line.kept,
-                *_gained(self.comparison.gain(line.method, line.budget)),
-                line.table_bytes.mean,
-            )
-            for line in self.comparison.lines
-        ]
         seeds = "mean ± standard deviation over seeds" if len(self.settings["seeds"]) > 1 else "one seed"
-        caption = f"Measured on {self.comparison.shown}, {seeds}. Gains are over equal sizes, in % of their quality"
-        return Table(caption, columns, rows)
+        return Table.of(
+            f"Measured on {self.comparison.shown}, {seeds}. Gains are over equal sizes, in % of their quality",
+            self.comparison.lines,
+            ("Method", str, lambda line: label(line.method)),
+            ("Budget", str, lambda line: line.budget),
+            ("Recall@20", _metric, lambda line: line.metrics["recall@20"]),
+            ("NDCG@20", _metric, lambda line: line.metrics["ndcg@20"]),
+            ("Kept", _kept, lambda line: line.kept),
+            ("Gain, %", points, self._of_gain(lambda gain: gain.gain)),
+            ("95% interval", str, self._of_gain(_interval)),
+            ("p", spelled_p, self._of_gain(lambda gain: gain.p_value)),
+            ("Significant", str, self._of_gain(lambda gain: _VERDICTS[gain.verdict])),
+            ("Bytes", whole, lambda line: line.table_bytes.mean),
+        )
 
     def _details(self) -> Table:
-        columns = [
-            Column("Method"),
-            Column("Budget"),
-            Column("Found by"),
-            Column("Users better", percent),
-            Column("Same", percent),
-            Column("Worse", percent),
-            Column("Stored"),
-            Column("User size", tenths),
-            Column("Item size", tenths),
-            Column("On the frontier"),
-            Column("Training", trained),
-        ]
-        rows = [
-            (
-                label(line.method),
-                line.budget,
-                ", ".join(map(label, line.found_by)) if line.budget else None,
-                *_users(self.comparison.gain(line.method, line.budget)),
-                ", ".join(line.precision),
-                line.user_size.mean,
-                line.item_size.mean,
-                "yes" if line.on_frontier else None,
-                line.converged,
-            )
-            for line in self.comparison.lines
-        ]
-        caption = (
+        return Table.of(
             "What found the size plans; users who fare better, the same and worse than with equal sizes, means over "
             "seeds; mean sizes, in dimensions; what no other line beats with as many bytes or fewer; and whether "
-            "training had levelled off in all seeds"
+            "training had levelled off in all seeds",
+            self.comparison.lines,
+            ("Method", str, lambda line: label(line.method)),
+            ("Budget", str, lambda line: line.budget),
+            ("Found by", str, lambda line: ", ".join(map(label, line.found_by)) if line.budget else None),
+            ("Users better", percent, self._of_gain(lambda gain: gain.better / _users(gain))),
+            ("Same", percent, self._of_gain(lambda gain: gain.same / _users(gain))),
+            ("Worse", percent, self._of_gain(lambda gain: gain.worse / _users(gain))),
+            ("Stored", str, lambda line: ", ".join(line.precision)),
+            ("User size", tenths, lambda line: line.user_size.mean),
+            ("Item size", tenths, lambda line: line.item_size.mean),
+            ("On the frontier", str, lambda line: "yes" if line.on_frontier else None),
+            ("Training", trained, lambda line: line.converged),
+            folded=True,
         )
-        return Table(caption, columns, rows, folded=True)
+
+    def _of_gain(self, value_of: Callable[[Gain], Any]) -> Callable[[Result], Any]:
+        """What a line's gain over equal sizes says, None where there is none."""
+
+        def found(line: Result) -> Any:
+            gain = self.comparison.gain(line.method, line.budget)
+            return None if gain is None else value_of(gain)
+
+        return found
 
     def _pairs(self) -> list[Section]:
         """Who is better than whom; nothing where there is one method."""
@@ -280,19 +257,9 @@ def _spread_share(spread: Spread) -> Share:
     return Share(spread.mean, spread.mean - deviation, spread.mean + deviation)
 
 
-def _gained(gain: Gain | None) -> tuple[float | str | None, ...]:
-    if gain is None:
-        return (None,) * 4
-    verdict = {1: "better", 0: "no", -1: "worse"}[gain.verdict]
-    return gain.gain, _interval(gain), gain.p_value, verdict
-
-
 def _interval(gain: Gain) -> str:
     return f"{points(gain.low)} to {points(gain.high)}".replace(" ", "\N{NO-BREAK SPACE}")
 
 
-def _users(gain: Gain | None) -> tuple[float | None, ...]:
-    if gain is None:
-        return (None,) * 3
-    users = gain.better + gain.same + gain.worse
-    return gain.better / users, gain.same / users, gain.worse / users
+def _users(gain: Gain) -> int:
+    return gain.better + gain.same + gain.worse

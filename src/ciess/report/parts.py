@@ -1,8 +1,10 @@
 """What a report is made of, whatever it is written as."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, SupportsFloat
+from typing import Any, SupportsFloat, TypeVar
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,18 @@ class Table:
     columns: Sequence[Column]
     rows: Sequence[Sequence[Any]]
     folded: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        caption: str,
+        things: Iterable[T],
+        *columns: tuple[str, Callable[[Any], str], Callable[[T], Any]],
+        folded: bool = False,
+    ) -> "Table":
+        """A row for each thing; a column is its heading, how its values are shown, and what they are of a thing."""
+        rows = [tuple(value_of(thing) for _, _, value_of in columns) for thing in things]
+        return cls(caption, [Column(heading, form) for heading, form, _ in columns], rows, folded)
 
     @property
     def cells(self) -> list[list[tuple[Any, str]]]:

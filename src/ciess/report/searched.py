@@ -41,11 +41,11 @@ class _Searched:
 
     def __init__(self, outcome: OutcomeData) -> None:
         self.outcome, self.settings = outcome, outcome.settings
-        self.full, self.kept = outcome.row(FULL), KEPT
+        self.full = outcome.row(FULL)
         methods = [method for method in dict.fromkeys(row.method for row in outcome.rows) if method != FULL]
         self.lines = {
             method: Line(label(method), role, marker(number))
-            for number, (method, role) in enumerate(method_roles(methods, self.kept).items())
+            for number, (method, role) in enumerate(method_roles(methods, KEPT).items())
             if method in methods
         }
         self.budgets = list(outcome.plans)
@@ -57,29 +57,23 @@ class _Searched:
         sections = [self._results(), self._memory(), self._payers(), *tuning, *self._search()]
         sections += time_sections(self.outcome.seconds)
         sections.append(again(self.settings, "models"))
-        return Report(self._title(), self._facts(), self._cards(), sections)
+        return self._page(sections)
 
     def summary(self) -> Report:
-        results = Section("results", "Results", tables=[self._table()])
-        return Report(self._title(), self._facts(), self._cards(), [results])
+        return self._page([Section("results", "Results", tables=[self._table()])])
+
+    def _page(self, sections: list[Section]) -> Report:
+        about = facts(self.settings, self.outcome.shown, f"seed {self.settings['seed']}", self.outcome.cautions)
+        return Report(self._title(), about, [self._card(budget) for budget in self.budgets], sections)
 
     def _title(self) -> str:
-        smallest = min(
-            (self.outcome.row(self.kept, str(budget)) for budget in self.budgets), key=lambda r: r.table_bytes
-        )
+        smallest = min((self.outcome.row(KEPT, str(budget)) for budget in self.budgets), key=lambda r: r.table_bytes)
         memory = f"{100 * smallest.table_bytes / self.full.table_bytes:.2g}%"
         return f"{memory} of the memory keeps {percent(smallest.kept)} of the quality"
 
-    def _facts(self) -> list[str]:
-        return facts(self.settings, self.outcome.shown, f"seed {self.settings['seed']}", self.outcome.cautions)
-
-    def _cards(self) -> list[Card]:
-        return [self._card(budget) for budget in self.budgets]
-
     def _card(self, budget: Budget) -> Card:
-        row = self.outcome.row(self.kept, str(budget))
-        compared = [self.outcome.row(method, str(budget)) for method in dict.fromkeys((self.kept, EQUAL))]
-        compared.append(self.full)
+        row = self.outcome.row(KEPT, str(budget))
+        compared = [row, self.outcome.row(EQUAL, str(budget)), self.full]
         longest = max(each.kept for each in compared)
         smaller = times(self.full.table_bytes / row.table_bytes)
         return Card(
@@ -99,7 +93,7 @@ class _Searched:
     def _verdict(self, row: Row) -> str:
         if row.found_by == EQUAL:
             return "Equal sizes were best on validation, so this model has equal sizes."
-        gain, sure = self._gain(self.kept, row.budget), self.outcome.gains[self.kept, row.budget].verdict != 0
+        gain, sure = self._gain(row), self.outcome.gains[row.method, row.budget].verdict != 0
         told = f"{points(gain.value)} percentage points (95% interval {points(gain.low)} to {points(gain.high)})"
         verdict = f"Against equal sizes: {told}." if sure else f"No clear difference from equal sizes: {told}."
         return f"{verdict} Sizes found by {label(row.found_by)}."
@@ -111,7 +105,7 @@ class _Searched:
             for method, line in drawn.items()
         }
         gains = {
-            line: [(row.budget, self._gain(method, row.budget)) for row in self.outcome.rows if row.method == method]
+            line: [(row.budget, self._gain(row)) for row in self.outcome.rows if row.method == method]
             for method, line in drawn.items()
             if method != EQUAL
         }
@@ -142,48 +136,27 @@ class _Searched:
         return f"{told} They recommend nobody what the data say they have."
 
     def _table(self) -> Table:
-        columns = [
-            Column("Model"),
-            Column("Found by"),
-            Column("Budget"),
-            Column("Recall@20", metric),
-            Column("NDCG@20", metric),
-            Column("Kept", percent),
-            Column("Vs equal sizes", points),
-            Column("p", spelled_p),
-            Column("Bytes", whole),
-            Column("Smaller", times),
-            Column("Stored"),
-            Column("User size", tenths),
-            Column("Item size", tenths),
-            Column("Training", trained),
-            Column("Seconds", whole),
-        ]
-        rows = [
-            (
-                label(row.method),
-                label(row.found_by) if row.budget else None,
-                row.budget,
-                row.metrics["recall@20"],
-                row.metrics["ndcg@20"],
-                row.kept,
-                *self._gained(row),
-                row.table_bytes,
-                self.full.table_bytes / row.table_bytes,
-                str(row.precision),
-                row.user_size,
-                row.item_size,
-                row.converged,
-                row.seconds,
-            )
-            for row in self.outcome.rows
-        ]
-        caption = (
+        return Table.of(
             f"Measured on {self.outcome.shown}. Sizes are mean dimensions. The row named search is what was kept; the "
             "difference from equal sizes is in percentage points of quality kept, and p that of a paired t-test over "
-            "users, corrected after Holm for all lines."
+            "users, corrected after Holm for all lines.",
+            self.outcome.rows,
+            ("Model", str, lambda row: label(row.method)),
+            ("Found by", str, lambda row: label(row.found_by) if row.budget else None),
+            ("Budget", str, lambda row: row.budget),
+            ("Recall@20", metric, lambda row: row.metrics["recall@20"]),
+            ("NDCG@20", metric, lambda row: row.metrics["ndcg@20"]),
+            ("Kept", percent, lambda row: row.kept),
+            ("Vs equal sizes", points, lambda row: self._gain(row).value if _gains(row) else None),
+            ("p", spelled_p, lambda row: self.outcome.gains[row.method, row.budget].p_value if _gains(row) else None),
+            ("Bytes", whole, lambda row: row.table_bytes),
+            ("Smaller", times, lambda row: self.full.table_bytes / row.table_bytes),
+            ("Stored", str, lambda row: str(row.precision)),
+            ("User size", tenths, lambda row: row.user_size),
+            ("Item size", tenths, lambda row: row.item_size),
+            ("Training", trained, lambda row: row.converged),
+            ("Seconds", whole, lambda row: row.seconds),
         )
-        return Table(caption, columns, rows)
 
     def _memory(self) -> Section:
         outcome = self.outcome
@@ -278,8 +251,8 @@ class _Searched:
 
     def _payer_lines(self) -> Iterator[tuple[Line, str, str]]:
         for budget, (role, shape) in self.steps.items():
-            yield Line(f"{label(self.kept)} {budget}", role, shape), self.kept, str(budget)
-            if self.outcome.row(self.kept, budget).found_by != EQUAL:
+            yield Line(f"{label(KEPT)} {budget}", role, shape), KEPT, str(budget)
+            if self.outcome.row(KEPT, budget).found_by != EQUAL:
                 yield Line(f"equal sizes {budget}", "equal", shape), EQUAL, str(budget)
 
     def _search(self) -> list[Section]:
@@ -318,23 +291,26 @@ class _Searched:
         small, full = evaluations[row.method, row.budget], evaluations[FULL, ""]
         return share_of(small.quality.cpu().numpy(), full.quality.cpu().numpy())
 
-    def _gain(self, method: str, budget: str) -> Share:
-        """What a method keeps more than equal sizes, as a share of the full model's quality."""
-        gain, full = self.outcome.gains[method, budget], float(self.outcome.evaluations[FULL, ""].quality.mean())
+    def _gain(self, row: Row) -> Share:
+        """What a row keeps more than equal sizes, as a share of the full model's quality."""
+        gain, full = (
+            self.outcome.gains[row.method, row.budget],
+            float(self.outcome.evaluations[FULL, ""].quality.mean()),
+        )
         return Share(gain.gain / full, gain.low / full, gain.high / full)
-
-    def _gained(self, row: Row) -> tuple[float | None, float | None]:
-        if row.method in (FULL, EQUAL):
-            return None, None
-        return self._gain(row.method, row.budget).value, self.outcome.gains[row.method, row.budget].p_value
 
     def _is_kept(self, method: str) -> bool:
         """Whether all lines of a method are what was kept: then they are drawn once."""
         rows = [row for row in self.outcome.rows if row.method == method]
-        kept = [self.outcome.row(self.kept, row.budget) for row in rows]
-        return method not in (EQUAL, self.kept) and all(
+        kept = [self.outcome.row(KEPT, row.budget) for row in rows]
+        return method not in (EQUAL, KEPT) and all(
             (row.found_by, row.metrics) == (each.found_by, each.metrics) for row, each in zip(rows, kept, strict=True)
         )
 
     def _role(self, method: str) -> str:
         return self.lines[method].role if method in self.lines else "full"
+
+
+def _gains(row: Row) -> bool:
+    """Whether a row is held against equal sizes."""
+    return row.method not in (FULL, EQUAL)

@@ -2,9 +2,8 @@
 
 from collections.abc import Sequence
 
-from ciess.evaluation.metrics import TAIL_METRICS
 from ciess.report.forms import metric, percent
-from ciess.report.parts import Column, Table
+from ciess.report.parts import Table
 from ciess.report.wording import label
 from ciess.results.comparison import Line
 from ciess.results.outcome import Row, tails_kept
@@ -19,17 +18,13 @@ MEANING = (
 
 def tail_table(lines: Sequence[Row | Line], shown: str) -> Table:
     """A row for each line of a result, measured on `shown`."""
-    columns = [
-        Column("Model"),
-        Column("Budget"),
-        Column("Coverage", percent),
-        Column("Tail recall", metric),
-        Column("Gini", metric),
-        Column("Tail recall kept", percent),
-    ]
-    rows = [
-        (label(line.method), line.budget, *(float(line.metrics[each]) for each in TAIL_METRICS), kept)
-        for line, kept in zip(lines, tails_kept(lines), strict=True)
-    ]
-    caption = f"Rare items, measured on {shown}; kept is the share of the full model's tail recall"
-    return Table(caption, columns, rows)
+    return Table.of(
+        f"Rare items, measured on {shown}; kept is the share of the full model's tail recall",
+        zip(lines, tails_kept(lines), strict=True),
+        ("Model", str, lambda each: label(each[0].method)),
+        ("Budget", str, lambda each: each[0].budget),
+        ("Coverage", percent, lambda each: float(each[0].metrics["coverage@20"])),
+        ("Tail recall", metric, lambda each: float(each[0].metrics["tail-recall@20"])),
+        ("Gini", metric, lambda each: float(each[0].metrics["gini@20"])),
+        ("Tail recall kept", percent, lambda each: each[1]),
+    )

@@ -180,7 +180,7 @@ def _problem(name: str, value: Any, kind: Any) -> str:
         fits = whole if kind is int else (whole or isinstance(value, float)) and _finite(value)
         return "" if fits else f"{name} is {shown(value)}: give {wanted}"
     if isinstance(kind, type) and kind is not object and not isinstance(value, kind):
-        return f"{name} is of type {type(value).__name__}: give {_article(kind.__name__)}"
+        return f"{name} is of type {type(value).__name__}: give {article(kind.__name__)}"
     return ""
 
 
@@ -212,5 +212,6 @@ def _listed(words: Iterable[Any]) -> str:
     return f"{', '.join(first)} or {last}" if first else last
 
 
-def _article(noun: str) -> str:
+def article(noun: str) -> str:
+    """A noun with `a` or `an` before it."""
     return f"{'an' if noun[0].lower() in 'aeiou' else 'a'} {noun}"

@@ -2,7 +2,8 @@ import numpy as np
 import torch
 from planted import NEEDED, POPULAR, RARE, selective
 
-from ciess.methods.dnis import DNIS, Selection, popularity_blocks
+from ciess.data.describe import like_groups
+from ciess.methods.dnis import DNIS, Selection
 from ciess.methods.shared.joint import Learner
 
 
@@ -44,5 +45,4 @@ def test_a_step_is_as_long_in_every_block_and_stays_in_bounds() -> None:
 
 def test_blocks_are_of_like_popularity_and_length() -> None:
     popularity = np.array([5, 1, 9, 7, 3, 2, 8])
-    assert popularity_blocks(popularity, 3).tolist() == [1, 2, 0, 0, 1, 2, 0]
-    assert popularity_blocks(popularity[:2], 10).tolist() == [0, 1]
+    assert like_groups(-popularity, 3).tolist() == [1, 2, 0, 0, 1, 2, 0]

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from ciess.report.measures import deciles, kept_by_group, share_of, sizes_by_popularity
+from ciess.data.describe import like_groups
+from ciess.report.measures import kept_by_group, share_of, sizes_by_popularity
 
 
 def test_the_interval_of_a_share_is_that_of_the_bootstrap() -> None:
@@ -17,9 +18,9 @@ def test_the_interval_of_a_share_is_that_of_the_bootstrap() -> None:
 
 def test_deciles_by_hand() -> None:
     popularity = np.array([7, 1, 3, 3, 100, 2, 9, 8, 50, 60])
-    assert deciles(popularity).tolist() == [4, 0, 2, 3, 9, 1, 6, 5, 7, 8]
-    assert np.bincount(deciles(np.ones(95, dtype=int)), minlength=10).tolist() == [10, 9] * 5
-    assert deciles(np.array([5, 2])).tolist() == [5, 0], "fewer entities than deciles: some are empty"
+    assert like_groups(popularity, 10).tolist() == [4, 0, 2, 3, 9, 1, 6, 5, 7, 8]
+    assert np.bincount(like_groups(np.ones(95, dtype=int), 10), minlength=10).tolist() == [10, 9] * 5
+    assert like_groups(np.array([5, 2]), 10).tolist() == [5, 0], "fewer entities than deciles: some are empty"
 
 
 def test_groups_with_nothing_to_keep_say_nothing() -> None:

@@ -9,7 +9,6 @@ from rich.console import Console
 from ciess.checks import Seed, check
 from ciess.cli.options import Count, Flag, Folder, Shared, option
 from ciess.cli.results import own_folder, search_and_show
-from ciess.cli.values import separated
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,12 +26,10 @@ class Apply(Shared):
 
     def run(self, console: Console) -> None:
         """Size, finish, save, print the table."""
-        from ciess.experiment.pipeline import parsed_budgets
         from ciess.experiment.runs import RESULT
         from ciess.methods.policy import Applied, SizePolicy
 
-        # What can be refused at once is refused before data are read.
-        config, budgets = self.config(), parsed_budgets(separated(self.budgets))
+        settings = self.settings()
         check("--seed", self.seed, Seed)
         with own_folder(self, RESULT):
             method = Applied(SizePolicy.load(self.policy))
@@ -40,14 +37,8 @@ class Apply(Shared):
                 self,
                 self.interactions(),
                 console,
-                backbone=config,
-                budgets=budgets,
                 method=method,
-                precision=self.precision,
-                target=self.target,
-                tune=self.tune == "on",
-                test_users=self.test_users,
-                force=self.force,
                 refit=self.refit,
                 seed=self.seed,
+                **settings,
             )

@@ -9,8 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ciess.cli.options import Folder, Name, Shared, command_line, option
-from ciess.cli.results import own_folder, show_cautions, show_tuned
-from ciess.cli.values import separated
+from ciess.cli.results import at_work, own_folder, show_cautions, show_tuned
 
 if TYPE_CHECKING:
     from ciess.experiment.comparison import Comparison
@@ -40,37 +39,27 @@ class Compare(Shared):
         """Compare, save, print the tables."""
         from ciess.experiment.compare import checked_seeds, compare
         from ciess.experiment.executors import check_executor, part_of
-        from ciess.experiment.pipeline import parsed_budgets
         from ciess.experiment.runs import CELLS, COMPARISON
         from ciess.experiment.trials import methods_by_name
-        from ciess.progress import ConsoleProgress
-        from ciess.stopping import stopping
 
-        # What can be refused at once is refused before data are read.
-        config, budgets = self.config(), parsed_budgets(separated(self.budgets))
+        settings = self.settings()
         methods_by_name(self.methods)
         checked_seeds(self.seeds)
         part_of([], self.shard)
         check_executor(self.executor)
         with own_folder(self, COMPARISON):
             data = self.interactions()
-            with ConsoleProgress(console) as progress, stopping(at_safe_points=True):
+            with at_work(console) as progress:
                 comparison = compare(
                     data,
                     methods=self.methods,
-                    backbone=config,
-                    budgets=budgets,
                     seeds=self.seeds,
-                    precision=self.precision,
-                    target=self.target,
-                    tune=self.tune == "on",
-                    test_users=self.test_users,
-                    force=self.force,
                     cells=self.out / CELLS,
                     executor=self.executor,
                     shard=self.shard,
                     merge=[folder / CELLS for folder in self.merge],
                     progress=progress,
+                    **settings,
                 )
             if self.shard:
                 done = len(comparison.cells) - len(comparison.failures)

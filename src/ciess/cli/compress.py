@@ -8,7 +8,7 @@ from rich.console import Console
 
 from ciess.checks import Seed, check
 from ciess.cli.options import Budgets, Columns, Count, File, Flat, Folder, Force, Precision, Printing, option
-from ciess.cli.results import own_folder, show
+from ciess.cli.results import at_work, own_folder, show
 from ciess.cli.values import separated
 
 
@@ -44,8 +44,6 @@ class Compress:
         from ciess.experiment.pipeline import parsed_budgets
         from ciess.experiment.runs import RESULT
         from ciess.models.factors import Factors
-        from ciess.progress import ConsoleProgress
-        from ciess.stopping import stopping
 
         budgets = parsed_budgets(separated(self.budgets))
         check("--seed", self.seed, Seed)
@@ -56,7 +54,7 @@ class Compress:
             check_fit(factors, budgets, self.precision)
             data = self.columns.read(self.interactions)
             held_out = self.columns.read(self.held_out) if self.held_out else None
-            with ConsoleProgress(console) as progress, stopping(at_safe_points=True):
+            with at_work(console) as progress:
                 outcome = compress(
                     factors,
                     data,

@@ -88,8 +88,7 @@ def with_options(message: str) -> str:
     # Those that begin with an option are the command line's own.
     if message.startswith("--"):
         return message
-    for argument, given in (("a rating threshold", "--min-rating"), ("the rating threshold", "--min-rating")):
-        message = message.replace(argument, given)
+    message = re.sub("(a|the) rating threshold", "--min-rating", message)
     # In brackets alone: elsewhere it may be the name of a file.
     message = re.sub(r"\((?:user|item)_ids(?: and item_ids)?\)", lambda found: _dashed(found[0]), message)
     message = message.replace("target='output'", "--target output")
@@ -175,6 +174,24 @@ class Shared:
     force: Force = False
     filters: Flat[Filters] = field(default_factory=Filters)
     printing: Flat[Printing] = field(default_factory=Printing)
+
+    def settings(self) -> dict[str, Any]:
+        """What `ciess.search` and `ciess.compare` are both given; what can be refused before data are read, is.
+
+        Raises:
+            InputError: as for `config`, or a budget that is none.
+        """
+        from ciess.experiment.pipeline import parsed_budgets
+
+        return {
+            "backbone": self.config(),
+            "budgets": parsed_budgets(separated(self.budgets)),
+            "precision": self.precision,
+            "target": self.target,
+            "tune": self.tune == "on",
+            "test_users": self.test_users,
+            "force": self.force,
+        }
 
     def config(self) -> "BackboneConfig":
         """The recommender with the settings that are given.

@@ -1,8 +1,8 @@
 """How commands show what they found."""
 
 import dataclasses
-from collections.abc import Iterable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,8 @@ from rich.measure import Measurement
 from rich.table import Table
 
 from ciess.cli.options import command_line
+from ciess.progress import ConsoleProgress
+from ciess.stopping import stopping
 
 if TYPE_CHECKING:
     from ciess.data import Interactions, Split
@@ -29,12 +31,17 @@ def search_and_show(command: Any, data: "Interactions | Split", console: Console
         settings: as `ciess.search` takes them.
     """
     from ciess.experiment.pipeline import search
-    from ciess.progress import ConsoleProgress
-    from ciess.stopping import stopping
 
-    with ConsoleProgress(console) as progress, stopping(at_safe_points=True):
+    with at_work(console) as progress:
         outcome = search(data, progress=progress, kept=command.out, **settings)
     return show(command, outcome, console)
+
+
+@contextmanager
+def at_work(console: Console) -> Iterator[ConsoleProgress]:
+    """Show progress, and let signals wait until what is at work has been kept."""
+    with ConsoleProgress(console) as progress, stopping(at_safe_points=True):
+        yield progress
 
 
 def own_folder(command: Any, record: str) -> AbstractContextManager[None]:

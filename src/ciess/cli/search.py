@@ -9,7 +9,6 @@ from rich.console import Console
 from ciess.checks import Positive, Seed, check, parsed_share
 from ciess.cli.options import Count, Flag, Folder, Name, Shared, option
 from ciess.cli.results import own_folder, search_and_show
-from ciess.cli.values import separated
 from ciess.errors import InputError
 
 if TYPE_CHECKING:
@@ -39,11 +38,9 @@ class Search(Shared):
 
     def run(self, console: Console) -> None:
         """Search, save, print the table."""
-        from ciess.experiment.pipeline import parsed_budgets
         from ciess.experiment.runs import RESULT
 
-        # What can be refused at once is refused before data are read.
-        config, budgets = self.config(), parsed_budgets(separated(self.budgets))
+        settings = self.settings()
         loss = None if self.max_tail_loss is None else parsed_share("--max-tail-loss", self.max_tail_loss)
         share = None if self.sample is None else parsed_share("--sample", self.sample, above_zero=True)
         with own_folder(self, RESULT):
@@ -53,18 +50,12 @@ class Search(Shared):
                 self,
                 self.interactions(),
                 console,
-                backbone=config,
-                budgets=budgets,
                 method=method,
-                precision=self.precision,
-                target=self.target,
-                tune=self.tune == "on",
-                test_users=self.test_users,
-                force=self.force,
                 max_tail_loss=loss,
                 sample=share,
                 refit=self.refit,
                 seed=self.seed,
+                **settings,
             )
 
     def _method(self) -> "str | Method":

@@ -75,6 +75,13 @@ def gini(amounts: NDArray[np.integer]) -> float:
     return float((2 * ranks - n - 1) @ np.sort(amounts)) / (n * total) if total else 0.0
 
 
+def like_groups(values: NDArray[np.integer], groups: int) -> NDArray[np.int64]:
+    """(n,) the group of each value: in rising order, cut into groups of about as many; of equals the earlier first."""
+    group = np.empty(len(values), dtype=np.int64)
+    group[np.argsort(values, kind="stable")] = np.arange(len(values)) * groups // len(values)
+    return group
+
+
 def _side(counts: NDArray[np.int64]) -> SideSummary:
     falling = np.sort(counts)[::-1]
     top_1, top_10 = (falling[: max(1, round(len(falling) * share))].sum() / falling.sum() for share in (0.01, 0.1))

@@ -286,6 +286,11 @@ class Interactions:
         )
 
 
+def pair_keys(interactions: Interactions) -> NDArray[np.int64]:
+    """(n,) a number for each pair of a user and an item, rising."""
+    return interactions.users.astype(np.int64) * interactions.n_items + interactions.items
+
+
 def _checked_rows(rows: ArrayLike, n: int) -> NDArray[np.integer]:
     found = np.asarray(rows)
     if found.ndim != 1 or (len(found) and found.dtype.kind not in "iu"):

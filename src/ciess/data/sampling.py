@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ciess.checks import choice
-from ciess.data.interactions import Interactions
+from ciess.data.interactions import Interactions, pair_keys
 from ciess.errors import InputError
 
 
@@ -49,8 +49,8 @@ class TripletSampler:
         choice("by", by, ("user", "interaction"))
         self._n_items = interactions.n_items
         counts = interactions.user_counts
-        keys = _keys(interactions)
-        owned = keys if known is None else np.union1d(keys, _keys(known))
+        keys = pair_keys(interactions)
+        owned = keys if known is None else np.union1d(keys, pair_keys(known))
         # Who has every item has no negative; who has none, no positive.
         have = np.bincount(owned // self._n_items, minlength=interactions.n_users)
         eligible = (counts > 0) & (have < self._n_items)
@@ -102,8 +102,3 @@ class TripletSampler:
 
     def _integers(self, high: int, n: int) -> Tensor:
         return torch.randint(high, (n,), generator=self.generator, device=self._keys.device)
-
-
-def _keys(interactions: Interactions) -> NDArray[np.int64]:
-    """(n,) a number for each pair of user and item, rising."""
-    return interactions.users.astype(np.int64) * interactions.n_items + interactions.items

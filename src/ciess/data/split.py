@@ -13,7 +13,7 @@ from scipy.sparse import csr_array
 
 from ciess.checks import Positive, Seed, check
 from ciess.data.columns import one_type, rows_of
-from ciess.data.interactions import Interactions, Times, sorted_rows
+from ciess.data.interactions import Interactions, Times, pair_keys, sorted_rows
 from ciess.data.readers import interactions_of
 from ciess.errors import InputError
 
@@ -90,15 +90,10 @@ def _same_ids(one: Interactions, other: Interactions) -> bool:
     return one.user_ids.equals(other.user_ids) and one.item_ids.equals(other.item_ids)
 
 
-def _pairs(part: Interactions) -> NDArray[np.int64]:
-    """(n,) a number for each pair of user and item."""
-    return part.users.astype(np.int64) * part.n_items + part.items
-
-
 def _without(part: Interactions, known: list[Interactions], name: str) -> Interactions:
     if not any(_overlap(part, each) for each in known):
         return part
-    again = np.isin(_pairs(part), np.concatenate([_pairs(each) for each in known]))
+    again = np.isin(pair_keys(part), np.concatenate([pair_keys(each) for each in known]))
     if again.all():
         raise InputError(f"all interactions of {name} are known before: hold out others than those that are learned")
     _log.warning("%d of %d interactions of %s left out: they are known before", again.sum(), len(part), name)

@@ -6,12 +6,11 @@ Cheng, Shen, Huang, Differentiable Neural Input Search for Recommender Systems, 
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ciess.checks import Checked, NotNegative, Positive, Seed
+from ciess.data.describe import like_groups
 from ciess.methods.problem import Problem, SearchResult
 from ciess.methods.shared.joint import Learner, Start
 from ciess.methods.shared.pruning import most_important, relative
@@ -70,7 +69,7 @@ class DNIS(Checked):
     def selected(self, learner: Learner, problem: Problem) -> tuple[Tensor, Tensor]:
         """The users' and the items' tables times their α, (n, dim) each, when both are learned."""
         users, items = (
-            Selection(table, popularity_blocks(popularity, self.blocks))
+            Selection(table, torch.from_numpy(like_groups(-popularity, min(self.blocks, len(popularity)))))
             for table, popularity in zip(learner.tables, problem.popularity, strict=True)
         )
         last = learner.training.steps
@@ -110,11 +109,3 @@ class Selection:
         """Down the gradient, each block's divided by its mean absolute one, and back into 0..1."""
         self.weights -= rate * gradient / gradient.abs().mean(1, keepdim=True).clamp(min=_SMALLEST)
         self.weights.clamp_(0, 1)
-
-
-def popularity_blocks(popularity: NDArray[np.int64], blocks: int) -> Tensor:
-    """(n,) the block of each row: rows in order of falling popularity, cut into as many parts of equal length."""
-    block_of = torch.empty(len(popularity), dtype=torch.long)
-    order = torch.from_numpy(np.argsort(-popularity, kind="stable"))
-    block_of[order] = torch.arange(len(popularity)) * min(blocks, len(popularity)) // len(popularity)
-    return block_of

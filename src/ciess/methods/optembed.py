@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ciess.checks import Checked, Count, NotNegative, Positive, Seed, Share
+from ciess.data.describe import like_groups
 from ciess.methods.problem import Problem, SearchResult, seed_for
 from ciess.methods.shared.joint import Learner, Start
 from ciess.tables.budget import Budget
@@ -85,7 +86,9 @@ class OptEmbed(Checked):
     def search(self, problem: Problem) -> SearchResult:
         """Train the supernet once; evolve sizes, and measure what is best for each budget as all plans are measured."""
         supernet = Supernet(self, problem)
-        left, groups = supernet.left(), _groups(problem, self.groups)
+        left, sides = supernet.left(), [like_groups(popularity, self.groups) for popularity in problem.popularity]
+        # Numbered through both sides.
+        groups = np.concatenate([sides[0], self.groups + sides[1]])
         result = SearchResult(best={}, trace=[{"kind": "supernet", "rows left": float(left.mean())}])
 
         def free(sizes: Sizes) -> SizePlan:
@@ -239,13 +242,3 @@ class _Step(torch.autograd.Function):
         (above,) = ctx.saved_tensors
         distance = above.abs()
         return gradient * torch.where(distance <= 0.4, 2 - 4 * distance, 0.4 * (distance <= 1))
-
-
-def _groups(problem: Problem, groups: int) -> NDArray[np.int64]:
-    """(n_users + n_items,) the group of like popularity that each row is in; groups are numbered through both sides."""
-    sides, first = [], 0
-    for popularity in problem.popularity:
-        ranks = np.argsort(np.argsort(popularity, kind="stable"), kind="stable")
-        sides.append(first + ranks * groups // len(ranks))
-        first += groups
-    return np.concatenate(sides)

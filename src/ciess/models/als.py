@@ -16,7 +16,8 @@ from torch import Tensor
 
 from ciess.checks import AboveZero, NotNegative
 from ciess.data import Interactions
-from ciess.models.base import DESCENT, LEARNING_ALONE, BackboneConfig, Solver, Training, TwoTables, normal_table
+from ciess.models.base import DESCENT, LEARNING_ALONE, BackboneConfig, Solver, Training
+from ciess.models.mf import MFModel
 from ciess.tables.mask import prefix_mask
 from ciess.tables.plan import SizePlan
 
@@ -66,15 +67,12 @@ def _a_row(data: Interactions) -> float:
     return float(len(data) / (data.n_users * data.n_items) ** 0.5)
 
 
-class ALSModel(TwoTables):
+class ALSModel(MFModel):
     """Two tables, scored by inner products; each row is solved for, the other side's given."""
 
     def __init__(self, n_users: int, n_items: int, config: ALS, seed: int) -> None:
-        super().__init__()
+        super().__init__(n_users, n_items, config.dim, seed)
         self._config = config
-        generator = torch.Generator().manual_seed(seed)
-        self.user_table = normal_table(n_users, config.dim, 0.1, generator)
-        self.item_table = normal_table(n_items, config.dim, 0.1, generator)
 
     def solver(self, train: Interactions, plan: SizePlan | None = None) -> Solver:
         """Sweeps of alternating least squares."""

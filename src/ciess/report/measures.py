@@ -30,13 +30,6 @@ def share_of(part: NDArray[np.floating], whole: NDArray[np.floating]) -> Share:
     return Share(value, value - 1.96 * deviation, value + 1.96 * deviation)
 
 
-def deciles(popularity: NDArray[np.integer]) -> NDArray[np.int64]:
-    """(n,) group of each entity, 0 for the least popular tenth to 9; of equal ones, earlier entities come first."""
-    group = np.empty(len(popularity), dtype=np.int64)
-    group[np.argsort(popularity, kind="stable")] = np.arange(len(popularity)) * GROUPS // len(popularity)
-    return group
-
-
 def kept_by_group(
     part: NDArray[np.floating], whole: NDArray[np.floating], group: NDArray[np.int64]
 ) -> NDArray[np.float64]:
@@ -45,7 +38,7 @@ def kept_by_group(
     Args:
         part: (n,) quality of a small model, by user or by item.
         whole: (n,) the full model's.
-        group: (n,) as `deciles` gives it.
+        group: (n,) the tenth of each, 0 for the least popular, see `like_groups`.
     """
     kept, total = np.bincount(group, part, GROUPS), np.bincount(group, whole, GROUPS)
     enough = total >= _LEAST * total.sum()

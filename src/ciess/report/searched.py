@@ -5,12 +5,13 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from ciess.data.describe import like_groups
 from ciess.evaluation.metrics import Evaluation
 from ciess.evaluation.significance import spelled_p
 from ciess.report import figures
 from ciess.report.figures import Line
 from ciess.report.forms import in_bytes, metric, percent, points, tenths, times, whole
-from ciess.report.measures import Share, deciles, kept_by_group, share_of, sizes_by_popularity
+from ciess.report.measures import GROUPS, Share, kept_by_group, share_of, sizes_by_popularity
 from ciess.report.palette import marker, method_roles, step_roles
 from ciess.report.parts import Bar, Card, Column, Figure, Report, Section, Table
 from ciess.report.tails import MEANING, tail_table
@@ -219,13 +220,13 @@ class _Searched:
             ("users", by_user, popularity[0][full.users.cpu().numpy()]),
             ("items", by_item, popularity[1]),
         ):
-            group = deciles(popular)
+            group = like_groups(popular, GROUPS)
             kept = {
                 line: kept_by_group(quality(evaluations[method, budget]), quality(full), group)
                 for line, method, budget in self._payer_lines()
             }
             drawn.append(figures.by_decile(side, kept))
-            earned = np.bincount(group, quality(full), 10) / quality(full).sum()
+            earned = np.bincount(group, quality(full), GROUPS) / quality(full).sum()
             columns = [
                 Column(f"Tenth of the {side}", whole),
                 Column("Median interactions", whole),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ciess.checks import AboveZero, NotNegative, check
+from ciess.checks import AboveZero, NotNegative, article, check
 from ciess.data.ids import RowIds
 from ciess.errors import InputError
 from ciess.serve.seen import SeenItems
@@ -180,7 +180,7 @@ def _new_entries(interactions: "Interactions", indices: list[RowIds], side: int)
     names = SIDES[side], SIDES[1 - side]
     if not used.any():
         raise InputError(
-            f"no interaction is of a new {names[0]} with {_article(names[1])} that the model knows: check their ids"
+            f"no interaction is of a new {names[0]} with {article(names[1])} that the model knows: check their ids"
         )
     if left_out := int((~used).sum()):
         _log.warning(
@@ -219,16 +219,16 @@ def _sizes(
         sides[side] = np.concatenate([sides[side], sizes])
         return SizePlan(sides[0], sides[1], plan.dim, plan.precision)
 
-    shape = with_new(sized(0)).shape
+    smallest = with_new(sized(0))
+    shape = smallest.shape
     if budget is None:
         limit = stored_bytes(plan) * shape.full_bytes // plan.shape.full_bytes
     else:
         limit = Budget.parse(budget).limit(shape)
-    if stored_bytes(with_new(sized(0))) > limit:
+    if stored_bytes(smallest) > limit:
         raise InputError(
             f"{len(counts):,} new rows do not fit into {limit:,} bytes: give a larger budget, or search anew"
         )
-    low, high = 0.0, 1.0
     if stored_bytes(with_new(sized(1))) <= limit:
         return sized(1)
     low, high = 0.0, 1.0
@@ -256,7 +256,3 @@ def _seen(model: "PackedModel", new: "csr_array", side: int, order: NDArray[np.i
 def _joined(old: NDArray[Any], new: NDArray[Any]) -> NDArray[Any]:
     """Ids of both; whole numbers if all are."""
     return np.concatenate([old, new]) if old.dtype.kind == new.dtype.kind == "i" else np.array([*old, *new, None])[:-1]
-
-
-def _article(noun: str) -> str:
-    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"

@@ -70,10 +70,7 @@ def matched(interactions: Interactions, tables: tuple[_Table, _Table], ids: RowI
     Raises:
         InputError: rows and ids that do not belong together.
     """
-    (users, user_ids), (items, item_ids) = (
-        _placed("user", interactions.user_ids, interactions.user_rows, len(tables[0]), ids.users),
-        _placed("item", interactions.item_ids, interactions.item_rows, len(tables[1]), ids.items),
-    )
+    (users, user_ids), (items, item_ids) = (side.placed() for side in _sides(interactions, tables, ids))
     if user_ids is interactions.user_ids and item_ids is interactions.item_ids:
         return interactions
     user, item = users[interactions.users], items[interactions.items]
@@ -86,29 +83,13 @@ def matched(interactions: Interactions, tables: tuple[_Table, _Table], ids: RowI
     return Interactions.from_pairs(user[kept], item[kept], user_ids, item_ids, times)
 
 
-def rows_of_all(side: str, known: pl.Series, find: Callable[[Ids], Rows], n_rows: int, given: pl.Series | None) -> Rows:
-    """(n,) the factors' row of each user or item that a model is built for.
-
-    Args:
-        side: `user` or `item`.
-        known: (n,) ids of the users or items.
-        find: tells the place of ids among them, −1 for others.
-        n_rows: of the factors.
-        given: (n_rows,) ids of the rows, if known.
+def rows_of_all(interactions: Interactions, tables: tuple[_Table, _Table], ids: RowIds) -> list[Rows]:
+    """The factors' rows of all users and of all items that a model is built for.
 
     Raises:
         InputError: one has no row, or there are others without ids that tell which they are.
     """
-    if given is None and len(known) != n_rows:
-        raise InputError(
-            f"there are {n_rows:,} rows of {side} factors for {len(known):,} {side}s: "
-            f"give one for each {side} of the interactions, ids in rising order, or the rows' ids"
-        )
-    rows, _ = _placed(side, known, find, n_rows, given)
-    if (rows < 0).any():
-        missing = known[int((rows < 0).argmax())]
-        raise InputError(f"there are no factors for {side} {missing!r}: leave its interactions out, or give a row")
-    return rows
+    return [side.complete() for side in _sides(interactions, tables, ids)]
 
 
 def caution(interactions: Interactions, tables: tuple[_Table, _Table], ids: RowIds) -> str:
@@ -125,13 +106,7 @@ def caution(interactions: Interactions, tables: tuple[_Table, _Table], ids: RowI
     Raises:
         InputError: rows without given ids explain the interactions clearly better in another order than by the rule.
     """
-    sides = [
-        _orders(side, known, find, len(table), given, seen)
-        for side, known, find, table, given, seen in (
-            ("user", interactions.user_ids, interactions.user_rows, tables[0], ids.users, _seen(interactions, 0)),
-            ("item", interactions.item_ids, interactions.item_rows, tables[1], ids.items, _seen(interactions, 1)),
-        )
-    ]
+    sides = [side.orders() for side in _sides(interactions, tables, ids)]
     trial = _Trial(interactions, tables)
     names = [(user, item) for user in sides[0] for item in sides[1]]
     wins = {(user, item): trial.wins(sides[0][user], sides[1][item]) for user, item in names}
@@ -204,50 +179,78 @@ class _Trial:
         return float(sums.sum() / error) if error > 0 else np.inf
 
 
-def _seen(interactions: Interactions, side: int) -> Rows | None:
-    return None if interactions.first_seen is None else interactions.first_seen[side]
+class _Side(NamedTuple):
+    """The users, or the items, of interactions, and the table whose rows they may have.
+
+    `known`: their ids; `find`: the place of ids among these, −1 for others; `n_rows`: of the table; `given`: ids of its
+    rows, if they are; `seen`: places in order of their first appearance, if that is known.
+    """
+
+    name: str
+    known: pl.Series
+    find: Callable[[Ids], Rows]
+    n_rows: int
+    given: pl.Series | None
+    seen: Rows | None
+
+    def placed(self) -> tuple[Rows, pl.Series]:
+        """The row of each user or item, and the ids of all rows."""
+        name, known, n_rows = self.name, self.known, self.n_rows
+        if self.given is not None:
+            places = self.find(self.given)
+            unmoved = len(places) == len(known) and bool((places == np.arange(n_rows)).all())
+            return inverse(places, len(known)), known if unmoved else self.given
+        if len(known) == n_rows:
+            return np.arange(n_rows), known
+        numbers = _numbers(known)
+        if numbers is None or numbers.min() < 0 or numbers.max() >= n_rows:
+            raise InputError(
+                f"there are {n_rows:,} rows of {name} factors for {len(known):,} {name}s, whose ids are not all "
+                f"numbers in 0..{n_rows - 1}: give the ids in the order of the rows ({name}_ids)"
+            )
+        return numbers, pl.Series(np.arange(n_rows))
+
+    def complete(self) -> Rows:
+        """The row of each user or item, none of which lacks one."""
+        name, known, n_rows = self.name, self.known, self.n_rows
+        if self.given is None and len(known) != n_rows:
+            raise InputError(
+                f"there are {n_rows:,} rows of {name} factors for {len(known):,} {name}s: "
+                f"give one for each {name} of the interactions, ids in rising order, or the rows' ids"
+            )
+        rows, _ = self.placed()
+        if (rows < 0).any():
+            missing = known[int((rows < 0).argmax())]
+            raise InputError(f"there are no factors for {name} {missing!r}: leave its interactions out, or give a row")
+        return rows
+
+    def orders(self) -> dict[str, Rows]:
+        """Orders that rows may be in, by what to call them: the one that counts first, then usual ones."""
+        by_rule, _ = self.placed()
+        if self.given is not None:
+            return {"as given": by_rule}
+        known, n, numbers = self.known, len(self.known), _numbers(self.known)
+        orders: dict[str, Rows] = {_RULE: by_rule}
+        if self.seen is not None:
+            orders["in order of first appearance"] = inverse(self.seen, n)
+        if numbers is None:
+            orders["in natural order of ids (a2 before a10)"] = _natural_ranks(known)
+        else:
+            orders["in order of ids as text (10 before 2)"] = inverse(known.cast(pl.String).arg_sort().to_numpy(), n)
+        if self.n_rows == n + 1:
+            moved = {name: rows + 1 for name, rows in [*orders.items(), (_RULE, np.arange(n))] if rows is not by_rule}
+            orders |= {f"{name} after one row of padding": rows for name, rows in moved.items()}
+        if numbers is not None and numbers.min() >= 1 and numbers.max() <= self.n_rows:
+            orders["numbered by ids that start at 1"] = numbers - 1
+        return {name: rows for name, rows in orders.items() if name == _RULE or not np.array_equal(rows, by_rule)}
 
 
-def _placed(
-    side: str, known: pl.Series, find: Callable[[Ids], Rows], n_rows: int, given: pl.Series | None
-) -> tuple[Rows, pl.Series]:
-    """The row of each of the interactions' users or items, and the ids of all rows."""
-    if given is not None:
-        places = find(given)
-        unmoved = len(places) == len(known) and bool((places == np.arange(n_rows)).all())
-        return inverse(places, len(known)), known if unmoved else given
-    if len(known) == n_rows:
-        return np.arange(n_rows), known
-    numbers = _numbers(known)
-    if numbers is None or numbers.min() < 0 or numbers.max() >= n_rows:
-        raise InputError(
-            f"there are {n_rows:,} rows of {side} factors for {len(known):,} {side}s, whose ids are not all numbers in "
-            f"0..{n_rows - 1}: give the ids in the order of the rows ({side}_ids)"
-        )
-    return numbers, pl.Series(np.arange(n_rows))
-
-
-def _orders(
-    side: str, known: pl.Series, find: Callable[[Ids], Rows], n_rows: int, given: pl.Series | None, seen: Rows | None
-) -> dict[str, Rows]:
-    """Orders that rows may be in, by what to call them: the one that counts first, then usual ones."""
-    by_rule, _ = _placed(side, known, find, n_rows, given)
-    if given is not None:
-        return {"as given": by_rule}
-    n, numbers = len(known), _numbers(known)
-    orders: dict[str, Rows] = {_RULE: by_rule}
-    if seen is not None:
-        orders["in order of first appearance"] = inverse(seen, n)
-    if numbers is None:
-        orders["in natural order of ids (a2 before a10)"] = _natural_ranks(known)
-    else:
-        orders["in order of ids as text (10 before 2)"] = inverse(known.cast(pl.String).arg_sort().to_numpy(), n)
-    if n_rows == n + 1:
-        moved = {name: rows + 1 for name, rows in [*orders.items(), (_RULE, np.arange(n))] if rows is not by_rule}
-        orders |= {f"{name} after one row of padding": rows for name, rows in moved.items()}
-    if numbers is not None and numbers.min() >= 1 and numbers.max() <= n_rows:
-        orders["numbered by ids that start at 1"] = numbers - 1
-    return {name: rows for name, rows in orders.items() if name == _RULE or not np.array_equal(rows, by_rule)}
+def _sides(interactions: Interactions, tables: tuple[_Table, _Table], ids: RowIds) -> tuple[_Side, _Side]:
+    seen = interactions.first_seen or (None, None)
+    return (
+        _Side("user", interactions.user_ids, interactions.user_rows, len(tables[0]), ids.users, seen[0]),
+        _Side("item", interactions.item_ids, interactions.item_rows, len(tables[1]), ids.items, seen[1]),
+    )
 
 
 def _natural_ranks(ids: pl.Series) -> Rows:

@@ -183,14 +183,8 @@ class Factors(BackboneConfig):
         Raises:
             InputError: a user or item has no row, or there are more rows than these without ids that tell which.
         """
-        users, items = (
-            table[factor_rows.rows_of_all(side, known, find, len(table), given)]
-            for side, known, find, table, given in (
-                ("user", train.user_ids, train.user_rows, self.tables[0], self.ids.users),
-                ("item", train.item_ids, train.item_rows, self.tables[1], self.ids.items),
-            )
-        )
-        return FactorsModel(users, items)
+        users, items = factor_rows.rows_of_all(train, self.tables, self.ids)
+        return FactorsModel(self.tables[0][users], self.tables[1][items])
 
     def skeleton(self, train: Interactions) -> "FactorsModel":
         """A model that needs no tables of its own to score."""

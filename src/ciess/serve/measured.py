@@ -9,39 +9,28 @@ from scipy.sparse import csr_array
 from torch.nn.functional import pad
 
 from ciess.data import Interactions
-from ciess.data.ids import RowIds, inverse
+from ciess.data.ids import inverse
 from ciess.evaluation.metrics import Evaluation, Evaluator, Score
+from ciess.serve.packed_model import PackedModel
 
 _log = logging.getLogger(__name__)
 
 
-def measured(
-    score: Score,
-    held_out: Interactions,
-    users: RowIds,
-    items: RowIds,
-    seen: csr_array,
-    learned: csr_array,
-    k: int,
-) -> Evaluation:
-    """Rank the items that users do not have and those held out.
-
-    Users that the model does not know are left out with a warning; items that it does not know are missed.
+def measured(model: PackedModel, score: Score, held_out: Interactions, k: int) -> Evaluation:
+    """Rank the k best of the items that users do not have and those held out, see `CompressedModel.evaluate`.
 
     Args:
-        score: from rows of users to scores of all items.
+        model: whose rows are measured.
+        score: from rows of its users to scores of all its items.
         held_out: over ids of its own; the rows and columns of the result are its.
-        users: ids of the rows of `seen`.
-        items: ids of its columns.
-        seen: what users have.
-        learned: what the model has learned, which makes some items the tail; a warning tells how much of it is held
-            out.
         k: how many items are ranked.
 
     Raises:
         InputError: no user of the set is known.
     """
-    rows, columns = users.rows(held_out.user_ids.to_numpy()), items.rows(held_out.item_ids.to_numpy())
+    seen, learned = model._seen_matrix, model.interactions.matrix
+    rows = model.user_index.rows(held_out.user_ids.to_numpy())
+    columns = model.item_index.rows(held_out.item_ids.to_numpy())
     pairs = np.stack([rows[held_out.users], columns[held_out.items]])
     pairs = pairs[:, (pairs >= 0).all(0)]
     truth = csr_array((np.ones(pairs.shape[1], dtype=np.float32), tuple(pairs)), shape=seen.shape)

@@ -279,9 +279,7 @@ class CompressedModel(PackedModel):
 
         held_out = interactions_of(held_out)
         self.verify()
-        k = whole(k)
-        learned = self.interactions.matrix
-        return measured(self._score_rows, held_out, self.user_index, self.item_index, self._seen_matrix, learned, k)
+        return measured(self, self._score_rows, held_out, whole(k))
 
     def _score_rows(self, users: "torch.Tensor") -> "torch.Tensor":
         """(b, n_items) scores of users, (b,) rows in the order of the packed tables."""

@@ -13,17 +13,7 @@ from ciess.errors import InputError
 
 _USUAL_NAMES = {
     "user": ("user", "userid", "uid", "users", "customer", "customerid", "visitorid"),
-    "item": (
-        "item",
-        "itemid",
-        "iid",
-        "items",
-        "movieid",
-        "product",
-        "productid",
-        "businessid",
-        "artistid",
-    ),
+    "item": ("item", "itemid", "iid", "items", "movieid", "product", "productid", "businessid", "artistid"),
     "rating": ("rating", "ratings", "score", "stars"),
     "time": ("time", "timestamp", "date", "datetime"),
 }
@@ -70,11 +60,7 @@ def rows_of_frame(frame: Any, wanted: Wanted) -> Rows:
 
 
 def rows_of_table(
-    labels: Sequence[Hashable],
-    take: Callable[[list[int]], list[pl.Series]],
-    wanted: Wanted,
-    *,
-    untyped: bool = False,
+    labels: Sequence[Hashable], take: Callable[[list[int]], list[pl.Series]], wanted: Wanted, *, untyped: bool = False
 ) -> Rows:
     """The interactions of a table of which only the columns that matter are looked at.
 

@@ -101,12 +101,7 @@ class Interactions:
 
     @classmethod
     def from_pairs(
-        cls,
-        users: ArrayLike,
-        items: ArrayLike,
-        user_ids: pl.Series,
-        item_ids: pl.Series,
-        times: Times | None = None,
+        cls, users: ArrayLike, items: ArrayLike, user_ids: pl.Series, item_ids: pl.Series, times: Times | None = None
     ) -> "Interactions":
         """From row numbers of users and items, (n,) each; a pair that comes twice counts once, with its latest time.
 

@@ -118,11 +118,7 @@ def prepared(folder: str | os.PathLike[str]) -> Split:
     folder = given_path("folder", folder)
     if not is_prepared(folder):
         raise InputError(f"{folder} holds no {RECORD}: name a folder of `ciess data prepare`")
-    with (
-        reading(folder) as place,
-        refused(f"{folder} is damaged", "prepare it anew"),
-        panics_untold(),
-    ):
+    with reading(folder) as place, refused(f"{folder} is damaged", "prepare it anew"), panics_untold():
         with open_regular(place(RECORD)) as file:
             record = parsed_json(file.read())
         if record["format"] != FORMAT:

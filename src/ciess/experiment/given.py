@@ -78,11 +78,7 @@ def without_rows(held_out: Interactions, known: Interactions, name: str) -> list
     ]
 
 
-def given(
-    data: "Given | InteractionsLike | Split",
-    config: BackboneConfig,
-    seed: int,
-) -> Given:
+def given(data: "Given | InteractionsLike | Split", config: BackboneConfig, seed: int) -> Given:
     """A split as `search` takes it; interactions are split at random.
 
     Raises:

@@ -9,15 +9,7 @@ from torch.nn.functional import embedding, pad, relu
 from ciess.checks import Dim
 from ciess.data import Interactions
 from ciess.errors import InputError
-from ciess.models.base import (
-    Backbone,
-    BackboneConfig,
-    Represented,
-    Training,
-    inner_products,
-    normal_table,
-    xavier,
-)
+from ciess.models.base import Backbone, BackboneConfig, Represented, Training, inner_products, normal_table, xavier
 from ciess.tables.order import importance_rotation
 
 

@@ -40,10 +40,7 @@ def packed_table(
 
 
 def packed_seen(
-    learned: "Interactions",
-    given: "Interactions | None",
-    by_user: NDArray[np.int64],
-    by_item: NDArray[np.int64],
+    learned: "Interactions", given: "Interactions | None", by_user: NDArray[np.int64], by_item: NDArray[np.int64]
 ) -> SeenItems:
     """What users have, and what of it was learned, rows and columns in the order of the packed tables."""
     has = learned if given is None else given

@@ -65,10 +65,7 @@ def arrays_of(groups: NDArray[Any], precision: Encoding) -> Layout:
 
 def _layout(rows: int, groups: int, width: int, values: int, precision: Encoding) -> Layout:
     """The same of so many rows in so many groups, the largest of a size."""
-    arrays = {
-        "groups": (np.dtype(np.int32), [groups, 2]),
-        "values": (precision.dtype, [values]),
-    }
+    arrays = {"groups": (np.dtype(np.int32), [groups, 2]), "values": (precision.dtype, [values])}
     if precision.scale_a_dimension:
         arrays["scales"] = (np.dtype(np.uint8), [width])
     elif precision.whole:

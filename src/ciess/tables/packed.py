@@ -26,14 +26,7 @@ from ciess.tables.encoding import Encoding, Span
 from ciess.tables.files import MappedFile, arrays_in, damaged, write_arrays
 from ciess.tables.layout import SIDES, arrays_of, groups_of, header, value_counts
 from ciess.tables.plan import MOST_DIM
-from ciess.tables.precision import (
-    Precision,
-    best_scales,
-    decoded_scales,
-    scale_codes,
-    scale_range,
-    whole_numbers,
-)
+from ciess.tables.precision import Precision, best_scales, decoded_scales, scale_codes, scale_range, whole_numbers
 from ciess.tables.taper import Taper, best_column_scales, midway, read_encoding
 
 _ROWS_AT_ONCE = 1 << 13

@@ -69,7 +69,8 @@ def main(args: Sequence[str] | None = None) -> None:
             if given == ["--version"]:
                 print(f"ciess {version('ciess')}")
             else:
-                _run(_parsed(given))
+                command = _parsed(given)
+                command.run(console_of(getattr(command, "printing", Printing())))
         # What fails to be written must not fail after this. There may be no output at all.
         if sys.stdout is not None:
             sys.stdout.flush()
@@ -123,8 +124,3 @@ def _parsed(args: list[str]) -> Any:
             raise
         below = [each for each in args[1:2] if each in subcommands(COMMANDS[args[0]])]
         raise InputError(f"{boxed(box.getvalue())}: see ciess {' '.join([args[0], *below])} --help") from None
-
-
-def _run(command: Any) -> None:
-    printing = getattr(command, "printing", Printing())
-    command.run(console_of(printing))

@@ -4,7 +4,7 @@ import json
 import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import tyro
 from rich.console import Console
@@ -12,9 +12,6 @@ from rich.table import Table
 
 from ciess.cli.options import AsJson, Columns, Count, Filters, Flag, Flat, option
 from ciess.errors import InputError
-
-if TYPE_CHECKING:
-    from ciess.data.catalogue import NamedSet
 
 
 @dataclass(frozen=True)
@@ -61,7 +58,8 @@ class Fetch:
         with ConsoleProgress(console) as progress:
             folder = fetch(self.name, accept_terms=accepted, offline=self.offline, progress=progress)
         console.print(f"{self.name} is in {folder}", highlight=False, soft_wrap=True)
-        _tell_unchecked(entry, console)
+        if not all(source.md5_beside for source in entry.sources):
+            console.print("Its publisher offers no checksum: later downloads are compared with the first one.")
 
 
 @dataclass(frozen=True)
@@ -174,8 +172,3 @@ def _agreed(console: Console) -> bool:
     except EOFError:
         return False
     return answer.strip().lower() in ("yes", "y")
-
-
-def _tell_unchecked(entry: "NamedSet", console: Console) -> None:
-    if not all(source.md5_beside for source in entry.sources):
-        console.print("Its publisher offers no checksum: later downloads are compared with the first one.")

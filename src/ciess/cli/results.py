@@ -22,14 +22,7 @@ if TYPE_CHECKING:
 
 
 def search_and_show(command: Any, data: "Interactions | Split", console: Console, **settings: Any) -> list[Path]:
-    """Search as `ciess.search` does, save, and print the table.
-
-    Args:
-        command: what asks for it; `command.out` is the folder.
-        data: as `ciess.search` takes it.
-        console: where it prints.
-        settings: as `ciess.search` takes them.
-    """
+    """Search as `ciess.search` does, which takes data and settings; save into `command.out`, and print the table."""
     from ciess.experiment.pipeline import search
 
     with at_work(console) as progress:

@@ -86,7 +86,7 @@ def checkup() -> Checkup:
         versions={name: version(name) for name in _LIBRARIES},
         python=f"{platform.python_version()}, {sys.executable}",
         system=f"{platform.system()} {platform.release()}, {platform.machine()}",
-        cores=_cores(),
+        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
         threads=torch.get_num_threads(),
         thread_variables={name: os.environ[name] for name in _THREADS if name in os.environ},
         devices=_devices(),
@@ -161,10 +161,6 @@ def _devices() -> list[str]:
     found = ["cpu"]
     found += [f"cuda:{n} {torch.cuda.get_device_name(n)}" for n in range(torch.cuda.device_count())]
     return found + (["mps"] if torch.backends.mps.is_available() else [])
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _free_memory() -> int | None:

@@ -34,11 +34,7 @@ def most_unpacked(size: int) -> int:
 
 
 def check_unpacked(path: Path, unpacked: int) -> None:
-    """Refuse a file that holds far more than it takes.
-
-    Args:
-        path: the file.
-        unpacked: bytes that it holds, or more.
+    """Refuse a file that holds far more bytes than it takes.
 
     Raises:
         InputError: more than `most_unpacked`.

@@ -49,12 +49,6 @@ class SizePolicy:
         items: sizes items.
         dim: dimensions of the full rows that it was learned from.
         found_by: what found the sizes that it was learned from.
-
-    Attributes:
-        users: as given.
-        items: as given.
-        dim: as given.
-        found_by: as given.
     """
 
     def __init__(self, users: Curve | Actor, items: Curve | Actor, dim: int, found_by: str = "") -> None:
@@ -70,13 +64,7 @@ class SizePolicy:
 
     @classmethod
     def of_plan(cls, plan: SizePlan, counts: Counts, found_by: str = "") -> "SizePolicy":
-        """The curves that a plan's sizes lie about.
-
-        Args:
-            plan: the sizes.
-            counts: interactions of its users and items.
-            found_by: what found it.
-        """
+        """The curves that a plan's sizes lie about, whose users and items have so many interactions."""
         users, items = map(Curve.fitted, counts, (plan.user_sizes, plan.item_sizes))
         return cls(users, items, plan.dim, found_by)
 
@@ -228,11 +216,7 @@ def policy_of(method: "Method", problem: Problem, plan: SizePlan, found_by: str)
 
 @dataclass(frozen=True)
 class Applied:
-    """A method that searches nothing: plans are those of a policy.
-
-    Attributes:
-        policy: what sizes the rows.
-    """
+    """A method that searches nothing: plans are those of a policy."""
 
     name: ClassVar[str] = "policy"
 
@@ -250,9 +234,8 @@ class Applied:
 
 def full_rows(problem: Problem) -> Rows:
     """The full model's tables."""
-    tables = (problem.full_model.user_table, problem.full_model.item_table)
-    users, items = (table.detach().numpy() for table in tables)
-    return users, items
+    full = problem.full_model
+    return full.user_table.detach().numpy(), full.item_table.detach().numpy()
 
 
 def sized(policy: SizePolicy, problem: Problem, budget: Budget) -> SizePlan:

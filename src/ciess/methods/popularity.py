@@ -74,13 +74,9 @@ class Popularity(Checked):
 
 def desired_sizes(problem: Problem, rule: Rule) -> NDArray[np.float64]:
     """(n_users + n_items,) sizes before they are scaled onto a budget."""
-    users, items = (_relative(popularity) for popularity in problem.popularity)
+    # Over the geometric mean; who has no interactions counts as having one.
+    users, items = (np.exp(centred_log(np.maximum(popularity, 1))) for popularity in problem.popularity)
     return np.concatenate([np.exp(rule.share) * users**rule.user_exponent, items**rule.item_exponent])
-
-
-def _relative(popularity: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Popularity over its geometric mean; who has no interactions counts as having one."""
-    return np.asarray(np.exp(centred_log(np.maximum(popularity, 1))))
 
 
 def _of_different_kinds(rules: list[Rule]) -> list[Rule]:

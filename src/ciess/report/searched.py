@@ -3,10 +3,8 @@
 from collections.abc import Iterator
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ciess.data.describe import like_groups
-from ciess.evaluation.metrics import Evaluation
 from ciess.evaluation.significance import spelled_p
 from ciess.report import figures
 from ciess.report.figures import Line
@@ -205,28 +203,23 @@ class _Searched:
         )
 
     def _payers(self) -> Section:
-        evaluations, popularity = self.outcome.evaluations, self.outcome.popularity
+        evaluations, (users, items) = self.outcome.evaluations, self.outcome.popularity
         full = evaluations[FULL, ""]
-
-        def by_user(evaluation: Evaluation) -> NDArray[np.float64]:
-            return evaluation.quality.cpu().double().numpy()
-
-        def by_item(evaluation: Evaluation) -> NDArray[np.float64]:
-            return evaluation.item_credit.cpu().double().numpy()
-
         drawn: list[Figure] = []
         tables = [tail_table(self.outcome.rows, self.outcome.shown)]
-        for side, quality, popular in (
-            ("users", by_user, popularity[0][full.users.cpu().numpy()]),
-            ("items", by_item, popularity[1]),
+        for side, part, popular in (
+            ("users", "quality", users[full.users.cpu().numpy()]),
+            ("items", "item_credit", items),
         ):
+            quality = {key: getattr(each, part).cpu().double().numpy() for key, each in evaluations.items()}
+            whole_quality = quality[FULL, ""]
             group = like_groups(popular, GROUPS)
             kept = {
-                line: kept_by_group(quality(evaluations[method, budget]), quality(full), group)
+                line: kept_by_group(quality[method, budget], whole_quality, group)
                 for line, method, budget in self._payer_lines()
             }
             drawn.append(figures.by_decile(side, kept))
-            earned = np.bincount(group, quality(full), GROUPS) / quality(full).sum()
+            earned = np.bincount(group, whole_quality, GROUPS) / whole_quality.sum()
             columns = [
                 Column(f"Tenth of the {side}", whole),
                 Column("Median interactions", whole),

@@ -109,13 +109,7 @@ class Opened:
 
 
 def model_files(parts: Parts, network: Mapping[str, NDArray[Any]], settings: Mapping[str, Any]) -> dict[str, Content]:
-    """What `write_together` writes for a model, by name, in the order in which it must be written.
-
-    Args:
-        parts: of the model.
-        network: weights by name.
-        settings: what else is kept, as JSON.
-    """
+    """What `write_together` writes for a model, by name, in the order in which it must be written."""
     ids = {
         f"{side}.{part}": array
         for side, index in zip(SIDES, parts.ids, strict=True)

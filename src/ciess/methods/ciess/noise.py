@@ -42,13 +42,7 @@ class Noise(Checked):
 
 
 class NoiseSource:
-    """Draws noise for entities, step by step.
-
-    Args:
-        settings: of the noise.
-        entities: how many there are.
-        generator: of the draws.
-    """
+    """Draws noise for so many entities, step by step."""
 
     def __init__(self, settings: Noise, entities: int, generator: torch.Generator) -> None:
         self._settings, self._entities, self._generator = settings, entities, generator

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ciess.errors import InputError
-from ciess.tables.budget import Budget, project, project_plan
+from ciess.tables.budget import Budget, planned, project
 from ciess.tables.layout import equal_bytes, stored_bytes
 from ciess.tables.plan import SizePlan, TableShape
 from ciess.tables.precision import Precision
@@ -147,7 +147,7 @@ def test_projection_scales_by_hand() -> None:
 def test_a_projected_plan_fills_its_budget_and_never_exceeds_it(seed: int, text: str, precision: Precision) -> None:
     rng = np.random.default_rng(seed)
     budget = Budget.parse(text)
-    plan = project_plan(SizePlan.from_sizes(rng.integers(1, 33, SHAPE.rows), SHAPE, precision), budget)
+    plan = planned(rng.integers(1, 33, SHAPE.rows), SHAPE, budget, precision)
     assert stored_bytes(plan) <= budget.limit(SHAPE)
     # What is left is less than one more size in the index takes.
     assert plan.max_size == SHAPE.dim == plan.sizes.min() or stored_bytes(plan) >= budget.limit(SHAPE) - 24
@@ -158,6 +158,5 @@ def test_a_projected_plan_fills_its_budget_and_never_exceeds_it(seed: int, text:
 def test_filling_stops_at_the_byte(seed: int, precision: Precision) -> None:
     """Limits byte by byte: among them is one that a plan would exceed by a single byte."""
     sizes = np.random.default_rng(seed).integers(1, 33, SHAPE.rows)
-    plan = SizePlan.from_sizes(sizes, SHAPE, precision)
     for limit in range(9_000, 9_004):
-        assert stored_bytes(project_plan(plan, Budget.parse(f"{limit}B"))) <= limit
+        assert stored_bytes(planned(sizes, SHAPE, Budget.parse(f"{limit}B"), precision)) <= limit

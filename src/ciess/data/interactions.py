@@ -19,10 +19,7 @@ from ciess.errors import InputError
 if TYPE_CHECKING:
     import pandas as pd
 
-    InteractionsLike: TypeAlias = (
-        "Interactions | pl.DataFrame | pd.DataFrame | sparray | spmatrix | str | os.PathLike[str]"
-    )
-
+InteractionsLike: TypeAlias = "Interactions | pl.DataFrame | pd.DataFrame | sparray | spmatrix | str | os.PathLike[str]"
 Times = NDArray[np.int64] | NDArray[np.float64]
 
 

@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 from urllib.parse import unquote
 
 import polars as pl
@@ -13,15 +13,12 @@ from ciess.data.columns import whole_if_all
 from ciess.data.foreign import check_unpacked, panics_untold
 from ciess.data.frames import Rows, Wanted, rows_of_table, together
 from ciess.data.generated import synthetic
-from ciess.data.interactions import Interactions
+from ciess.data.interactions import Interactions, InteractionsLike
 from ciess.data.lines import are_lines, rows_of_lines
 from ciess.data.matrices import matrix_in
 from ciess.data.text import content_of, ending, is_digits, may_be_lines, rows_of_text
 from ciess.errors import InputError, refused
 from ciess.files import check_file, given_path, reading, there
-
-if TYPE_CHECKING:
-    from ciess.data.interactions import InteractionsLike
 
 Layout = Literal["lines", "table"]
 RECORD = "prepared.json"

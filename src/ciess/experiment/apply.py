@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ciess.data import Split
+from ciess.data.interactions import InteractionsLike
 from ciess.errors import InputError
 from ciess.experiment.outcome import Outcome
 from ciess.experiment.pipeline import search
@@ -15,9 +15,6 @@ from ciess.progress import Progress, silent
 from ciess.tables.budget import Budget
 from ciess.tables.precision import Precision
 from ciess.train.finish import Finish
-
-if TYPE_CHECKING:
-    from ciess.data.interactions import InteractionsLike
 
 
 def apply(

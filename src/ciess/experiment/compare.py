@@ -4,12 +4,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
 
 import torch
 
 from ciess.checks import Seed, check
 from ciess.data import Split
+from ciess.data.interactions import InteractionsLike
 from ciess.errors import InputError
 from ciess.experiment.bench import tested
 from ciess.experiment.clock import Clock
@@ -30,9 +30,6 @@ from ciess.results.outcome import FULL, on_sample
 from ciess.tables.budget import Budget
 from ciess.tables.precision import Precision
 from ciess.train.finish import Finish
-
-if TYPE_CHECKING:
-    from ciess.data.interactions import InteractionsLike
 
 
 def compare(

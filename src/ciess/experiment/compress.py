@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -10,6 +9,7 @@ from numpy.typing import ArrayLike
 from ciess.checks import choice
 from ciess.data import Interactions, Split, interactions_of, split_random
 from ciess.data.columns import Ids
+from ciess.data.interactions import InteractionsLike
 from ciess.errors import InputError
 from ciess.experiment.bench import check_budgets
 from ciess.experiment.clock import Clock
@@ -23,9 +23,6 @@ from ciess.tables.budget import Budget
 from ciess.tables.plan import TableShape
 from ciess.tables.precision import Precision
 from ciess.tables.taper import TAPERED
-
-if TYPE_CHECKING:
-    from ciess.data.interactions import InteractionsLike
 
 _RATIOS = (0.75, 0.25, 0.0)
 """No test: tables that were trained elsewhere have usually learned all interactions, those held out here among them."""

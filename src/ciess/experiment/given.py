@@ -2,20 +2,17 @@
 
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from ciess.data import Interactions, Split, split_random
+from ciess.data.interactions import InteractionsLike
 from ciess.data.prepared import split_or_interactions_of
 from ciess.evaluation.metrics import Evaluator, evaluate
 from ciess.experiment.clock import Clock
 from ciess.models import BackboneConfig
 from ciess.models.factors import Factors
-
-if TYPE_CHECKING:
-    from ciess.data.interactions import InteractionsLike
 
 _log = logging.getLogger(__name__)
 

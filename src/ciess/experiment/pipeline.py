@@ -3,10 +3,11 @@
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ciess.checks import Seed, check, parsed_share
 from ciess.data import Split
+from ciess.data.interactions import InteractionsLike
 from ciess.errors import InputError
 from ciess.evaluation.metrics import Evaluation
 from ciess.experiment.bench import Bench, tested
@@ -33,9 +34,6 @@ from ciess.tables.budget import Budget
 from ciess.tables.plan import SizePlan
 from ciess.tables.precision import Precision
 from ciess.train.finish import Finish
-
-if TYPE_CHECKING:
-    from ciess.data.interactions import InteractionsLike
 
 AUTO = "auto"
 _log = logging.getLogger(__name__)

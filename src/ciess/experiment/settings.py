@@ -3,14 +3,12 @@
 import dataclasses
 import platform
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
+from ciess.data import Split
 from ciess.methods.policy import SizePolicy
-
-if TYPE_CHECKING:
-    from ciess.data import Split
 
 
 def described(settings: Any) -> Any:
@@ -23,7 +21,7 @@ def described(settings: Any) -> Any:
     return {"name": type(settings).__name__, **fields}
 
 
-def surroundings(split: "Split") -> dict[str, Any]:
+def surroundings(split: Split) -> dict[str, Any]:
     """How much data there were, and what ran."""
     return {
         "data": {

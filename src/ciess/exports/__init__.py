@@ -5,20 +5,17 @@ import pkgutil
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ciess.checks import nearest
 from ciess.errors import InputError
 from ciess.files import check_folder, given_path
-
-if TYPE_CHECKING:
-    from ciess.serve.model import CompressedModel
+from ciess.serve.model import CompressedModel
 
 __all__ = ["check_target", "export", "target_names"]
 
 
 @cache
-def _targets() -> "dict[str, Callable[[CompressedModel, str | Path], list[Path]]]":
+def _targets() -> dict[str, Callable[[CompressedModel, str | Path], list[Path]]]:
     """The function `export_<name>` of every file `<name>.py` in this package."""
     found = {}
     for module in pkgutil.iter_modules(__path__):
@@ -46,7 +43,7 @@ def check_target(target: str, out: str | Path) -> None:
     check_folder(given_path("out", out))
 
 
-def export(model: "CompressedModel", target: str, out: str | Path) -> list[Path]:
+def export(model: CompressedModel, target: str, out: str | Path) -> list[Path]:
     """Write a model as another program reads it.
 
     Args:

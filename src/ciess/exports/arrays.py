@@ -1,17 +1,14 @@
 """Factor arrays, as implicit and LightFM have them and `Factors` reads them."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ciess.exports.base import Vectors, inner_product_vectors, write_files, write_ids
-
-if TYPE_CHECKING:
-    from ciess.serve.model import CompressedModel
+from ciess.serve.model import CompressedModel
 
 
-def export_arrays(model: "CompressedModel", out: str | Path) -> list[Path]:
+def export_arrays(model: CompressedModel, out: str | Path) -> list[Path]:
     """Write `user_factors.npy` and `item_factors.npy`, and the ids of their rows.
 
     A row for each user and item, float32, whose inner products are the scores. Rows come in rising order of ids, as in

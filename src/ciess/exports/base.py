@@ -3,18 +3,15 @@
 import importlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from ciess.errors import InputError
 from ciess.files import write_together
-
-if TYPE_CHECKING:
-    import polars as pl
-
-    from ciess.serve.model import CompressedModel
+from ciess.serve.model import CompressedModel
 
 _ROWS_AT_ONCE = 1 << 13
 
@@ -56,7 +53,7 @@ def rising(ids: NDArray[Any], width: int, rows: Callable[[NDArray[np.int64]], ND
     return Vectors(ids[order], width, order, rows)
 
 
-def inner_product_vectors(model: "CompressedModel") -> tuple[Vectors, Vectors]:
+def inner_product_vectors(model: CompressedModel) -> tuple[Vectors, Vectors]:
     """Vectors of users and of items whose inner products are the scores.
 
     Raises:
@@ -92,15 +89,11 @@ def write_index(path: Path, faiss: Any, index: Any) -> None:
 
 def write_ids(path: Path, ids: NDArray[Any]) -> None:
     """A Parquet file with the column `id`."""
-    import polars as pl
-
     pl.DataFrame({"id": ids}).write_parquet(path)
 
 
 def write_vectors(path: Path, vectors: Vectors) -> None:
     """A Parquet file with the columns `id` and `vector`, a list of float32."""
-    import polars as pl
-
     write_blocks(
         path,
         (
@@ -110,13 +103,13 @@ def write_vectors(path: Path, vectors: Vectors) -> None:
     )
 
 
-def write_blocks(path: Path, frames: Iterator["pl.DataFrame"]) -> None:
+def write_blocks(path: Path, frames: Iterator[pl.DataFrame]) -> None:
     """A Parquet file of frames with the same columns, one or more, that are made one after the other."""
     from polars.io.plugins import register_io_source
 
     first = next(frames)
 
-    def source(*_: Any) -> Iterator["pl.DataFrame"]:
+    def source(*_: Any) -> Iterator[pl.DataFrame]:
         yield first
         yield from frames
 

@@ -1,7 +1,7 @@
 """A faiss index of the items, searched by inner products."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -14,12 +14,10 @@ from ciess.exports.base import (
     write_index,
     write_vectors,
 )
-
-if TYPE_CHECKING:
-    from ciess.serve.model import CompressedModel
+from ciess.serve.model import CompressedModel
 
 
-def export_faiss(model: "CompressedModel", out: str | Path) -> list[Path]:
+def export_faiss(model: CompressedModel, out: str | Path) -> list[Path]:
     """Write `items.faiss`, an exact index of item vectors, and `user_vectors.parquet`, the vectors to search it with.
 
     Where the ids of items are whole numbers from 0 on, a search answers with ids. Else it answers with rows of

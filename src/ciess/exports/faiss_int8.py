@@ -2,15 +2,14 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from ciess.exports.base import Vectors, inner_product_vectors, library, write_files, write_index
-
-if TYPE_CHECKING:
-    from ciess.serve.model import CompressedModel
+from ciess.serve.model import CompressedModel
 
 
 class _Bucket(NamedTuple):
@@ -21,7 +20,7 @@ class _Bucket(NamedTuple):
     index: Any
 
 
-def export_faiss_int8(model: "CompressedModel", out: str | Path) -> list[Path]:
+def export_faiss_int8(model: CompressedModel, out: str | Path) -> list[Path]:
     """Write indexes such as `users_8.faiss` and `items_16.faiss`, whose rows have that many numbers, in 8 bits each.
 
     A row lies in the narrowest index that holds it, of 1, 2, 4, 8, … numbers; those left out are 0. Each number is
@@ -67,8 +66,6 @@ def _bounds(vectors: Vectors, places: NDArray[np.int64], width: int) -> NDArray[
 
 
 def _write_places(path: Path, ids: NDArray[Any], buckets: list[_Bucket]) -> None:
-    import polars as pl
-
     frames = [
         pl.DataFrame({"id": ids[places], "index": [name] * len(places), "row": np.arange(len(places))})
         for name, places, _ in buckets

@@ -2,16 +2,14 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ciess.errors import InputError
 from ciess.exports.base import Vectors, library, rising, write_files, write_ids
-
-if TYPE_CHECKING:
-    from ciess.serve.model import CompressedModel
+from ciess.serve.model import CompressedModel
 
 _OPSET, _IR_VERSION = 17, 8
 """Of 2022: old enough for the runtimes in use, new enough for all that is needed."""
@@ -19,7 +17,7 @@ _MOST_BYTES = 2**31 - 2**20
 """Of an ONNX file, which is one protocol buffer, less some room for its graph."""
 
 
-def export_onnx(model: "CompressedModel", out: str | Path) -> list[Path]:
+def export_onnx(model: CompressedModel, out: str | Path) -> list[Path]:
     """Write `scorer.onnx`, and the ids of its rows.
 
     Inputs are `users`, (b,) int64 rows, and `items`, (b, m) int64 rows, each user's own, or (1, m), the same for all;
@@ -48,7 +46,7 @@ def export_onnx(model: "CompressedModel", out: str | Path) -> list[Path]:
     )
 
 
-def _parts(model: "CompressedModel") -> tuple[Vectors, Vectors, dict[str, NDArray[np.float32]]]:
+def _parts(model: CompressedModel) -> tuple[Vectors, Vectors, dict[str, NDArray[np.float32]]]:
     """Users' and items' vectors, and the network's weights by their names, none for inner products."""
     from ciess.models.base import InnerProduct
     from ciess.models.ncf import NCFModel

@@ -1,15 +1,12 @@
 """Parquet files of vectors with ids, as vector databases and query engines read them."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ciess.exports.base import inner_product_vectors, write_files, write_vectors
-
-if TYPE_CHECKING:
-    from ciess.serve.model import CompressedModel
+from ciess.serve.model import CompressedModel
 
 
-def export_parquet(model: "CompressedModel", out: str | Path) -> list[Path]:
+def export_parquet(model: CompressedModel, out: str | Path) -> list[Path]:
     """Write `user_vectors.parquet` and `item_vectors.parquet`, rows in rising order of ids.
 
     Columns are `id` and `vector`, a list of float32 as long in every row. A score is the inner product of a user's and

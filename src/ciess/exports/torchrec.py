@@ -3,17 +3,16 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from ciess.exports.base import write_files
+from ciess.serve.model import CompressedModel
 from ciess.tables.files import Streamed, write_arrays
-
-if TYPE_CHECKING:
-    from ciess.serve.model import CompressedModel
-    from ciess.tables.packed import PackedTable
+from ciess.tables.packed import PackedTable
 
 _ROWS_AT_ONCE = 1 << 13
 _MULTIPLE = 4
@@ -26,7 +25,7 @@ class _Bucket(NamedTuple):
     name: str
     positions: NDArray[np.int64]
     width: int
-    table: "PackedTable"
+    table: PackedTable
 
     @property
     def weights(self) -> Streamed:
@@ -40,7 +39,7 @@ class _Bucket(NamedTuple):
             yield np.pad(numbers, ((0, 0), (0, self.width - numbers.shape[1])))
 
 
-def export_torchrec(model: "CompressedModel", out: str | Path) -> list[Path]:
+def export_torchrec(model: CompressedModel, out: str | Path) -> list[Path]:
     """Write the packed tables as buckets of rows of one width, such as `users_8` and `items_12`.
 
     `torchrec.json` lists the arguments of each bucket's `EmbeddingBagConfig`, its feature named as its table;
@@ -67,7 +66,7 @@ def export_torchrec(model: "CompressedModel", out: str | Path) -> list[Path]:
     )
 
 
-def _buckets(side: str, table: "PackedTable") -> Iterator[_Bucket]:
+def _buckets(side: str, table: PackedTable) -> Iterator[_Bucket]:
     """The buckets of a table, widths rising."""
     widths = -(-table.sizes // _MULTIPLE) * _MULTIPLE
     for width in np.unique(widths).tolist():
@@ -81,8 +80,6 @@ def _config(bucket: _Bucket) -> dict[str, Any]:
 
 
 def _write_places(path: Path, ids: NDArray[Any], buckets: list[_Bucket]) -> None:
-    import polars as pl
-
     frames = [
         pl.DataFrame({"id": ids[positions], "table": [name] * len(positions), "row": np.arange(len(positions))})
         for name, positions, *_ in buckets

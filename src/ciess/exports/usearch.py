@@ -2,22 +2,19 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
-from ciess.exports.base import inner_product_vectors, library, write_blocks, write_files, write_ids
-
-if TYPE_CHECKING:
-    from ciess.exports.base import Vectors
-    from ciess.serve.model import CompressedModel
+from ciess.exports.base import Vectors, inner_product_vectors, library, write_blocks, write_files, write_ids
+from ciess.serve.model import CompressedModel
 
 _MOST = 127
 """Of an int8."""
 
 
-def export_usearch(model: "CompressedModel", out: str | Path) -> list[Path]:
+def export_usearch(model: CompressedModel, out: str | Path) -> list[Path]:
     """Write `items.usearch`, an index of int8 vectors, and `usearch_users.parquet`, the int8 vectors to search it with.
 
     Keys are rows of `item_ids.parquet`, column `id`. `usearch_users.parquet` has the columns `id`, `vector`, a list of
@@ -45,10 +42,8 @@ def export_usearch(model: "CompressedModel", out: str | Path) -> list[Path]:
     )
 
 
-def _write_users(path: Path, users: "Vectors", columns: NDArray[np.float32]) -> None:
-    import polars as pl
-
-    def frames() -> "Iterator[pl.DataFrame]":
+def _write_users(path: Path, users: Vectors, columns: NDArray[np.float32]) -> None:
+    def frames() -> Iterator[pl.DataFrame]:
         for block, vectors in users.blocks():
             numbers = vectors * columns
             scales = _scales(numbers, axis=1)

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,7 @@ from ciess.errors import InputError
 from ciess.files import Content, given_path, open_regular, parsed_json, reading, write_together
 from ciess.methods import method_name
 from ciess.methods.ciess.policy import Actor
-from ciess.methods.problem import Candidate, Problem, SearchResult
+from ciess.methods.problem import Candidate, Method, Problem, SearchResult
 from ciess.tables.budget import Budget, planned
 from ciess.tables.curve import Curve
 from ciess.tables.encoding import Encoding
@@ -23,9 +23,6 @@ from ciess.tables.layout import SIDES
 from ciess.tables.plan import MOST_DIM, SizePlan, TableShape
 from ciess.tables.precision import Precision
 from ciess.tables.taper import read_encoding
-
-if TYPE_CHECKING:
-    from ciess.methods.problem import Method
 
 SETTINGS, ARRAYS = "policy.json", "policy.safetensors"
 POLICY_FILES = (SETTINGS, ARRAYS)
@@ -205,7 +202,7 @@ def _side(settings: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Cu
     return Actor.from_arrays(arrays, settings["dim"]) if settings["kind"] == "actor" else Curve.from_arrays(arrays)
 
 
-def policy_of(method: "Method", problem: Problem, plan: SizePlan, found_by: str) -> SizePolicy:
+def policy_of(method: Method, problem: Problem, plan: SizePlan, found_by: str) -> SizePolicy:
     """What a method has learned by a plan: what its `learned` says if it has that, else the curves of the plan."""
     own: Callable[[Problem, SizePlan], SizePolicy] | None = getattr(method, "learned", None)
     # Its own is of its own plans, and not of a rule's that it started from.

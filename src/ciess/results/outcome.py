@@ -85,21 +85,16 @@ class Row:
     runs: list[dict[str, float]] = field(default_factory=list)
 
 
-class _Named(Protocol):
+class _Line(Protocol):
     @property
     def method(self) -> str: ...
     @property
     def budget(self) -> str: ...
-
-
-class _Measured(Protocol):
-    @property
-    def method(self) -> str: ...
     @property
     def metrics(self) -> Mapping[str, SupportsFloat]: ...
 
 
-L = TypeVar("L", bound=_Named)
+L = TypeVar("L", bound=_Line)
 
 
 def line_of(lines: Sequence[L], method: str, budget: str | Budget) -> L:
@@ -116,7 +111,7 @@ def line_of(lines: Sequence[L], method: str, budget: str | Budget) -> L:
     raise InputError(f"there is no row '{f'{method} {budget}'.strip()}': use one of {known}")
 
 
-def tails_kept(lines: Sequence[_Measured]) -> list[float | None]:
+def tails_kept(lines: Sequence[_Line]) -> list[float | None]:
     """Share of the full model's tail recall that each line keeps; None where the full model has none, or no line."""
     recalls = [float(line.metrics["tail-recall@20"]) for line in lines]
     full = next((recall for line, recall in zip(lines, recalls, strict=True) if line.method == FULL), 0.0)

@@ -201,8 +201,3 @@ def _project_sample(
         else:
             high = scale
     return np.clip(np.rint(low * desired), 1, dim).astype(np.int32)
-
-
-def project_plan(plan: SizePlan, budget: Budget) -> SizePlan:
-    """The plan scaled onto the budget: the same proportions and precision, and no room left for one number more."""
-    return planned(plan.sizes, plan.shape, budget, plan.precision)

@@ -36,8 +36,7 @@ def matrix_in(path: Path) -> sparray:
         if not all(each.dtype.kind in "iu" for each in (shape, *indices)):
             raise ValueError("its indices are no whole numbers")
         where = tuple(indices) if form != "coo" else (tuple(indices),)
-        matrix: sparray = getattr(scipy.sparse, f"{form}_array")((data, *where), shape=tuple(shape.tolist()))
-        return matrix
+        return getattr(scipy.sparse, f"{form}_array")((data, *where), shape=tuple(shape.tolist()))
 
 
 def as_csr(matrix: sparray | spmatrix) -> csr_array:

@@ -56,8 +56,7 @@ def _write_users(path: Path, users: Vectors, columns: NDArray[np.float32]) -> No
 def _scales(numbers: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
     """What an int8 stands for so that the largest of each row or column fits; 1 where there are only zeros."""
     largest = np.abs(numbers).max(axis, keepdims=True)
-    scales: NDArray[np.float32] = np.where(largest > 0, largest / _MOST, 1).astype(np.float32)
-    return scales
+    return np.where(largest > 0, largest / _MOST, 1).astype(np.float32)
 
 
 def _rounded(numbers: NDArray[np.float32], scales: NDArray[np.float32]) -> NDArray[np.int8]:

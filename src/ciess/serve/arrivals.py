@@ -211,8 +211,7 @@ def _sizes(
     edges = (there[1:] + there[:-1]) / 2
 
     def sized(scale: float) -> NDArray[np.int32]:
-        found: NDArray[np.int32] = there[np.searchsorted(edges, scale * wanted)].astype(np.int32)
-        return found
+        return there[np.searchsorted(edges, scale * wanted)].astype(np.int32)
 
     def with_new(sizes: NDArray[np.int32]) -> SizePlan:
         sides = [plan.user_sizes, plan.item_sizes]

@@ -50,8 +50,7 @@ class Curve:
         counts = np.asarray(counts)
         if counts.ndim != 1 or counts.dtype.kind not in "iu" or (len(counts) and counts.min() < 0):
             raise InputError("counts are no interactions: give one whole number of 0 or more for each row")
-        found: NDArray[np.float64] = np.interp(np.log1p(counts.astype(np.float64)), self.logs, self.levels)
-        return found
+        return np.interp(np.log1p(counts.astype(np.float64)), self.logs, self.levels)
 
     @property
     def arrays(self) -> dict[str, NDArray[np.float64]]:

@@ -166,8 +166,7 @@ class PackedTable:
             return decoded_scales(self.scales[positions])
         if isinstance(positions, slice):
             positions = np.arange(positions.start, positions.stop)
-        scales: NDArray[np.float32] = self.scales[self._groups_of(positions)]
-        return scales
+        return self.scales[self._groups_of(positions)]
 
     def dense(self) -> NDArray[np.float32]:
         """(n, dim) float32 table, zeros where a row is shorter than dim."""
@@ -190,8 +189,7 @@ class PackedTable:
         return np.cumsum(lengths) - lengths
 
     def _groups_of(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
-        found: NDArray[np.int64] = np.searchsorted(self._first_rows, positions, side="right") - 1
-        return found
+        return np.searchsorted(self._first_rows, positions, side="right") - 1
 
     def _scaled(self, numbers: NDArray[np.float32], positions: slice | NDArray[np.int64]) -> NDArray[np.float32]:
         if self.precision.scale_a_dimension:

@@ -178,8 +178,7 @@ def mlp(inputs: int, hidden: int) -> nn.Sequential:
 
 def action(actor: nn.Module, states: Tensor) -> Tensor:
     """(n,) actions in [−1, 1] of an actor in (n, s) states."""
-    actions: Tensor = torch.tanh(actor(states)).squeeze(1)
-    return actions
+    return torch.tanh(actor(states)).squeeze(1)
 
 
 def _value(critic: nn.Module, states: Tensor, actions: Tensor) -> Tensor:

@@ -2,20 +2,16 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
 
 from ciess.data.columns import is_missing
-from ciess.data.interactions import Interactions
+from ciess.data.interactions import Interactions, InteractionsLike
 from ciess.data.readers import interactions_of
 from ciess.data.text import NO_TEXT
 from ciess.errors import InputError
 from ciess.files import check_folder, given_path, write_whole
-
-if TYPE_CHECKING:
-    from ciess.data.interactions import InteractionsLike
 
 
 def convert(interactions: "InteractionsLike", path: str | Path) -> Path:

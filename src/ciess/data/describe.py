@@ -1,15 +1,12 @@
 """What interactions look like: how many, how dense, how unequal, and what sizes could gain."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ciess.data.interactions import InteractionsLike
 from ciess.data.readers import interactions_of
-
-if TYPE_CHECKING:
-    from ciess.data.interactions import InteractionsLike
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -20,15 +20,12 @@ from ciess.checks import Seed, check
 from ciess.data.columns import one_type, rows_of
 from ciess.data.foreign import panics_untold
 from ciess.data.frames import Rows, Wanted
-from ciess.data.interactions import Interactions, merged
+from ciess.data.interactions import Interactions, InteractionsLike, merged
 from ciess.data.readers import RECORD, interactions_of, is_prepared, parquet_parts, rows_of_parquet
 from ciess.data.split import Split, parts_at_random
 from ciess.errors import InputError, refused
 from ciess.files import Content, check_folder, given_path, locked, open_regular, parsed_json, reading, write_together
 from ciess.progress import Progress, silent
-
-if TYPE_CHECKING:
-    from ciess.data.interactions import InteractionsLike
 
 FORMAT = 1
 ONES = "ones.bin"

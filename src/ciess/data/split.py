@@ -4,7 +4,6 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
-from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
@@ -13,12 +12,9 @@ from scipy.sparse import csr_array
 
 from ciess.checks import Positive, Seed, check
 from ciess.data.columns import one_type, rows_of
-from ciess.data.interactions import Interactions, Times, pair_keys, sorted_rows
+from ciess.data.interactions import Interactions, InteractionsLike, Times, pair_keys, sorted_rows
 from ciess.data.readers import interactions_of
 from ciess.errors import InputError
-
-if TYPE_CHECKING:
-    from ciess.data.interactions import InteractionsLike
 
 _log = logging.getLogger(__name__)
 _DRAWN = 2**53

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ import torch
 from ciess.checks import Positive, Seed, check
 from ciess.data import Interactions, Split, interactions_of
 from ciess.data.columns import rows_of
+from ciess.data.interactions import InteractionsLike
 from ciess.errors import InputError
 from ciess.experiment.bench import Bench
 from ciess.experiment.full import Full
@@ -23,9 +24,6 @@ from ciess.tables.budget import Budget
 from ciess.tables.plan import SizePlan
 from ciess.tables.precision import Precision
 from ciess.train.finish import Finish
-
-if TYPE_CHECKING:
-    from ciess.data.interactions import InteractionsLike
 
 RETRAINED = "retrain"
 METRICS = ("recall@20", "ndcg@20")

@@ -42,13 +42,19 @@ def test_settings_stay_where_nothing_is_clearly_better(split: Split, monkeypatch
 
 
 @pytest.mark.parametrize(
-    ("third", "wide", "changes"),
-    [(1.004, [], False), (1.006, [1.0, 1.006], True), (1.006, [1.0, 1.004], False), (1.5, [2.0, 1.9], False)],
+    ("third", "fourth", "wide", "changes"),
+    [
+        (1.004, 0.6, [], False),
+        (1.006, 0.6, [1.0, 1.006], True),
+        (1.006, 0.6, [1.0, 1.004], False),
+        (1.5, 0.6, [2.0, 1.9], False),
+        (1.02, 1.01, [1.0, 1.03, 1.02], True),
+    ],
 )
 def test_the_best_trial_is_taken_if_it_is_half_a_percent_better_narrow_and_wide(
-    split: Split, monkeypatch: pytest.MonkeyPatch, third: float, wide: list[float], changes: bool
+    split: Split, monkeypatch: pytest.MonkeyPatch, third: float, fourth: float, wide: list[float], changes: bool
 ) -> None:
-    told = iter([1.0, 0.5, third, 0.6, 0.6, 0.6, *wide])
+    told = iter([1.0, 0.5, third, fourth, 0.6, 0.6, *wide])
     monkeypatch.setattr(tuning._Search, "_quality", lambda *_: next(told))
     found = tune(ALS(), split, tuning=Tuning(trials=6))
     names = ("alpha", "regularisation")

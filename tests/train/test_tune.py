@@ -29,11 +29,19 @@ def test_a_known_optimum_is_found(
     monkeypatch.setattr(tuning._Search, "_quality", peaked(alpha, regularisation))
     found = tune(ALS(), split, tuning=Tuning(trials=40))
     narrow = [trial for trial in found.trials if trial["dim"] == 32]
-    assert len(narrow) <= 40
+    assert len(narrow) <= 80
     assert [trial["dim"] for trial in found.trials[len(narrow) :]] == [128] * 3
     assert isinstance(found.config, ALS)
     assert found.config.alpha == pytest.approx(alpha, rel=0.3)
     assert found.config.regularisation == pytest.approx(regularisation, rel=0.3)
+
+
+@pytest.mark.parametrize(("best", "trials"), [((20.0, 1.6), range(16, 24)), ((3000.0, 3000.0), range(24, 33))])
+def test_a_search_that_still_finds_better_settings_goes_on(
+    split: Split, monkeypatch: pytest.MonkeyPatch, best: tuple[float, float], trials: range
+) -> None:
+    monkeypatch.setattr(tuning._Search, "_quality", peaked(*best))
+    assert sum(trial["dim"] == 32 for trial in tune(ALS(), split).trials) in trials
 
 
 def test_settings_stay_where_nothing_is_clearly_better(split: Split, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,8 +62,8 @@ def test_settings_stay_where_nothing_is_clearly_better(split: Split, monkeypatch
 def test_the_best_trial_is_taken_if_it_is_half_a_percent_better_narrow_and_wide(
     split: Split, monkeypatch: pytest.MonkeyPatch, third: float, fourth: float, wide: list[float], changes: bool
 ) -> None:
-    told = iter([1.0, 0.5, third, fourth, 0.6, 0.6, *wide])
-    monkeypatch.setattr(tuning._Search, "_quality", lambda *_: next(told))
+    told = {32: iter([1.0, 0.5, third, fourth]), 128: iter(wide)}
+    monkeypatch.setattr(tuning._Search, "_quality", lambda _, config: next(told[config.dim], 0.6))
     found = tune(ALS(), split, tuning=Tuning(trials=6))
     names = ("alpha", "regularisation")
     assert {name: found.trials[2][name] for name in names} != {name: ALS().setting(name) for name in names}

@@ -27,7 +27,9 @@ from ciess.train.fit import fit
 from ciess.train.losses import BPR
 
 _WORTH_IT = 0.005
-"""Gain in validation quality, as a share, below which the settings stay as they are."""
+"""Gain in validation quality, as a share, up to which there is none: settings stay as they are."""
+_LATEST = 5
+"""Trials that gain too little once a search has settled: a simplex that still walks is far from its end."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Tuning(Checked):
     """How much a tuning may try.
 
     Attributes:
-        trials: trainings in all.
+        trials: trainings of narrow models; up to twice as many while the latest five gain half a percent.
         dim: dimensions of the models that are tried, at most.
         finals: trainings of the model's own width: the best settings, and those at the start.
         users: users that they are measured on, at most.
@@ -110,11 +112,18 @@ def _tuned(
     search = _Search(config, names, split, limits, seed, progress, kept)
     # A simplex about the start: all steps up, and each one alone down.
     simplex = np.vstack([np.zeros(len(names)), steps, -np.diag(steps)[1:]])
+
+    def settled(_: object) -> None:
+        found = [trial["quality"] for trial in search.trials]
+        if len(found) >= limits.trials and max(found) <= (1 + _WORTH_IT) * max(found[:-_LATEST], default=0.0):
+            raise StopIteration
+
     minimize(
         search,
         simplex[0],
         method="Nelder-Mead",
-        options={"initial_simplex": simplex, "maxfev": limits.trials, "xatol": 0.2, "fatol": 0.0},
+        callback=settled,
+        options={"initial_simplex": simplex, "maxfev": 2 * limits.trials, "xatol": 0.2, "fatol": 0.0},
     )
     ranked = _ranked(search.trials)
     if len(ranked) > 1 and config.dim > limits.dim:
@@ -158,7 +167,8 @@ class _Search:
         }
         trial = self.tried(values, self._limits.dim)
         best = max(trial["quality"] for trial in self.trials)
-        self._progress("tuning", len(self.trials), self._limits.trials, f"best {best:.4f}")
+        total = max(self._limits.trials, len(self.trials))
+        self._progress("tuning", len(self.trials), total, f"best {best:.4f}")
         return -trial["quality"]
 
     def tried(self, settings: Mapping[str, float], dim: int) -> dict[str, float]:

@@ -1,9 +1,9 @@
 """CIESS as published: Qu et al., Continuous Input Embedding Size Search For Recommender Systems, SIGIR 2023.
 
 Equations and sections are those of arXiv 2304.03501. "Program" is the authors' published code, where it differs.
-Elsewhere: masks (Eq. 1 to 3) are made in `tables/mask.py` and held in `train/fit.py`; the BPR objective (Eq. 4) is in
-`train/losses.py`; a user's Recall and NDCG (Eq. 8) `Evaluation.quality`, an item's quality (Eq. 9)
-`Problem.item_quality`; the walk (Eq. 12 and 13) `walk.py`; TD3 `td3.py`; retraining (Eq. 16) `Bench.run`.
+Elsewhere: masks (Eq. 1 to 3) `tables/mask.py`, held in `train/fit.py`; BPR with l2 (Eq. 4) `train/losses.py`; a user's
+Recall and NDCG (Eq. 8) `evaluation/metrics.py`, an item's quality (Eq. 9) `item_quality` in `methods/problem.py`; walk
+(Eq. 12 and 13) `walk.py`; TD3 `td3.py`; the program's training `program.py`; retraining (Eq. 16) `experiment/bench.py`.
 """
 
 import dataclasses
@@ -187,7 +187,7 @@ class _Run:
 
     def episode(self, episode: int) -> None:
         """Lines 4 to 15."""
-        # Line 4: the state of full sizes.
+        # Line 4: the state of full sizes; qualities that are not known yet, NaN, are states of 0.
         ratios = [quality_ratio(peak, peak if self.settings.peak_first else peak * torch.nan) for peak in self.peaks]
         states = [side.states(torch.ones(len(q)), q) for side, q in zip(self.sides, ratios, strict=True)]
         self.noise.reset()

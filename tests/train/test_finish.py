@@ -131,7 +131,7 @@ def divergences(full: Backbone, *others: Backbone) -> list[float]:
     return [float((wanted.exp() * (wanted - each)).sum(1).mean()) for each in shares]
 
 
-@pytest.mark.parametrize(("rate", "learns"), [(0.3, True), (1e4, False)])
+@pytest.mark.parametrize(("rate", "learns"), [(0.3, True), (1e4, False), (1e38, False)])
 def test_what_was_cut_learns_on_only_where_it_comes_closer(rate: float, learns: bool, split: Split) -> None:
     rng = np.random.default_rng(0)
     full = backbone_named("mf", dim=8).build(split.train)

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.functional import pad
 
+from ciess.errors import InputError
 from ciess.evaluation.metrics import Evaluator
 from ciess.models.base import Backbone, BackboneConfig, Rotatable, Training
 from ciess.progress import Progress, silent
@@ -21,7 +22,7 @@ from ciess.tables.encoding import Encoding
 from ciess.tables.packed import rounded
 from ciess.tables.plan import SizePlan
 from ciess.train.checkpoint import NOTHING, Kept
-from ciess.train.fit import fit, fitted_once
+from ciess.train.fit import Fitted, fit, fitted_once
 from ciess.train.losses import Distillation
 from ciess.train.refit import refit
 
@@ -139,22 +140,20 @@ def finish(
     whole = [Run(rate, training.steps) for rate in PEAK_RATES if valid is not None and training.steps]
     done: list[Run] = []
     for number, (rate, steps) in enumerate(whole or runs or [Run(1.0, training.steps)]):
-        piece = kept.within("run", number)
-        distilled = partial(
-            fit,
+        fitted = _run(
             small,
-            # Each run draws for itself: repeated, it comes to the same, whatever was drawn beyond an earlier best.
-            Distillation(small, full, settings.training, seed + number),
+            full,
+            plan,
+            settings,
             training.paced(rate).lasting(steps),
-            valid=valid,
-            plan=plan,
-            relative_to=full,
+            # Each run draws for itself: repeated, it comes to the same, whatever was drawn beyond an earlier best.
+            draws=seed + number,
             seed=seed,
+            valid=valid,
             phase=phase,
             progress=progress,
-            kept=piece.within("steps"),
+            kept=kept.within("run", number),
         )
-        fitted = fitted_once(piece, small, distilled)
         done.append(Run(rate, fitted.steps))
         level = 2 * fitted.steps >= steps and not fitted.gaining
         if whole and level:
@@ -190,12 +189,37 @@ def learned_on(
         progress: told every step.
         kept: keeps the run.
     """
-    small, draws = copy.deepcopy(cut, {id(buffer): buffer for buffer in cut.buffers()}), settings.training
+    small = copy.deepcopy(cut, {id(buffer): buffer for buffer in cut.buffers()})
+    training = _suited(settings, full, plan).paced(PEAK_RATES[-1])
+    try:
+        _run(small, full, plan, settings, training, draws=seed, seed=seed, phase=phase, progress=progress, kept=kept)
+    except InputError:
+        # It has diverged, and there is no validation to go back by.
+        return cut
+    return min(cut, small, key=lambda each: _loss(each, full, settings.training, seed + 1))
+
+
+def _run(
+    small: Backbone,
+    full: Backbone,
+    plan: SizePlan,
+    settings: Finish,
+    training: Training,
+    *,
+    draws: int,
+    seed: int,
+    valid: Evaluator | None = None,
+    phase: str = "finish",
+    progress: Progress = silent,
+    kept: Kept = NOTHING,
+) -> Fitted:
+    """One run of distillation, in place."""
     distilled = partial(
         fit,
         small,
-        Distillation(small, full, draws, seed),
-        _suited(settings, full, plan).paced(PEAK_RATES[-1]),
+        Distillation(small, full, settings.training, draws),
+        training,
+        valid=valid,
         plan=plan,
         relative_to=full,
         seed=seed,
@@ -203,8 +227,7 @@ def learned_on(
         progress=progress,
         kept=kept.within("steps"),
     )
-    fitted_once(kept, small, distilled)
-    return min(cut, small, key=lambda each: _loss(each, full, draws, seed + 1))
+    return fitted_once(kept, small, distilled)
 
 
 @torch.no_grad()
@@ -227,8 +250,7 @@ def distil(
         seed: of what training draws.
         kept: keeps what it comes to.
     """
-    loss, training = Distillation(small, full, settings.training, seed), _suited(settings, full, plan)
-    fitted_once(kept, small, lambda: fit(small, loss, training, plan=plan, relative_to=full, seed=seed))
+    _run(small, full, plan, settings, _suited(settings, full, plan), draws=seed, seed=seed, kept=kept)
 
 
 def _suited(settings: Finish, full: Backbone, plan: SizePlan) -> Training:

@@ -20,7 +20,7 @@ from smaller import smaller_for
 import ciess
 from ciess.data import Split
 from ciess.errors import InputError
-from ciess.evaluation.metrics import TAIL_METRICS, Evaluation, Evaluator, evaluate
+from ciess.evaluation.metrics import TAIL_METRICS, Evaluation, Evaluator, evaluate, standard_error
 from ciess.evaluation.significance import differences_tested, over_seeds
 from ciess.experiment.bench import Bench
 from ciess.experiment.cells import Cells
@@ -46,7 +46,7 @@ OURS = {
 """Precision and method of each line."""
 EITHER = tuple(name for name, (precision, _) in OURS.items() if precision == "auto")
 SEARCH = "search, best precision"
-"""What `ciess search --precision auto` gives: the better one of these on validation; if they tie, the first."""
+"""What `ciess search --precision auto` gives: the second of these, if it is ahead on validation by more than chance."""
 TOLD = (*SHOWN, *TAIL_METRICS)
 """Metrics that are kept of each line."""
 PEERS = sources([Path(__file__).with_name(name) for name in ("equal_bytes.py", "peers.py", "smaller.py")])
@@ -62,10 +62,12 @@ class Point:
     Attributes:
         row: what the cell keeps of it.
         users: (n_users,) quality on test, NaN for those without.
+        valid: the same on validation; None for peers.
     """
 
     row: dict[str, Any]
     users: NDArray[np.float64]
+    valid: NDArray[np.float64] | None = None
 
     @property
     def budget(self) -> str:
@@ -187,7 +189,8 @@ class EqualBytes:
                     named = {"method": wanted[cell.method], "detail": detail, "budget": row.budget}
                     measured = {"bytes": row.table_bytes, "valid_quality": row.valid_quality}
                     shown = {"metrics": {metric: row.metrics[metric] for metric in TOLD}}
-                    yield Point(named | measured | shown, cell.quality[row.budget].astype(np.float64))
+                    users, valid = (each[row.budget].astype(np.float64) for each in (cell.quality, cell.valid))
+                    yield Point(named | measured | shown, users, valid)
 
     def _theirs(self, budget: Budget) -> list[Point]:
         """The peers: settings chosen on validation, measured on test by models that learned validation."""
@@ -284,9 +287,15 @@ def with_search(points: Sequence[Point]) -> list[Point]:
     """With what a search gives at each budget, after what it chooses from."""
     found = list(points)
     for budget in dict.fromkeys(point.budget for point in points):
-        either = [point for name in EITHER for point in points if (point.row["method"], point.budget) == (name, budget)]
-        best = max(either, key=lambda point: point.row["valid_quality"])
-        found.insert(found.index(either[-1]) + 1, Point({**best.row, "method": SEARCH}, best.users))
+        equal, other = (
+            next(point for point in points if (point.row["method"], point.budget) == (name, budget)) for name in EITHER
+        )
+        assert equal.valid is not None
+        assert other.valid is not None
+        ahead = torch.from_numpy(other.valid - equal.valid)
+        ahead = ahead[~ahead.isnan()]
+        kept = other if float(ahead.mean()) > standard_error(ahead) else equal
+        found.insert(found.index(other) + 1, Point({**kept.row, "method": SEARCH}, kept.users))
     return found
 
 

@@ -38,9 +38,9 @@ class Opens:
     def __init__(self) -> None:
         self.folder: Path | None = None
         self.foreign = list[str]()
-        self.own = tuple(
-            {sys.prefix, sys.base_prefix, str(Path(ciess.__file__).parents[1]), "/proc/", "/sys/", "/usr/"}
-        )
+        # Resolved as what is opened is: an environment may be a link.
+        python = {os.path.realpath(each) for each in (sys.prefix, sys.base_prefix, Path(ciess.__file__).parents[1])}
+        self.own = (*python, "/proc/", "/sys/", "/usr/")
         sys.addaudithook(self._see)
 
     def _see(self, event: str, args: tuple[Any, ...]) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from scipy.sparse import csr_array
 
 import ciess
 from ciess.data import Interactions, Split
@@ -21,6 +22,7 @@ from ciess.experiment import full as full_module
 from ciess.experiment.bench import Bench, measured_users
 from ciess.experiment.clock import Clock
 from ciess.experiment.comparison import Comparison
+from ciess.experiment.finished import Finished, worth_keeping
 from ciess.experiment.outcome import Outcome
 from ciess.experiment.recipe import Recipe
 from ciess.methods.ciess.td3 import TD3Settings
@@ -238,7 +240,8 @@ def test_auto_keeps_the_best_of_several_and_says_which(split: Split, monkeypatch
         here = {row.method: row for row in found.rows if row.budget == budget}
         kept = here.pop("search")
         assert {"equal", "popularity"} <= {*here} <= {"equal", "popularity", "ciess"}
-        assert kept.valid_quality == max(row.valid_quality for row in here.values())
+        best = max(here.values(), key=lambda row: row.valid_quality)
+        assert kept.found_by in ("equal", best.found_by)
         assert kept.metrics == here[kept.found_by].metrics
     assert [*found.settings["method"]["tried"]] == ["popularity", "ciess"]
     assert {row["kind"] for row in found.trace} >= {"popularity", "ciess"}
@@ -255,6 +258,21 @@ class Sized:
     def search(self, problem: Problem) -> SearchResult:
         plans = [SizePlan.equal(problem.shape, self.size)] if self.size else []
         return SearchResult({budget: [Candidate(plan, 1.0, self.rule) for plan in plans] for budget in problem.budgets})
+
+
+def test_what_is_ahead_of_equal_sizes_by_no_more_than_chance_is_not_kept() -> None:
+    held_out = csr_array((np.ones(4), ([0, 1, 2, 3], [29] * 4)), shape=(4, 30))
+
+    def finished(*hits: int) -> Finished:
+        scores = -torch.arange(30.0).repeat(4, 1)
+        scores[:, 29] = torch.tensor([10.0 if hit else -29.0 for hit in hits])
+        valid = Evaluator(csr_array((4, 30)), held_out)(lambda users: scores[users])
+        return Finished(SizePlan.equal(TableShape(4, 30, 8), 2), Fitted(0, None, 0), valid, 0)
+
+    equal = finished(0, 0, 0, 0)
+    # Ahead by .25, of a standard error of .25; with two users by .5, of .29.
+    assert worth_keeping([finished(1, 0, 0, 0)], equal) is equal
+    assert worth_keeping([finished(1, 0, 0, 0), two := finished(1, 1, 0, 0)], equal) is two
 
 
 def test_any_method_can_search_and_equal_sizes_win_over_worse_ones(split: Split) -> None:

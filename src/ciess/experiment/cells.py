@@ -15,12 +15,12 @@ from ciess.experiment.recipe import Recipe
 from ciess.experiment.settings import versions
 from ciess.methods.problem import Method
 from ciess.models.factors import Factors
-from ciess.results.comparison import Cell
+from ciess.results.comparison import BY_USER, Cell
 from ciess.results.outcome import Row
 from ciess.tables.budget import Budget
 from ciess.train.checkpoint import NOTHING, Kept, State
 
-FORMAT = 3
+FORMAT = 4
 """Of the files; other files are not read, since their names differ."""
 UNFINISHED = ".unfinished"
 """The folder of what a run that was stopped goes on from."""
@@ -115,9 +115,13 @@ class Cells:
         """
         if self._folder is None:
             return
-        quality = {budget: torch.from_numpy(each) for budget, each in cell.quality.items()}
+        tensors = {
+            f"{kind} {budget}": torch.from_numpy(each)
+            for kind in BY_USER
+            for budget, each in getattr(cell, kind).items()
+        }
         told = {"key": self._key_of(cell.method, method), "cell": cell.described()}
-        self._kept(cell.method, method).write(State(told, quality))
+        self._kept(cell.method, method).write(State(told, tensors))
 
     def take(self, folder: Path, methods: Mapping[str, Method | None]) -> None:
         """Copy the cells of this seed and these methods that another run of the same comparison has kept.
@@ -159,4 +163,7 @@ class Cells:
 
 def _cell(found: State) -> Cell:
     told = {**found.told["cell"], "rows": [Row(**row) for row in found.told["cell"]["rows"]]}
-    return Cell(**told, quality={budget: each.numpy() for budget, each in found.tensors.items()})
+    for kind in BY_USER:
+        of_kind = {name: each for name, each in found.tensors.items() if name.startswith(kind)}
+        told[kind] = {name.removeprefix(f"{kind} "): each.numpy() for name, each in of_kind.items()}
+    return Cell(**told)

@@ -191,6 +191,20 @@ def best_of(finished: Sequence[Finished]) -> Finished:
     return max(finished, key=lambda each: each.quality)
 
 
+def worth_keeping(found: Sequence[Finished], equal: Finished) -> Finished:
+    """The best on validation, if it is ahead of equal sizes by more than the standard error of the difference.
+
+    What is ahead by less may as well be behind on other interactions, and equal sizes are the simpler plan: the rule of
+    one standard error (Breiman et al., Classification and Regression Trees, 1984, Sec. 3.4.3).
+
+    Args:
+        found: one or more.
+        equal: what is kept otherwise.
+    """
+    best = best_of(found)
+    return best if best.quality - equal.quality > best.valid.standard_error(equal.valid) else equal
+
+
 def keeping_tail(finished: Sequence[Finished], least: float) -> list[Finished]:
     """Those whose tail recall on validation is `least` or more; where there are none, those that have most."""
     least = min(least, max(each.tail_recall for each in finished))

@@ -13,7 +13,7 @@ from ciess.evaluation.metrics import Evaluation
 from ciess.experiment.bench import Bench, tested
 from ciess.experiment.cells import Known
 from ciess.experiment.clock import Clock
-from ciess.experiment.finished import Finished, Searched, best_of, keeping_tail
+from ciess.experiment.finished import Finished, Searched, best_of, keeping_tail, worth_keeping
 from ciess.experiment.given import Given, given
 from ciess.experiment.outcome import Outcome
 from ciess.experiment.recipe import Recipe, Target, TestUsers
@@ -62,7 +62,7 @@ def search(
     """Find small models that recommend as well as the large one.
 
     1. Train the full model on train until validation stops it, search size plans, finish the best ones, and keep the
-       best on validation for each budget; equal sizes, if these are.
+       best on validation for each budget, or equal sizes where it is ahead of them by no more than chance.
     2. Let the full model learn validation too, finish the chosen plans from it, and measure these models on test.
     3. Let the full model learn test too, and finish the kept plans once more: these models are given back.
 
@@ -257,18 +257,17 @@ class _Run:
                 own = [one for one in shown if one.found_by == name] if name in self.methods else shown
                 if own:
                     lines[name, budget] = best_of(own)
-            # Equal sizes come first and so win ties: a plan must earn its keep.
-            lines[KEPT, budget] = self._kept(
-                [one for name in dict.fromkeys((EQUAL, *self.methods)) for one in found[name].finished[budget]], budget
-            )
+            candidates = [one for name in self.methods for one in found[name].finished[budget]]
+            lines[KEPT, budget] = self._kept(candidates, found[EQUAL].best[budget], budget)
         return lines
 
-    def _kept(self, finished: list[Finished], budget: Budget) -> Finished:
-        """The best on validation of those that lose no more of the tail than is allowed."""
+    def _kept(self, candidates: list[Finished], equal: Finished, budget: Budget) -> Finished:
+        """What is worth keeping of those that lose no more of the tail than is allowed."""
         if self.loss is None:
-            return best_of(finished)
+            return worth_keeping(candidates, equal)
         full = self.bench.full_models.finished.tail_recall
-        kept = best_of(keeping_tail(finished, (1 - self.loss) * full))
+        allowed = keeping_tail([equal, *candidates], (1 - self.loss) * full)
+        kept = worth_keeping(allowed, equal) if equal in allowed else best_of(allowed)
         if kept.tail_recall < (1 - self.loss) * full:
             self.cautions.append(
                 f"of the plans for {budget} none keeps {100 * (1 - self.loss):g}% of the full model's tail recall on "

@@ -210,13 +210,13 @@ class _Seed:
         problem = self.bench.problem(self.budgets, getattr(ready, "fidelity", None))
         found = self.bench.run(name, ready, problem)
         peak = _mean(full.quality[""])
-        rows, quality = [], {}
+        rows, quality, valid = [], {}, {}
         for budget, finished in found.best.items():
             shown = self._shown(finished)
             rows.append(finished.row(name, str(budget), shown, peak))
-            quality[str(budget)] = self._by_user(shown)
+            quality[str(budget)], valid[str(budget)] = self._by_user(shown), self._by_user(finished.valid)
         effort = found.trainings, found.measurements, found.finishes, found.seconds
-        return Cell(name, self.seed, rows, quality, *effort)
+        return Cell(name, self.seed, rows, quality, valid, *effort)
 
     def _shown(self, finished: Finished) -> Evaluation:
         if self.split.test is None:

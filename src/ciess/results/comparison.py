@@ -17,6 +17,9 @@ from ciess.evaluation.significance import Difference, differences_tested, over_s
 from ciess.results.outcome import EQUAL, FULL, Row, line_of, still_gaining
 from ciess.tables.budget import Budget
 
+BY_USER = ("quality", "valid")
+"""What a cell holds of every user."""
+
 
 @dataclass(frozen=True, eq=False)
 class Cell:
@@ -27,6 +30,7 @@ class Cell:
         seed: of split, training and search.
         rows: one for each budget.
         quality: for each budget as written, (n_users,) float32 quality of every user, NaN for those not measured.
+        valid: the same on validation, before validation joined the training data; empty for the full model.
         trainings: models that the search trained, by itself or to measure a plan.
         measurements: plans that it measured.
         finishes: plans that were brought to their best.
@@ -39,6 +43,7 @@ class Cell:
     seed: int
     rows: list[Row] = field(default_factory=list)
     quality: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+    valid: dict[str, NDArray[np.float32]] = field(default_factory=dict)
     trainings: int = 0
     measurements: int = 0
     finishes: int = 0
@@ -48,7 +53,7 @@ class Cell:
 
     def described(self) -> dict[str, Any]:
         """As JSON keeps it: all but the quality of every user."""
-        told = {each.name: getattr(self, each.name) for each in dataclasses.fields(self) if each.name != "quality"}
+        told = {each.name: getattr(self, each.name) for each in dataclasses.fields(self) if each.name not in BY_USER}
         return {**told, "rows": [asdict(row) for row in self.rows]}
 
 

@@ -38,7 +38,8 @@ def outcome(split: Split) -> Outcome:
 def test_a_policy_stands_beside_each_model_and_sizes_as_it(outcome: Outcome, split: Split, tmp_path: Path) -> None:
     [folder] = outcome.save(tmp_path).values()
     policy, plan = ciess.SizePolicy.load(folder), outcome.plans["40%"]
-    counts = (split.train.user_counts, split.train.item_counts)
+    learned = split.train_valid()
+    counts = (learned.user_counts, learned.item_counts)
     again = policy.plan(counts, "40%")
     assert policy.found_by == outcome.row("search", "40%").found_by
     assert np.abs(again.sizes - plan.sizes).mean() < 0.1 * plan.sizes.mean()
@@ -55,7 +56,8 @@ def test_a_policy_sizes_other_data_within_other_budgets(outcome: Outcome, tmp_pa
         for each in (tmp_path, outcome.policies["40%"])
     )
     assert by_folder.plans["25%"] == by_itself.plans["25%"]
-    counts = (other.train.user_counts, other.train.item_counts)
+    learned = other.train_valid()
+    counts = (learned.user_counts, learned.item_counts)
     wanted = outcome.policies["40%"].plan(counts, "25%")
     shown = {row.method: row for row in by_itself.rows if row.budget}
     assert shown["policy"].user_size == pytest.approx(wanted.user_sizes.mean())

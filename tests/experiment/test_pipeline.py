@@ -275,6 +275,46 @@ def test_what_is_ahead_of_equal_sizes_by_no_more_than_chance_is_not_kept() -> No
     assert worth_keeping([finished(1, 0, 0, 0), two := finished(1, 1, 0, 0)], equal) is two
 
 
+@dataclass(frozen=True)
+class Follower:
+    """Rows of one size at first, and of a larger one for a full model that has learned more."""
+
+    def search(self, problem: Problem) -> SearchResult:
+        plan = SizePlan.equal(problem.shape, 1)
+        return SearchResult({budget: [Candidate(plan, 1.0)] for budget in problem.budgets})
+
+    def followed(self, plan: SizePlan, before: Problem, after: Problem) -> SizePlan:
+        more = after.train.user_counts.sum() - before.train.user_counts.sum()
+        gone_on = not torch.equal(before.full_model.user_table, after.full_model.user_table)
+        return SizePlan.equal(plan.shape, 5 if more > 0 and gone_on else 1)
+
+
+@pytest.mark.parametrize("refit", [True, False])
+@pytest.mark.parametrize("tested", [True, False])
+def test_plans_follow_what_full_models_learn_and_tables_tell_them(split: Split, refit: bool, tested: bool) -> None:
+    given = split if tested else Split(split.train, split.valid, None)
+    found = plain(given, method=Sized(1), beside={"follower": Follower()}, refit=refit)
+    learned_more = refit or tested
+    assert found.row("follower", "40%").user_size == (5 if learned_more else 1)
+    assert found.row("follower", "40%").table_bytes == 352 + (5 if learned_more else 1) * 250 * 4, "with a header"
+    assert found.row("sized", "40%").user_size == 1, "a method that says nothing of it keeps its plan"
+    before = plain(given, method=Sized(1), beside={"follower": Sized(1)}, refit=refit)
+    same = found.row("follower", "40%").metrics == before.row("follower", "40%").metrics
+    assert same == (not tested), "test measures the plan that followed"
+
+
+def test_a_model_that_is_given_back_has_the_plan_that_followed(
+    split: Split, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("ciess.experiment.pipeline.worth_keeping", lambda found, equal: found[0])
+    found = plain(split, method=Follower())
+    [folder] = found.save(tmp_path).values()
+    for plan in (found.plans["40%"], found.models["40%"].plan, ciess.load(folder).plan):
+        assert plan == SizePlan.equal(TableShape(150, 100, 16), 5)
+    learned = split.train_valid()
+    assert found.policies["40%"].sizes((learned.user_counts, learned.item_counts)) == pytest.approx(np.full(250, 5.0))
+
+
 def test_any_method_can_search_and_equal_sizes_win_over_worse_ones(split: Split) -> None:
     found = plain(split, backbone=SHORT, method=Sized(1), seed=3)
     assert [(row.method, row.found_by) for row in found.rows] == [

@@ -26,6 +26,16 @@ def test_rows_get_the_numbers_that_they_are_made_of(split: Split) -> None:
     assert Budget.parse("60%").limit(problem.shape) >= 4 * found.plan.numbers
 
 
+def test_a_plan_follows_a_full_model_whose_rows_have_changed(split: Split) -> None:
+    before, short = of_two_lengths(split)
+    after, now_short = of_two_lengths(split, seed=1)
+    [[found]] = Marginal(rounds=8, steps=10).search(before).best.values()
+    sizes = Marginal(steps=10).followed(found.plan, before, after).item_sizes
+    grown, shrunk = short & ~now_short, ~short & now_short
+    assert np.median(sizes[grown]) >= 4 > 2 >= np.median(found.plan.item_sizes[grown])
+    assert np.median(sizes[shrunk]) < 5 <= np.median(found.plan.item_sizes[shrunk])
+
+
 @pytest.mark.parametrize("name", ["lightgcn", "ncf"])
 def test_the_loss_falls_and_the_plan_of_the_lowest_is_kept(name: str, split: Split) -> None:
     config = backbone_named(name, dim=8).changed(steps=100)

@@ -17,6 +17,7 @@ from ciess.errors import InputError
 from ciess.methods.ciess.budgeted import Ciess
 from ciess.methods.ciess.td3 import TD3Settings
 from ciess.methods.policy import Applied, SizePolicy, full_rows
+from ciess.methods.popularity import Popularity, Rule, desired_sizes
 from ciess.methods.problem import Problem
 from ciess.tables.budget import Budget
 from ciess.tables.files import checksum
@@ -28,6 +29,18 @@ COUNTS = (np.array([1, 4, 9, 20]), np.array([2, 40, 40]))
 
 def rule() -> SizePolicy:
     return SizePolicy.of_plan(SizePlan(np.array([1, 2, 3, 4]), np.array([2, 8, 8]), 16), COUNTS, "popularity")
+
+
+def test_a_rule_follows_what_users_and_items_have_now(split: Split) -> None:
+    (before, _), (after, _) = of_two_lengths(split), of_two_lengths(split)
+    rng = np.random.default_rng(0)
+    users, items = (rng.permutation(len(each)) for each in before.popularity)
+    after.popularity = (before.popularity[0][users], before.popularity[1][items])
+    [budget] = before.budgets
+    plan = before.project(desired_sizes(before, Rule(0.3, 0.5, 0.8)), budget)
+    followed = Popularity().followed(plan, before, after)
+    moved = np.concatenate([plan.user_sizes[users], plan.item_sizes[items]])
+    assert np.abs(followed.sizes - moved).mean() < 0.1 < 1 < np.abs(plan.sizes - moved).mean()
 
 
 @given(

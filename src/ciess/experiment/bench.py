@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from ciess.checks import Seed, check
@@ -22,7 +23,7 @@ from ciess.experiment.room import check_room
 from ciess.methods import method_name
 from ciess.methods.fidelity import Fidelity, suiting
 from ciess.methods.policy import Applied
-from ciess.methods.problem import Method, Problem
+from ciess.methods.problem import Following, Method, Problem
 from ciess.methods.sample import Sampled, drawn
 from ciess.models import Backbone, Training
 from ciess.models.factors import Factors, FactorsModel
@@ -36,7 +37,7 @@ from ciess.tables.layout import equal_bytes
 from ciess.tables.plan import SizePlan, TableShape
 from ciess.tables.precision import Precision
 from ciess.tables.taper import TAPERED, Taper
-from ciess.train.checkpoint import NOTHING, Kept
+from ciess.train.checkpoint import NOTHING, Kept, State
 from ciess.train.finish import finish, learned_on
 from ciess.train.fit import Fitted
 from ciess.train.scratch import train_from_scratch
@@ -142,15 +143,18 @@ class Bench:
         ready: Method = dataclasses.replace(method, **{name: given[name] for name in known & given.keys()})
         return ready
 
-    def problem(self, budgets: Sequence[Budget], fidelity: Fidelity | None = None) -> Problem:
-        """What a search is given; each has counts of its own."""
-        return self._problem({budget: self._precision(budget) for budget in budgets}, fidelity)
+    def problem(self, budgets: Sequence[Budget], fidelity: Fidelity | None = None, parts: int = 1) -> Problem:
+        """What a search is given; each has counts of its own. The full model has learned train, or more parts."""
+        return self._problem({budget: self._precision(budget) for budget in budgets}, fidelity, parts)
 
-    def _problem(self, precision: Mapping[Budget, Encoding], fidelity: Fidelity | None = None) -> Problem:
+    def _problem(
+        self, precision: Mapping[Budget, Encoding], fidelity: Fidelity | None = None, parts: int = 1
+    ) -> Problem:
+        full = self.full_models.on(parts)
         return Problem(
-            self.full_models.on(1).packed,
+            full.packed,
             self.recipe.config,
-            self.split.train,
+            full.data,
             self.valid,
             list(precision),
             fidelity or self.fidelity,
@@ -186,17 +190,19 @@ class Bench:
                 self._found(plan, EQUAL if plan == equal else found_by[plan], f"{phase} {number}", share, from_scratch)
                 for number, (plan, phase) in enumerate(own.items(), 1)
             ]
+            if isinstance(method, Following) and not from_scratch:
+                # Only of what it found itself can a method tell how that follows.
+                finished[budget] = [
+                    dataclasses.replace(each, follows=method) if each.found_by == name else each
+                    for each in finished[budget]
+                ]
         finishes = sum(map(len, finished.values()))
         return Searched(finished, found.trace, trainings, measurements, finishes, seconds)
 
     def _sought(self, method: Method, problem: Problem) -> Sought:
         """What a method finds."""
-        try:
-            kinds = [[str(budget), str(each)] for budget, each in problem.precision.items()]
-            kept = self._kept.within("search", digest([kinds, canonical([method, problem.fidelity], "method")]))
-        except InputError:
-            # Its settings are such that nothing tells whether what was kept is theirs.
-            kept = NOTHING
+        kinds = [[str(budget), str(each)] for budget, each in problem.precision.items()]
+        kept = self._kept_of([method, problem.fidelity], "search", digest(kinds))
         problem.kept = kept.within("part")
 
         def made() -> Sought:
@@ -207,11 +213,36 @@ class Bench:
 
         return made() if kept is NOTHING else Sought.of(kept.once(lambda: made().state()), problem)
 
+    def _kept_of(self, method: object, *names: str) -> Kept:
+        """Keeps what a method does, known by its settings."""
+        try:
+            return self._kept.within(*names, digest(canonical(method, "method")))
+        except InputError:
+            # Its settings are such that nothing tells whether what was kept is theirs.
+            return NOTHING
+
     def _found(self, plan: SizePlan, found_by: str, phase: str, seconds: float, from_scratch: bool) -> Finished:
         """A plan that a search of some seconds found, finished."""
         with self.clock.phase("finishes"), seeded(self.seed):
             finished = self._finish(plan, phase, from_scratch)
         return dataclasses.replace(finished, seconds=finished.seconds + seconds, found_by=found_by)
+
+    def followed(self, chosen: Finished, budget: Budget) -> Finished:
+        """A plan as it is once the full model has learned validation too, see `Following`; what it came to stays."""
+        method = chosen.follows
+        if method is None or not self.full_models.learn:
+            return chosen
+        with self.clock.phase("builds"), seeded(self.seed):
+            before, after = (self._problem({budget: chosen.plan.precision}, parts=parts) for parts in (1, 2))
+            kept = self._kept_of(method, "followed", chosen.plan.digest)
+            after.kept = kept.within("part")
+
+            def made() -> State:
+                return State({}, {"sizes": torch.from_numpy(method.followed(chosen.plan, before, after).sizes)})
+
+            sizes = kept.once(made).tensors["sizes"].numpy()
+            plan = SizePlan.from_sizes(sizes, chosen.plan.shape, chosen.plan.precision)
+        return dataclasses.replace(chosen, plan=plan)
 
     @cached_property
     def _given(self) -> Interactions:

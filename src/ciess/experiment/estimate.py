@@ -15,7 +15,7 @@ from ciess.data import Interactions
 from ciess.evaluation.metrics import Evaluator, evaluate
 from ciess.experiment.bench import measured_users, tested_users
 from ciess.experiment.room import Memory, memory_of
-from ciess.methods.marginal import STARTS, Marginal
+from ciess.methods.marginal import FOLLOWING, STARTS, Marginal
 from ciess.models import BackboneConfig
 from ciess.tables.budget import Budget
 from ciess.tables.layout import equal_bytes
@@ -172,9 +172,11 @@ def _seconds(shape: TableShape, interactions: int, config: BackboneConfig, budge
     share = min(1.0, ((recipe.training.batch_size or 2_000_000) / (shape.n_users * shape.n_items)) ** 0.5)
     steps = recipe.training.steps * (max(1.0, recipe.share / share) if model.rows_stand_alone else 1.0)
     method = Marginal()
-    learned = (method.rounds + STARTS / 2) * method.steps * steps / recipe.training.steps
+    # A plan follows the full model that has learned more, too.
+    rounds, starts = method.rounds + FOLLOWING, STARTS + 1
+    learned = (rounds + starts / 2) * method.steps * steps / recipe.training.steps
     # Each look at all rows is as many draws as it takes, each about two steps.
-    looked = method.rounds * 2 * method.looks / min(share, 0.5) * 2
+    looked = rounds * 2 * method.looks / min(share, 0.5) * 2
     return Seconds(
         training=4 / 3 * config.training.steps * step + config.training.steps / config.training.eval_every * ranking,
         search=budgets * ((learned + looked) * finish_step + ranking),

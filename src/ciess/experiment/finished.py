@@ -9,7 +9,7 @@ import torch
 
 from ciess.errors import InputError
 from ciess.evaluation.metrics import QUALITY_METRICS, TAIL_METRICS, Evaluation
-from ciess.methods.problem import Candidate, Problem, SearchResult
+from ciess.methods.problem import Candidate, Following, Problem, SearchResult
 from ciess.results.outcome import Row
 from ciess.tables.budget import Budget
 from ciess.tables.layout import stored_bytes
@@ -31,6 +31,7 @@ class Finished:
         seconds: of training; as a result of `Bench.run` with the budget's share of the search.
         found_by: the method or simple rule that found the plan.
         from_scratch: whether it was trained from scratch rather than distilled.
+        follows: the method that found it, if this one's plans follow the full model.
     """
 
     plan: SizePlan
@@ -39,6 +40,7 @@ class Finished:
     seconds: float
     found_by: str = ""
     from_scratch: bool = False
+    follows: Following | None = None
 
     def state(self) -> State:
         """All but the plan and who found it, to be kept."""

@@ -209,7 +209,7 @@ class _Run:
         bench.check(budgets)
         bench.tune()
         found = self._searched(budgets)
-        lines = self._lines(found, budgets)
+        lines = self._followed(self._lines(found, budgets))
         about = self._about(budgets)
         full, shown = self._full_shown()
         kept = {budget: lines[KEPT, budget] for budget in budgets}
@@ -275,9 +275,17 @@ class _Run:
             )
         return kept
 
+    def _followed(self, lines: Mapping[tuple[str, Budget], Finished]) -> dict[tuple[str, Budget], Finished]:
+        """The lines with plans as they are for models that have learned more than train, if there are such."""
+        if self._learned_parts() == 1:
+            return dict(lines)
+        plans = {each: budget for (_, budget), each in lines.items()}
+        found = {each: self.bench.followed(each, budget) for each, budget in plans.items()}
+        return {key: found[each] for key, each in lines.items()}
+
     def _policy(self, kept: Finished, budget: Budget) -> SizePolicy:
         """What found a plan, as a policy for other rows."""
-        problem = self.bench.problem([budget])
+        problem = self.bench.problem([budget], parts=min(2, self._learned_parts()))
         return policy_of(self.methods.get(kept.found_by, EqualSizes()), problem, kept.plan, kept.found_by)
 
     def _full_shown(self) -> tuple[Evaluation, str]:

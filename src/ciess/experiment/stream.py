@@ -202,7 +202,7 @@ class _Run:
         with_own = bench.prepared(self.method)
         problem = bench.problem([self.budget], getattr(with_own, "fidelity", None))
         start = sum(bench.clock.seconds().values())
-        chosen = bench.run(self.name, with_own, problem).best[self.budget]
+        chosen = bench.followed(bench.run(self.name, with_own, problem).best[self.budget], self.budget)
         model, known = bench.built(chosen), bench.full_models.on(2).data
         seconds = sum(bench.clock.seconds().values()) - start
         grown, shrunk = self._changed(chosen.plan, known)

@@ -211,7 +211,8 @@ class _Seed:
         found = self.bench.run(name, ready, problem)
         peak = _mean(full.quality[""])
         rows, quality, valid = [], {}, {}
-        for budget, finished in found.best.items():
+        for budget, each in found.best.items():
+            finished = each if self.split.test is None else self.bench.followed(each, budget)
             shown = self._shown(finished)
             rows.append(finished.row(name, str(budget), shown, peak))
             quality[str(budget)], valid[str(budget)] = self._by_user(shown), self._by_user(finished.valid)

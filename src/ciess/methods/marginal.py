@@ -26,6 +26,8 @@ _EXPONENTS = (("item_exponent", 0.5), ("user_exponent", 0.25))
 many times as long as the smallest."""
 STARTS = len(_RATIOS) + len(_EXPONENTS)
 """How many plans are tried to begin from."""
+FOLLOWING = 4
+"""Rounds in which a plan follows a full model that has learned more."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,7 @@ class Marginal(Checked):
         for number, budget in enumerate(problem.budgets):
             losses: list[tuple[float, SizePlan]] = []
             search = _Descent(self, problem, budget)
+            search.student.begin(search.simple())
             for turn in range(self.rounds):
                 loss = search.round()
                 losses.append((loss, search.student.plan))
@@ -68,6 +71,12 @@ class Marginal(Checked):
             result.best[budget] = [Candidate(best, problem.quality_of(best))]
         return result
 
+    def followed(self, plan: SizePlan, before: Problem, after: Problem) -> SizePlan:
+        """A plan after some rounds more, with a full model that has learned more."""
+        search = _Descent(self, after, after.budgets[0])
+        search.student.begin(search.tried(plan))
+        return min(((search.round(), search.student.plan) for _ in range(FOLLOWING)), key=lambda each: each[0])[1]
+
 
 class _Descent:
     """The search for one budget."""
@@ -75,22 +84,24 @@ class _Descent:
     def __init__(self, settings: Marginal, problem: Problem, budget: Budget) -> None:
         self.settings, self.problem, self.budget = settings, problem, budget
         self.student = Student(problem, "marginal", seed_for(budget, settings.seed))
-        self.student.begin(self._start())
 
-    def _start(self) -> Begun:
+    def simple(self) -> Begun:
         """The simple rule that leads to the lowest loss."""
+
+        def begun(rule: Rule) -> Begun:
+            return self.tried(self.problem.project(desired_sizes(self.problem, rule), self.budget))
+
         # One by one: each holds tables of its own.
-        tried = ((rule := EQUAL._replace(share=math.log(ratio)), self._begun(rule)) for ratio in _RATIOS)
+        tried = ((rule := EQUAL._replace(share=math.log(ratio)), begun(rule)) for ratio in _RATIOS)
         rule, best = min(tried, key=lambda each: each[1].loss)
         for exponent, value in _EXPONENTS:
             changed = rule._replace(**{exponent: value})
-            if (begun := self._begun(changed)).loss < best.loss:
-                rule, best = changed, begun
+            if (found := begun(changed)).loss < best.loss:
+                rule, best = changed, found
         return best
 
-    def _begun(self, rule: Rule) -> Begun:
-        """A rule's plan, learned for half as long as a round."""
-        plan = self.problem.project(desired_sizes(self.problem, rule), self.budget)
+    def tried(self, plan: SizePlan) -> Begun:
+        """A plan, learned for half as long as a round."""
         return self.student.tried(plan, -(-self.settings.steps // 2))
 
     def round(self) -> float:

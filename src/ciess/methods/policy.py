@@ -228,6 +228,10 @@ class Applied:
         """The policy itself."""
         return self.policy
 
+    def followed(self, plan: SizePlan, before: Problem, after: Problem) -> SizePlan:
+        """The policy's plan for what users and items have now."""
+        return sized(self.policy, after, after.budgets[0])
+
 
 def full_rows(problem: Problem) -> Rows:
     """The full model's tables."""

@@ -13,8 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ciess.checks import Checked, Positive, Seed
+from ciess.methods.policy import SizePolicy, sized
 from ciess.methods.problem import Problem, SearchResult
 from ciess.methods.shared.rules import CrossEntropyMethod, centred_log
+from ciess.tables.plan import SizePlan
 
 
 class Rule(NamedTuple):
@@ -70,6 +72,10 @@ class Popularity(Checked):
             for budget, measured in found.items()
         }
         return SearchResult(best, trace)
+
+    def followed(self, plan: SizePlan, before: Problem, after: Problem) -> SizePlan:
+        """The rule's sizes by what users and items have now."""
+        return sized(SizePolicy.of_plan(plan, before.popularity), after, after.budgets[0])
 
 
 def desired_sizes(problem: Problem, rule: Rule) -> NDArray[np.float64]:

@@ -96,6 +96,21 @@ _LATEST = 8
 
 
 @runtime_checkable
+class Following(Protocol):
+    """A method whose plans follow the full model: what was sized by what train holds is sized anew by more data."""
+
+    def followed(self, plan: SizePlan, before: "Problem", after: "Problem") -> SizePlan:
+        """Its plan for one budget, sized anew.
+
+        Args:
+            plan: which it found.
+            before: the problem in which it did.
+            after: with a full model that has learned more; its one budget is the plan's. What is held out there has
+                been learned, so it measures nothing.
+        """
+
+
+@runtime_checkable
 class Method(Protocol):
     """Finds plans: a dataclass of settings with one `search`, see `ciess.methods`."""
 

@@ -112,6 +112,11 @@ class Ciess(Checked):
             result.best[budget] = sorted(plans.values(), key=lambda each: -each.quality)
         return result
 
+    def followed(self, plan: SizePlan, before: Problem, after: Problem) -> SizePlan:
+        """A plan after one episode more, with a full model that has learned more."""
+        begun = SearchResult({after.budgets[0]: [Candidate(plan, float("nan"))]})
+        return _BudgetSearch(dataclasses.replace(self, episodes=1), after, after.budgets[0], begun).run([])
+
     def learned(self, problem: Problem, plan: SizePlan) -> SizePolicy:
         """What sizes rows as a plan of a search does: one actor for users and one for items.
 

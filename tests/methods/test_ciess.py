@@ -40,6 +40,17 @@ def test_rows_get_the_numbers_that_they_are_made_of(choice: str, split: Split) -
     assert np.median(sizes[~short]) >= 5
 
 
+def test_a_plan_follows_a_full_model_whose_rows_have_changed(split: Split) -> None:
+    before, short = of_two_lengths(split)
+    after, now_short = of_two_lengths(split, seed=1)
+    [budget] = before.budgets
+    plan = before.project(np.r_[np.full(split.train.n_users, 4.0), np.where(short, 1.0, 8.0)], budget)
+    settings = dataclasses.replace(BARE, episodes=3, steps=4, finish_steps=10, updates=30)
+    sizes = settings.followed(plan, before, after).item_sizes.astype(int)
+    assert np.median((sizes - plan.item_sizes)[short & ~now_short]) >= 2
+    assert np.median((sizes - plan.item_sizes)[~short & now_short]) <= -2
+
+
 def test_the_plan_of_the_lowest_loss_is_kept(split: Split) -> None:
     problem, _ = of_two_lengths(split)
     search, losses = search_of(dataclasses.replace(BARE, steps=4), problem), iter([0.5, 0.3, 0.4, 0.6])

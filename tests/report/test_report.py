@@ -96,8 +96,7 @@ def test_a_verdict_says_whether_the_search_was_worth_it(outcome: Outcome) -> Non
     rows = [dataclasses.replace(row, found_by="equal") if row.method == "search" else row for row in outcome.rows]
     note = summary(dataclasses.replace(outcome, rows=rows)).cards[0].notes[1]
     assert (
-        note
-        == "No plan was ahead of equal sizes on validation by more than the standard error, so this model has equal sizes."
+        note == "Nothing was ahead of equal sizes on validation by more than the standard error: this model has them."
     )
 
 

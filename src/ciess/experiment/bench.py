@@ -230,7 +230,7 @@ class Bench:
     def followed(self, chosen: Finished, budget: Budget) -> Finished:
         """A plan as it is once the full model has learned validation too, see `Following`; what it came to stays."""
         method = chosen.follows
-        if method is None or not self.full_models.learn:
+        if method is None:
             return chosen
         with self.clock.phase("builds"), seeded(self.seed):
             before, after = (self._problem({budget: chosen.plan.precision}, parts=parts) for parts in (1, 2))

@@ -40,7 +40,7 @@ class Marginal(Checked):
     round with the lowest loss is kept. Each budget has a search of its own.
 
     Attributes:
-        rounds: of new sizes.
+        rounds: of new sizes; more follow once the full model has learned more, see `followed`.
         steps: of distillation after each round; a half of them for each plan to begin from.
         looks: at how many samples each row is looked at for each of two gradients.
         seed: of everything random.
@@ -48,7 +48,7 @@ class Marginal(Checked):
 
     cheap: ClassVar[bool] = True
 
-    rounds: Positive = 6
+    rounds: Positive = 3
     steps: Positive = 60
     looks: Positive = 2
     seed: Seed = 0
@@ -72,7 +72,7 @@ class Marginal(Checked):
         return result
 
     def followed(self, plan: SizePlan, before: Problem, after: Problem) -> SizePlan:
-        """A plan after some rounds more, with a full model that has learned more."""
+        """A plan after some rounds more, with a full model that has learned more, or the same one."""
         search = _Descent(self, after, after.budgets[0])
         search.student.begin(search.tried(plan))
         return min(((search.round(), search.student.plan) for _ in range(FOLLOWING)), key=lambda each: each[0])[1]

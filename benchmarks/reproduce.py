@@ -79,6 +79,8 @@ class Reproduce(Measured):
     """Recommenders."""
     budgets: tuple[str, ...] = ("20%", "10%", "5%")
     """Of the bytes of the full tables: 80, 90 and 95 % sparsity."""
+    methods: tuple[str, ...] = ()
+    """Which of the methods beside equal sizes; all unless given. With a graph, the rule's measurements take longest."""
     ablation: bool = False
     """CIESS from nothing, so with other noise or none, without the random walk, and without the critic's choice, too
     (the first backbone only)."""
@@ -95,10 +97,11 @@ def main() -> None:
         path = folder / f"reproduce-{backbone}.json"
         if not path.exists():
             console.rule(backbone)
+            methods = methods_beside(settings.ablation and backbone == settings.backbones[0])
             with ConsoleProgress(console, seconds_between_lines=60) as progress:
                 found = ciess.compare(
                     ciess.read(settings.data),
-                    methods=methods_beside(settings.ablation and backbone == settings.backbones[0]),
+                    methods={name: methods[name] for name in settings.methods or methods},
                     backbone=backbone,
                     budgets=settings.budgets,
                     seeds=settings.seeds,

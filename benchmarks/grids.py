@@ -16,9 +16,9 @@ from typing import Any
 
 import torch
 import tyro
-from reproduce import RESULTS
+from reproduce import RESULTS, commit
 from rich.console import Console
-from unseen import commit, interactions, sets_in
+from unseen import interactions, sets_in
 
 from ciess.data import Split, split_random
 from ciess.experiment.bench import Bench

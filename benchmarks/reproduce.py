@@ -10,6 +10,7 @@ done is kept under `--cells`: the same command takes up a stopped run. A compari
 import csv
 import dataclasses
 import json
+import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,12 +38,13 @@ PUBLISHED_NAMES = {
     "mixed random": "MR",
     "mixed-random": "MR",
     "ciess": "CIESS",
+    "marginal": "CIESS",
     "pep": "PEP",
     "esapn": "ESAPN",
     "optembed": "OptEmbed",
     "bet": "BET",
 }
-"""Our rows' names in the published tables: Qu et al., SIGIR 2023, Table 1; Qu et al., WSDM 2024 (BET)."""
+"""What stands beside our rows in the published tables: Qu et al., SIGIR 2023, Table 1; Qu et al., WSDM 2024 (BET)."""
 SHOWN = ("recall@20", "ndcg@20")
 
 
@@ -115,7 +117,8 @@ def main() -> None:
                 raise SystemExit(found.failures[0].error)
             if settings.shard:
                 continue
-            write_whole(path, json.dumps(found.to_dict(), indent=1, default=str) + "\n")
+            told = {"commit": commit(), **found.to_dict()}
+            write_whole(path, json.dumps(told, indent=1, default=str) + "\n")
     if settings.shard:
         return
     text = report(settings.name, [json.loads(path.read_text()) for path in sorted(folder.glob("reproduce-*.json"))])
@@ -147,6 +150,14 @@ def methods_beside(ablation: bool) -> dict[str, Method]:
     return methods
 
 
+def commit() -> str:
+    """The commit of this checkout, with a plus where files have been changed since; empty outside of a checkout."""
+    command = ["git", "describe", "--always", "--dirty=+", "--exclude=*"]
+    return subprocess.run(
+        command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False
+    ).stdout.strip()
+
+
 def published(name: str) -> dict[tuple[str, str, str], dict[str, float]]:
     """Metrics by backbone, method and sparsity."""
     with PUBLISHED.open() as file:
@@ -167,13 +178,14 @@ def report(name: str, comparisons: list[dict[str, Any]]) -> str:
         "Kept: share of the full model's quality. Over equal sizes: gain in quality. **Bold** is significantly better,",
         f"*slanted* significantly worse (p < {SIGNIFICANT}): a paired t-test over users, whose gains are means over",
         "seeds, corrected after Holm for all methods and budgets of a backbone. Published: the papers' Recall@20 and",
-        "NDCG@20 at the same share, float32.",
+        "NDCG@20 at the same share, float32, of the method that is named.",
         "",
     ]
     for found in comparisons:
         backbone = found["settings"]["backbone"]["name"]
         seeds = ", ".join(map(str, found["settings"]["seeds"]))
-        lines += [f"## {backbone}", "", f"Seeds {seeds}.", "", *table(found, backbone, shown), ""]
+        told = f"Seeds {seeds}." + (f" By commit {found['commit']}." if "commit" in found else "")
+        lines += [f"## {backbone}", "", told, "", *table(found, backbone, shown), ""]
     return "\n".join(lines)
 
 
@@ -187,7 +199,8 @@ def table(found: dict[str, Any], backbone: str, shown: Mapping[tuple[str, str, s
     for line in found["lines"]:
         method, budget = line["method"], line["budget"]
         sparsity = f"{100 - float(budget.rstrip('%')):g}" if budget.endswith("%") else ""
-        known = shown.get((backbone, PUBLISHED_NAMES.get(method, ""), sparsity))
+        theirs = PUBLISHED_NAMES.get(method, "")
+        known = shown.get((backbone, theirs, sparsity))
         gain = gains.get((method, budget))
         entries = [
             budget,
@@ -198,7 +211,7 @@ def table(found: dict[str, Any], backbone: str, shown: Mapping[tuple[str, str, s
             *(["", ""] if gain is None else [marked(gain["gain"], gain["p_value"]), spelled_p(gain["p_value"])]),
             f"{line['user_size'][0]:.1f}",
             f"{line['item_size'][0]:.1f}",
-            " / ".join(f"{known[metric]:.4f}" for metric in SHOWN) if known else "",
+            f"{theirs} {' / '.join(f'{known[metric]:.4f}' for metric in SHOWN)}" if known else "",
         ]
         rows.append(f"| {' | '.join(entries)} |")
     return rows

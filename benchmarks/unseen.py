@@ -10,7 +10,6 @@ the table is made of these.
 """
 
 import json
-import subprocess
 from collections.abc import Iterator, Sequence
 from concurrent.futures import as_completed
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ import tyro
 from equal_bytes import EITHER, OURS, TOLD, Cell, EqualBytes, Point, compared, tails
 from implicit.als import AlternatingLeastSquares
 from implicit.bpr import BayesianPersonalizedRanking
-from reproduce import RESULTS, SHOWN, marked, spread
+from reproduce import RESULTS, SHOWN, commit, marked, spread
 from rich.console import Console
 from scipy.sparse import csr_matrix
 
@@ -154,14 +153,6 @@ def study(settings: Unseen, data: Interactions, backbone: str, progress: Progres
         "full": compared(full, "full"),
         "small": compared(cells),
     }
-
-
-def commit() -> str:
-    """The commit of this checkout, with a plus where files have been changed since; empty outside of a checkout."""
-    command = ["git", "describe", "--always", "--dirty=+", "--exclude=*"]
-    return subprocess.run(
-        command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False
-    ).stdout.strip()
 
 
 def tuned_peers(split: Split, seed: int, cells: Path, threads: int, progress: Progress) -> list[Point]:

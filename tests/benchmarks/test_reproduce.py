@@ -27,7 +27,7 @@ def test_seeds_share_their_users() -> None:
     published = {("mf", "CIESS", "80"): {"recall@20": 0.25, "ndcg@20": 0.5}}
     rows = {row.split(" | ")[1]: row for row in reproduce.table(found, "mf", published)[2:]}
     assert "| +0.0% | 1.0000 |" in rows["ciess"]
-    assert rows["ciess"].endswith("| 0.2500 / 0.5000 |")
+    assert rows["ciess"].endswith("| CIESS 0.2500 / 0.5000 |")
     assert "| popularity | popularity | 0.3500 ± 0.0000 |" in rows["popularity"]
     assert "| **+16.7%** | " in rows["popularity"]
     assert "e-" in rows["popularity"].split(" | ")[7], "tiny p-values are told as such"

@@ -75,7 +75,7 @@ def test_compare_prints_a_table_and_writes_files(
         "wall time: tuning",
         r"full model +[01]\.",
         r"equal sizes +60% +[01]\.\d+ ± [01]",
-        r"mixed-random +60% .*[-+]\d+",
+        r"mixed-random +60% .*[−+]\d+",
     ):
         assert re.search(words, printed), printed
     assert all(len(line) <= 80 for line in printed.splitlines() if not line.startswith("wrote"))

@@ -51,6 +51,11 @@ def test_what_is_to_be_quiet_does_not_warn(quiet: bool, printed: str, capsys: py
     assert capsys.readouterr().err == printed
 
 
+def test_brackets_of_a_path_are_no_styles(capsys: pytest.CaptureFixture[str]) -> None:
+    console_of(Printing()).print("saved runs/[bold]x")
+    assert capsys.readouterr().out == "saved runs/[bold]x\n"
+
+
 def test_recommendations_are_valid_json(data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main([*SEARCH, data, "--out", str(tmp_path / "out"), "--quiet"])
     main(["recommend", str(tmp_path / "out" / "budget-60"), "--users", "3", "no-one", "--json", "-k", "18"])

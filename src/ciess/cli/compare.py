@@ -58,7 +58,7 @@ class Compare(Shared):
                 )
             if self.shard:
                 done = len(comparison.cells) - len(comparison.failures)
-                console.print(f"shard {self.shard}: {done} cells are kept in {self.out / CELLS}", highlight=False)
+                console.print(f"shard {self.shard}: {done} cells are kept in {self.out / CELLS}")
                 return _show_failures(comparison, console)
             comparison = replace(comparison, settings={"command": command_line(self), **comparison.settings})
             self._show(comparison, comparison.save(self.out), console)
@@ -76,13 +76,13 @@ class Compare(Shared):
         )
         console.print(drawn(table, console))
         show_tuned({f"tuned, seed {cell.seed}": cell.tuning for cell in comparison.cells if cell.tuning}, console)
-        console.print(f"wall time: {spent(comparison.seconds)}", highlight=False)
+        console.print(f"wall time: {spent(comparison.seconds)}")
         show_cautions(comparison.cautions, console)
         _show_failures(comparison, console)
         for path in paths:
-            console.print(f"wrote {path}", highlight=False, soft_wrap=True)
+            console.print(f"wrote {path}", soft_wrap=True)
 
 
 def _show_failures(comparison: "Comparison", console: Console) -> None:
     for failed in comparison.failures:
-        console.print(f"{failed.method}, seed {failed.seed}: {failed.error}", markup=False, soft_wrap=True)
+        console.print(f"{failed.method}, seed {failed.seed}: {failed.error}", soft_wrap=True)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
@@ -64,27 +63,24 @@ def show(command: Any, outcome: "Outcome", console: Console) -> list[Path]:
     )
     console.print(drawn(table, console))
     show_tuned({"tuned": outcome.settings["tuning"]}, console)
-    console.print(f"wall time: {spent(outcome.seconds)}", highlight=False)
+    console.print(f"wall time: {spent(outcome.seconds)}")
     if outcome.settings["sample"]:
-        console.print(f"sizes searched on {on_sample(outcome.settings)}", highlight=False)
+        console.print(f"sizes searched on {on_sample(outcome.settings)}")
     show_cautions(outcome.cautions, console)
     for budget, folder in saved.items():
         found_by = outcome.row(KEPT, budget).found_by
         # A graph or a network is needed too, though no budget counts it.
         whole = in_bytes(sum(path.stat().st_size for path in folder.iterdir()))
-        console.print(
-            f"saved {folder} (sizes by {found_by}): {whole} with ids, interactions and all",
-            highlight=False,
-            soft_wrap=True,
-        )
-    console.print(f"saved {command.out / 'report.html'}", highlight=False, soft_wrap=True)
+        where = f"saved {folder} (sizes by {found_by}): {whole} with ids, interactions and all"
+        console.print(where, soft_wrap=True)
+    console.print(f"saved {command.out / 'report.html'}", soft_wrap=True)
     return list(saved.values())
 
 
 def show_cautions(cautions: Iterable[str], console: Console) -> None:
     """Print what a result may be worth."""
     for caution in cautions:
-        console.print(f"[bold yellow]Caution:[/] {escape(caution)}", highlight=False)
+        console.print(Text.assemble(("Caution:", "bold yellow"), f" {caution}"))
 
 
 def show_tuned(tunings: Mapping[str, dict[str, Any]], console: Console) -> None:
@@ -93,7 +89,7 @@ def show_tuned(tunings: Mapping[str, dict[str, Any]], console: Console) -> None:
 
     for name, tuning in tunings.items():
         if tuning:
-            console.print(f"{name}: {tuned(tuning)}", highlight=False)
+            console.print(f"{name}: {tuned(tuning)}")
 
 
 _NEEDED_LEAST = ("Seconds", "Stored", "Item size", "User size")

@@ -16,6 +16,9 @@ _LATEX = str.maketrans(
         "~": r"\textasciitilde{}",
         "^": r"\textasciicircum{}",
         "±": r"$\pm$",
+        "−": "-",
+        "–": "--",
+        "\N{NO-BREAK SPACE}": "~",
     }
 )
 

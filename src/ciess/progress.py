@@ -91,7 +91,7 @@ class ConsoleProgress:
 
     def __init__(self, console: Console, seconds_between_lines: float = 10.0) -> None:
         self._console = console
-        self._lines = LineProgress(lambda line: console.print(line, highlight=False), seconds_between_lines)
+        self._lines = LineProgress(console.print, seconds_between_lines)
         columns = [_Told()] if console.width < _ROOM_FOR_A_BAR else [BarColumn(bar_width=20), _Told()]
         self._bars = Bars(*columns, console=console)
         self._phases, self._task = _Phases(), TaskID(0)

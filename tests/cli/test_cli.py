@@ -35,7 +35,12 @@ def searched(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path
 
 def test_search_prints_a_table_and_saves_models(searched: tuple[Path, str]) -> None:
     out, printed = searched
-    for words in ("Measured on test", r"full +[01]\.", r"equal +equal +50% +[01]\.", r"search +\w+ +40% +[01]\."):
+    for words in (
+        "Measured on test",
+        r"full model +– +[01]\.",
+        r"equal sizes +equal sizes +50% +[01]\.",
+        r"search .* 40% +[01]\.",
+    ):
         assert re.search(words, printed), printed
     assert all(len(line) <= 80 for line in printed.splitlines() if not line.startswith("saved"))
     names = ["budget-40", "budget-50", "figures", "report.html", "report.md", "result.json"]
@@ -68,9 +73,9 @@ def test_compare_prints_a_table_and_writes_files(
     for words in (
         "Measured on test",
         "wall time: tuning",
-        r"full +[01]\.",
-        r"equal +60% +[01]\.\d+ ± [01]",
-        r"mixed-random +60% .*[-+]\d+",
+        r"full model +[01]\.",
+        r"equal sizes +60% +[01]\.\d+ ± [01]",
+        r"mixed-random +60% .*[−+]\d+",
     ):
         assert re.search(words, printed), printed
     assert all(len(line) <= 80 for line in printed.splitlines() if not line.startswith("wrote"))

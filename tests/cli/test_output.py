@@ -3,7 +3,6 @@ import json
 import logging
 import re
 from pathlib import Path
-from types import SimpleNamespace
 
 import polars as pl
 import pytest
@@ -13,7 +12,7 @@ from ciess.cli import main, results
 from ciess.cli.options import Printing, command_line
 from ciess.cli.printing import console_of
 from ciess.cli.search import Search
-from ciess.results.outcome import Row
+from ciess.report import Column, Table
 
 SEARCH = ["search", "--backbone", "als", "--dim", "8", "--budgets", "60%", "--method", "marginal:rounds=1"]
 
@@ -50,6 +49,11 @@ def test_what_is_to_be_quiet_does_not_warn(quiet: bool, printed: str, capsys: py
     logging.Logger("alone").warning("told")
     console_of(Printing())
     assert capsys.readouterr().err == printed
+
+
+def test_brackets_of_a_path_are_no_styles(capsys: pytest.CaptureFixture[str]) -> None:
+    console_of(Printing()).print("saved runs/[bold]x")
+    assert capsys.readouterr().out == "saved runs/[bold]x\n"
 
 
 def test_recommendations_are_valid_json(data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -104,28 +108,20 @@ def test_what_was_still_gaining_is_told(data: str, tmp_path: Path, capsys: pytes
     assert told.startswith("Caution: still gaining when training ended, so more steps may gain more: full")
 
 
-@pytest.mark.parametrize(("width", "left_out"), [(90, {"seconds"}), (80, {"seconds", "stored"}), (200, set())])
+@pytest.mark.parametrize(("width", "left_out"), [(90, {"Seconds"}), (80, {"Seconds", "Stored"}), (200, set())])
 def test_the_table_leaves_out_what_a_narrow_terminal_has_no_room_for(width: int, left_out: set[str]) -> None:
-    row = Row(
-        method="cross-entropy",
-        budget="5%",
-        metrics={"recall@20": 0.25, "ndcg@20": 0.5, "tail-recall@20": 0.1},
-        kept=1.0,
-        valid_quality=0.4,
-        table_bytes=123_456_789,
-        user_size=6.4,
-        item_size=12.8,
-        precision="int4-shared",
-        seconds=9,
-        found_by="equal",
-    )
-    outcome = SimpleNamespace(rows=[row], shown="test")
+    values = {
+        **{"Model": "cross-entropy", "Found by": "equal", "Budget": "5%", "Recall@20": "0.2500", "NDCG@20": "0.5000"},
+        **{"Kept": "100.0%", "Tail kept": "100.0%", "Bytes": "123,456,789", "Stored": "int4-shared"},
+        **{"User size": "12.8", "Item size": "12.8", "Seconds": "9"},
+    }
+    table = Table("Measured on test", [Column(heading) for heading in values], [[*values.values()]])
     out = io.StringIO()
     console = Console(file=out, width=width)
-    console.print(results._table(outcome, console))  # type: ignore[arg-type]
+    console.print(results.drawn(table, console))
     printed = out.getvalue()
     assert "…" not in printed
     assert max(map(len, printed.splitlines())) <= width
-    assert {word for word in ("seconds", "stored") if word not in printed} == left_out
+    assert {word for word in ("Seconds", "Stored") if word not in printed} == left_out
     for told in ("cross-entropy", "5%", "0.2500", "0.5000", "100.0%", "123,456,789"):
         assert told in printed

@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import re
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -166,8 +167,10 @@ def test_markdown_has_the_same_tables_and_shows_the_figures(folder: Path) -> Non
         assert f"](figures/{name})" in text
     table = [line for line in text.splitlines() if line.startswith("| search")]
     assert len(table) == 4, "results and rare items"
-    head = next(line for line in text.splitlines() if line.startswith("| Model"))
-    assert {line.count("|") for line in [head, *table[:2]]} == {16}
+    lines = text.splitlines()
+    place = next(number for number, line in enumerate(lines) if line.startswith("| Model"))
+    assert {line.count("|") for line in [*lines[place : place + 2], *table[:2]]} == {16}
+    assert re.fullmatch(r"\|(---:?\|)+", lines[place + 1]), "else it is no table"
     assert "| mixed &lt;random>&#124; | mixed &lt;random>&#124; | 40% |" in text
 
 

@@ -5,17 +5,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from ciess.cli.options import Folder, Name, Shared, command_line, option
-from ciess.cli.results import at_work, own_folder, show_cautions, show_tuned
+from ciess.cli.results import at_work, drawn, own_folder, show_cautions, show_tuned
 
 if TYPE_CHECKING:
     from ciess.experiment.comparison import Comparison
-
-_STYLES = {1: "bold", 0: "", -1: "dim"}
-"""Of a gain that is significant, is not, or is a significant loss."""
 
 
 @dataclass(frozen=True)
@@ -63,46 +58,31 @@ class Compare(Shared):
                 )
             if self.shard:
                 done = len(comparison.cells) - len(comparison.failures)
-                console.print(f"shard {self.shard}: {done} cells are kept in {self.out / CELLS}", highlight=False)
+                console.print(f"shard {self.shard}: {done} cells are kept in {self.out / CELLS}")
                 return _show_failures(comparison, console)
             comparison = replace(comparison, settings={"command": command_line(self), **comparison.settings})
             self._show(comparison, comparison.save(self.out), console)
 
     def _show(self, comparison: "Comparison", paths: list[Path], console: Console) -> None:
         from ciess.experiment.runs import COMPARISON
+        from ciess.report import comparison_table
         from ciess.report.wording import spent
 
         if self.printing.json:
             print((self.out / COMPARISON).read_text(), end="")
-        console.print(_table(comparison))
+        table = comparison_table(comparison).showing(
+            f"Measured on {comparison.shown}; bold: significantly better than equal sizes",
+            *("Method", "Budget", "Recall@20", "NDCG@20", "Kept", "Tail kept", "Gain, %"),
+        )
+        console.print(drawn(table, console))
         show_tuned({f"tuned, seed {cell.seed}": cell.tuning for cell in comparison.cells if cell.tuning}, console)
-        console.print(f"wall time: {spent(comparison.seconds)}", highlight=False)
+        console.print(f"wall time: {spent(comparison.seconds)}")
         show_cautions(comparison.cautions, console)
         _show_failures(comparison, console)
         for path in paths:
-            console.print(f"wrote {path}", highlight=False, soft_wrap=True)
+            console.print(f"wrote {path}", soft_wrap=True)
 
 
 def _show_failures(comparison: "Comparison", console: Console) -> None:
     for failed in comparison.failures:
-        console.print(f"{failed.method}, seed {failed.seed}: {failed.error}", markup=False, soft_wrap=True)
-
-
-def _table(comparison: "Comparison") -> Table:
-    from ciess.results.outcome import tails_kept
-
-    title = f"Measured on {comparison.shown}; bold: significantly better than equal sizes"
-    table = Table(title=title, box=None, padding=(0, 1, 0, 0))
-    for heading in ("method", "budget", "Recall@20", "NDCG@20", "kept", "tail\nkept", "gain"):
-        table.add_column(heading, justify="left" if heading == "method" else "right", no_wrap=True)
-    for line, tail in zip(comparison.lines, tails_kept(comparison.lines), strict=True):
-        gain = comparison.gain(line.method, line.budget)
-        table.add_row(
-            line.method,
-            line.budget,
-            *(line.metrics[metric].spelled("{:.4f}") for metric in ("recall@20", "ndcg@20")),
-            f"{line.kept.mean:.1%}",
-            "" if tail is None else f"{tail:.1%}",
-            "" if gain is None else Text(f"{gain.gain:+.1%}", _STYLES[gain.verdict]),
-        )
-    return table
+        console.print(f"{failed.method}, seed {failed.seed}: {failed.error}", soft_wrap=True)

@@ -51,13 +51,13 @@ class Fetch:
         entry = named(self.name)
         accepted = self.accept_terms
         if located(self.name) is None and not self.offline:
-            console.print(f"{self.name}: {entry.terms}\nIn full: {entry.terms_url}", highlight=False, soft_wrap=True)
+            console.print(f"{self.name}: {entry.terms}\nIn full: {entry.terms_url}", soft_wrap=True)
             accepted = accepted or _agreed(console)
             if not accepted:
                 raise InputError("the terms are not accepted: read them and add --accept-terms")
         with ConsoleProgress(console) as progress:
             folder = fetch(self.name, accept_terms=accepted, offline=self.offline, progress=progress)
-        console.print(f"{self.name} is in {folder}", highlight=False, soft_wrap=True)
+        console.print(f"{self.name} is in {folder}", soft_wrap=True)
         if not all(source.md5_beside for source in entry.sources):
             console.print("Its publisher offers no checksum: later downloads are compared with the first one.")
 
@@ -79,7 +79,7 @@ class Describe:
         if self.json:
             print(json.dumps(asdict(found), indent=1))
             return
-        console.print(f"{found.interactions:,} interactions, {found.density:.3%} of all pairs", highlight=False)
+        console.print(f"{found.interactions:,} interactions, {found.density:.3%} of all pairs")
         table = Table(box=None, padding=(0, 2, 0, 0))
         for heading in ("", "count", "mean", "median", "most", "Gini", "top 1 %", "top 10 %"):
             table.add_column(heading, justify="right" if heading else "left")
@@ -95,7 +95,7 @@ class Describe:
                 f"{summary.top_10:.0%}",
             )
         console.print(table)
-        console.print(found.hint, highlight=False)
+        console.print(found.hint)
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ class Convert:
 
         check_converted(self.out, self.data)
         written = convert(self.filters.read(self.data), self.out)
-        console.print(f"wrote {written}", highlight=False, soft_wrap=True, markup=False)
+        console.print(f"wrote {written}", soft_wrap=True)
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ class Prepare:
         with ConsoleProgress(console) as progress:
             prepare(self.data, self.out, **named, min_rating=self.min_rating, seed=self.seed, progress=progress)
         parts = [f"{name} {len(part):,}" for name, part in vars(prepared(self.out)).items() if part is not None]
-        console.print(f"wrote {self.out}: {', '.join(parts)}", highlight=False, soft_wrap=True, markup=False)
+        console.print(f"wrote {self.out}: {', '.join(parts)}", soft_wrap=True)
 
 
 @dataclass(frozen=True)

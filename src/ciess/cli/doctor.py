@@ -40,6 +40,6 @@ class Doctor:
                 + found.test.told,
             }
             for name, told in lines.items():
-                console.print(f"{name:<15}{told}", highlight=False, soft_wrap=True, markup=False)
+                console.print(f"{name:<15}{told}", soft_wrap=True)
         if not found.test.passed:
             sys.exit(1)

@@ -70,10 +70,9 @@ class EstimateCommand:
 
 
 def _show(found: "Estimate", console: Console) -> None:
-    def line(text: str) -> None:
-        console.print(text, highlight=False)
-
-    line(f"Full tables in float32: {_bytes(found.table_bytes)}; Adam's moments: {_bytes(found.optimiser_bytes)}")
+    console.print(
+        f"Full tables in float32: {_bytes(found.table_bytes)}; Adam's moments: {_bytes(found.optimiser_bytes)}"
+    )
     precisions = list(dict.fromkeys(each.precision for each in found.packed))
     table = Table(title="Largest equal size that fits: dimensions of a row", box=None, padding=(0, 2, 0, 0))
     for heading in ("budget", "bytes", *precisions):
@@ -82,15 +81,15 @@ def _show(found: "Estimate", console: Console) -> None:
         row = found.packed[start : start + len(precisions)]
         table.add_row(row[0].budget, _bytes(row[0].limit), *(str(each.size) if each.size else "–" for each in row))
     console.print(table)
-    line(f"Beside the tables, a model keeps {_bytes(found.beside_bytes)} of interactions and ids")
+    console.print(f"Beside the tables, a model keeps {_bytes(found.beside_bytes)} of interactions and ids")
     memory = found.memory
-    line(
+    console.print(
         f"Memory, about: {_bytes(memory.peak)} at the peak (interactions {_bytes(memory.interactions)}, graph "
         f"{_bytes(memory.graph)}, and the most of training {_bytes(memory.training)}, search {_bytes(memory.search)}, "
         f"finish {_bytes(memory.finish)})"
     )
     if found.seconds is not None:
-        line(_told(found.seconds))
+        console.print(_told(found.seconds))
 
 
 def _told(seconds: "Seconds") -> str:

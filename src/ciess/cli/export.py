@@ -25,4 +25,4 @@ class Export:
 
         check_target(self.target, self.out)
         for path in export(load(self.model), self.target, self.out):
-            console.print(f"wrote {path}", highlight=False, soft_wrap=True, markup=False)
+            console.print(f"wrote {path}", soft_wrap=True)

@@ -19,7 +19,7 @@ def console_of(printing: Printing) -> Console:
     """Where a command prints: to stderr, if stdout is for JSON. One that is to be quiet does not warn, either."""
     if logging.lastResort is not None:
         logging.lastResort.setLevel(logging.ERROR if printing.quiet else logging.WARNING)
-    console = _Console(stderr=printing.json, quiet=printing.quiet)
+    console = _Console(stderr=printing.json, quiet=printing.quiet, markup=False, highlight=False)
     console.push_render_hook(_Hook())
     return console
 

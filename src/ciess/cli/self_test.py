@@ -54,7 +54,7 @@ class Checkup:
         thread_variables: environment variables that set threads, where they are set.
         devices: that PyTorch can use.
         extras: optional libraries: their versions, or how to have them.
-        free_memory: bytes; None where the system does not say.
+        free_memory: bytes that this process may still take; None where the system does not say.
         free_disk: bytes, in the cache's folder.
         cache: where named sets are kept.
         test: a search on tiny data.
@@ -79,6 +79,7 @@ def checkup() -> Checkup:
     import torch
 
     from ciess.data.catalogue import cache_folder
+    from ciess.experiment.room import available_memory
 
     cache = cache_folder()
     nearest = next(folder for folder in (cache, *cache.parents) if folder.exists())
@@ -91,7 +92,7 @@ def checkup() -> Checkup:
         thread_variables={name: os.environ[name] for name in _THREADS if name in os.environ},
         devices=_devices(),
         extras={name: _extra(name) for name in _EXTRAS},
-        free_memory=_free_memory(),
+        free_memory=available_memory(),
         free_disk=shutil.disk_usage(nearest).free,
         cache=str(cache),
         test=self_test(),
@@ -161,12 +162,3 @@ def _devices() -> list[str]:
     found = ["cpu"]
     found += [f"cuda:{n} {torch.cuda.get_device_name(n)}" for n in range(torch.cuda.device_count())]
     return found + (["mps"] if torch.backends.mps.is_available() else [])
-
-
-def _free_memory() -> int | None:
-    """What Linux calls available."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
-    except (OSError, StopIteration):
-        return None

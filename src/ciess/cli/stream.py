@@ -113,4 +113,4 @@ class Stream:
             means = (f"{whole[metric]:.4f}" for metric in METRICS)
             table.add_row("all", whole["method"], *means, "", f"{whole['most_of_budget']:.1%}", "", "")
         console.print(table)
-        console.print(f"wrote {self.out / STREAM}", highlight=False, soft_wrap=True)
+        console.print(f"wrote {self.out / STREAM}", soft_wrap=True)

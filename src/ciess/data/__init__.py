@@ -4,7 +4,6 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ciess.data.generated import Synthetic as Synthetic
     from ciess.data.generated import synthetic as synthetic
     from ciess.data.interactions import Interactions as Interactions
     from ciess.data.readers import interactions_of as interactions_of
@@ -15,19 +14,8 @@ if TYPE_CHECKING:
     from ciess.data.split import split_last as split_last
     from ciess.data.split import split_random as split_random
 
-_MODULES = {
-    "Interactions": "interactions",
-    "Split": "split",
-    "Synthetic": "generated",
-    "interactions_of": "readers",
-    "read": "readers",
-    "split_by_time": "split",
-    "split_given": "split",
-    "split_last": "split",
-    "split_random": "split",
-    "synthetic": "generated",
-}
-__all__ = [*_MODULES]
+_MODULES = {"Interactions": "interactions", "interactions_of": "readers", "read": "readers", "synthetic": "generated"}
+_MODULES |= dict.fromkeys(("Split", "split_by_time", "split_given", "split_last", "split_random"), "split")
 
 
 def __getattr__(name: str) -> Any:

@@ -39,6 +39,14 @@ class Difference:
     same: int
     worse: int
 
+    def __float__(self) -> float:
+        return self.gain
+
+    @property
+    def users(self) -> int:
+        """How many were measured."""
+        return self.better + self.same + self.worse
+
     @property
     def verdict(self) -> int:
         """1 where the first model is significantly better, −1 where it is significantly worse, else 0."""

@@ -5,8 +5,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ciess.experiment.runs import COMPARISON, LATEX, former_files
-from ciess.experiment.text import latex, markdown
 from ciess.files import write_together
+from ciess.report import (
+    as_fragment,
+    as_latex,
+    as_markdown,
+    compared,
+    comparison_table,
+    in_tables,
+    overview,
+    report_files,
+    write,
+)
 from ciess.report.rendering import PAGE
 from ciess.results.comparison import ComparisonData
 
@@ -20,11 +30,12 @@ class Comparison(ComparisonData):
 
     def to_markdown(self) -> str:
         """The tables as Markdown."""
-        return markdown(self)
+        return as_markdown(in_tables(self))
 
     def to_latex(self) -> str:
         """The table of quality as LaTeX, for the package booktabs."""
-        return latex(self)
+        told = ("Budget", "Method", "Found by", "Recall@20", "NDCG@20", "Kept", "Gain, %", "95% interval", "p")
+        return as_latex(comparison_table(self).showing("", *told, "Users better", "Same", "Worse"))
 
     def report(self, folder: str | Path) -> Path:
         """Write `report.html`, and `report.md` with its figures, for people; the path of the page.
@@ -32,9 +43,6 @@ class Comparison(ComparisonData):
         Raises:
             InputError: the folder cannot be written.
         """
-        # Matplotlib is imported where figures are drawn.
-        from ciess.report import compared, write
-
         return write(compared(self), Path(folder))
 
     def save(self, folder: str | Path) -> list[Path]:
@@ -45,8 +53,6 @@ class Comparison(ComparisonData):
         Raises:
             InputError: the folder cannot be written.
         """
-        from ciess.report import compared, report_files
-
         folder = Path(folder)
         written = {
             COMPARISON: json.dumps(self.to_dict(), indent=1, default=str) + "\n",
@@ -58,6 +64,4 @@ class Comparison(ComparisonData):
 
     def _repr_html_(self) -> str:
         """What notebooks show: the answers and the table of quality."""
-        from ciess.report import as_fragment, overview
-
         return as_fragment(overview(self))

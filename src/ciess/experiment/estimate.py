@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import time
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
@@ -137,14 +138,8 @@ def estimate(
 
 def _packed(budget: Budget, shape: TableShape, precision: Precision) -> Packed:
     limit = budget.limit(shape)
-    low, high = 0, shape.dim
-    while low < high:
-        middle = -(-(low + high) // 2)
-        if equal_bytes(shape, middle, precision) <= limit:
-            low = middle
-        else:
-            high = middle - 1
-    return Packed(str(budget), limit, precision.value, low, equal_bytes(shape, low, precision) if low else 0)
+    size = bisect_right(range(1, shape.dim + 1), limit, key=lambda size: equal_bytes(shape, size, precision))
+    return Packed(str(budget), limit, precision.value, size, equal_bytes(shape, size, precision) if size else 0)
 
 
 def _beside(shape: TableShape, interactions: int) -> int:

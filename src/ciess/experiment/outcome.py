@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ciess.experiment.runs import RESULT, former_files
 from ciess.files import Content, write_together
+from ciess.report import as_fragment, report_files, searched, summary, write
 from ciess.results.outcome import KEPT, OutcomeData
 from ciess.tables.budget import Budget
 
@@ -25,15 +26,10 @@ class Outcome(OutcomeData):
         Raises:
             InputError: the folder cannot be written.
         """
-        # Matplotlib is imported where figures are drawn.
-        from ciess.report import searched, write
-
         return write(searched(self), Path(folder))
 
     def _repr_html_(self) -> str:
         """What notebooks show: the answer and the result table."""
-        from ciess.report import as_fragment, summary
-
         return as_fragment(summary(self))
 
     def save(self, folder: str | Path) -> dict[Budget, Path]:
@@ -45,8 +41,6 @@ class Outcome(OutcomeData):
         Raises:
             InputError: the folder cannot be written.
         """
-        from ciess.report import report_files, searched
-
         folder = Path(folder)
         result = {
             "shown": self.shown,

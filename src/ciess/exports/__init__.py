@@ -11,8 +11,6 @@ from ciess.errors import InputError
 from ciess.files import check_folder, given_path
 from ciess.serve.model import CompressedModel
 
-__all__ = ["check_target", "export", "target_names"]
-
 
 @cache
 def _targets() -> dict[str, Callable[[CompressedModel, str | Path], list[Path]]]:

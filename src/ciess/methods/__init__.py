@@ -24,8 +24,6 @@ from ciess.errors import InputError
 if TYPE_CHECKING:
     from ciess.methods.problem import Method
 
-__all__ = ["cheap_methods", "method_name", "method_named", "method_names", "methods_named"]
-
 
 def method_names(*, by_default: bool = False) -> list[str]:
     """The names of all methods of this package, or of those that are compared by default."""

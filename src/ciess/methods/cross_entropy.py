@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ciess.checks import Checked, Positive, Seed
 from ciess.methods.problem import Problem, SearchResult
-from ciess.methods.shared.rules import CrossEntropyMethod, centred_log
+from ciess.methods.shared.rules import centred_log, rules_found
 
 
 class Policy(NamedTuple):
@@ -34,7 +34,6 @@ class Policy(NamedTuple):
     item_norm: float
 
 
-EQUAL = Policy(*[0.0] * 7)
 _LOWEST = Policy(-3.5, -0.4, -0.2, -0.4, -0.2, -0.2, -0.4)
 _HIGHEST = Policy(1.0, 0.6, 0.2, 0.4, 1.2, 0.2, 0.4)
 
@@ -61,17 +60,8 @@ class CrossEntropy(Checked):
 
     def search(self, problem: Problem) -> SearchResult:
         """Find a policy for every budget, each by itself."""
-        found, trace = CrossEntropyMethod(
-            name="cross-entropy",
-            lowest=_LOWEST,
-            highest=_HIGHEST,
-            equal=EQUAL,
-            sizes=partial(_sizes, _features(problem)),
-            rounds=self.rounds,
-            plans=self.plans,
-            elite=self.elite,
-            seed=self.seed,
-        ).search(problem)
+        sizes = partial(_sizes, _features(problem))
+        found, trace = rules_found(problem, self, "cross-entropy", (_LOWEST, _HIGHEST), sizes)
         best = {budget: list(measured.values())[: self.finalists] for budget, measured in found.items()}
         return SearchResult(best, trace)
 

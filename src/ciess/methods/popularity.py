@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ciess.checks import Checked, Positive, Seed
 from ciess.methods.policy import SizePolicy, sized
 from ciess.methods.problem import Problem, SearchResult
-from ciess.methods.shared.rules import CrossEntropyMethod, centred_log
+from ciess.methods.shared.rules import centred_log, rules_found
 from ciess.tables.plan import SizePlan
 
 
@@ -56,17 +56,8 @@ class Popularity(Checked):
 
     def search(self, problem: Problem) -> SearchResult:
         """Find rules for every budget, each by itself."""
-        found, trace = CrossEntropyMethod(
-            name="popularity",
-            lowest=_LOWEST,
-            highest=_HIGHEST,
-            equal=EQUAL,
-            sizes=partial(desired_sizes, problem),
-            rounds=self.rounds,
-            plans=self.plans,
-            elite=self.elite,
-            seed=self.seed,
-        ).search(problem)
+        sizes = partial(desired_sizes, problem)
+        found, trace = rules_found(problem, self, "popularity", (_LOWEST, _HIGHEST), sizes)
         best = {
             budget: [measured[rule] for rule in _of_different_kinds(list(measured))[: self.finalists]]
             for budget, measured in found.items()

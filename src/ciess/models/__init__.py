@@ -8,23 +8,11 @@ from typing import Any
 
 from ciess.checks import nearest
 from ciess.errors import InputError
-from ciess.models.base import Backbone, BackboneConfig, InnerProduct, Represented, Rotatable, Solver, Training
-
-__all__ = [
-    "Backbone",
-    "BackboneConfig",
-    "InnerProduct",
-    "Represented",
-    "Rotatable",
-    "Solver",
-    "Training",
-    "backbone_from_settings",
-    "backbone_named",
-    "backbone_names",
-    "backbone_settings",
-    "backbone_uses",
-    "backbone_with",
-]
+from ciess.models.base import Backbone as Backbone
+from ciess.models.base import BackboneConfig as BackboneConfig
+from ciess.models.base import InnerProduct as InnerProduct
+from ciess.models.base import Represented as Represented
+from ciess.models.base import Training as Training
 
 _TRAINING = frozenset(each.name for each in dataclasses.fields(Training))
 

@@ -2,24 +2,22 @@
 
 from collections.abc import Callable
 from statistics import mean
-from typing import Any
 
-from ciess.evaluation.significance import spelled_p
 from ciess.report import figures
 from ciess.report.figures import Line
-from ciess.report.forms import percent, points, tenths, times, whole
+from ciess.report.forms import percent, points, times, whole
 from ciess.report.measures import Share
 from ciess.report.palette import marker, method_roles, step_roles
 from ciess.report.parts import Bar, Card, Column, Figure, Report, Section, Table
-from ciess.report.tails import MEANING, tail_table
-from ciess.report.wording import again, facts, label, listed, time_sections, trained, tuning_sections
-from ciess.results.comparison import ComparisonData, Gain, Spread
+from ciess.report.tables import TAIL, comparison_table, interval, rare_items
+from ciess.report.wording import again, facts, label, listed, time_sections, tuning_sections
+from ciess.results.comparison import ComparisonData, Spread
 from ciess.results.comparison import Line as Result
 from ciess.results.outcome import EQUAL, FULL
 
+_COUNTS = ("Models trained", "Plans measured", "Plans finished")
 _FEW = 3
 """Methods that a card shows beside equal sizes and the full model, and that a sentence names."""
-_VERDICTS = {1: "better", 0: "no", -1: "worse"}
 
 
 def compared(comparison: ComparisonData) -> Report:
@@ -32,11 +30,17 @@ def overview(comparison: ComparisonData) -> Report:
     return _Compared(comparison).overview()
 
 
+def in_tables(comparison: ComparisonData) -> Report:
+    """All that the same cells always come to, without figures."""
+    return _Compared(comparison).in_tables()
+
+
 class _Compared:
     """A comparison, and how its methods and budgets are drawn."""
 
     def __init__(self, comparison: ComparisonData) -> None:
         self.comparison, self.settings = comparison, comparison.settings
+        self.table = comparison_table(comparison)
         self.results = [line for line in comparison.lines if line.method != FULL]
         self.full = next((line for line in comparison.lines if line.method == FULL), None)
         self.methods = [*dict.fromkeys(line.method for line in self.results)]
@@ -49,16 +53,20 @@ class _Compared:
         }
 
     def report(self) -> Report:
-        failures = [self._failures()] if self.comparison.failures else []
         tuning = tuning_sections(
             {f"Tuned, seed {cell.seed}": cell.tuning for cell in self.comparison.cells if cell.tuning}
         )
-        sections = [self._quality(), *self._pairs(), self._payers(), *tuning, self._effort(), *failures]
+        sections = [self._quality(self._figures()), *self._pairs(), self._payers(), *tuning]
+        sections += [self._effort(*_COUNTS, "Seconds"), *self._failures()]
         sections += [*time_sections(self.comparison.seconds), again(self.settings, "tables")]
         return self._page(sections)
 
     def overview(self) -> Report:
         return self._page([Section("quality", "Quality", tables=[self._table()])])
+
+    def in_tables(self) -> Report:
+        sections = [self._quality([]), *self._pairs(), self._payers(), self._effort(*_COUNTS), *self._failures()]
+        return self._page(sections)
 
     def _page(self, sections: list[Section]) -> Report:
         seeds = self.settings["seeds"]
@@ -96,7 +104,7 @@ class _Compared:
         gain = self.comparison.gain(best, budget)
         if gain is None:
             return ""
-        return f"{points(gain.gain)}% over equal sizes (95% interval {_interval(gain)})."
+        return f"{points(gain.gain)}% over equal sizes (95% interval {interval(gain)})."
 
     def _verdict(self, budget: str, best: str) -> str:
         beaten = self.comparison.beaten(best, budget)
@@ -109,7 +117,7 @@ class _Compared:
             return f"Not clearly better than {told}."
         return f"Significantly better than {listed([label(method) for method in beaten])}; not clearly than {told}."
 
-    def _quality(self) -> Section:
+    def _quality(self, drawn: list[Figure]) -> Section:
         text = [
             "Every method had the same split, full model, fidelity and finish. Quality is the mean of Recall and NDCG "
             "at 5, 10 and 20, and kept is its share of the full model's. Bytes are those of both tables as stored, "
@@ -117,9 +125,7 @@ class _Compared:
             "A gain is significant where a paired t-test over users, each of whose gains is a mean over seeds, leaves "
             "chance less than 5% after Holm's correction for all methods and budgets.",
         ]
-        return Section(
-            "quality", "Who keeps most in which memory", text, self._figures(), [self._table(), self._details()]
-        )
+        return Section("quality", "Who keeps most in which memory", text, drawn, [self._table(), self._details()])
 
     def _figures(self) -> list[Figure]:
         if not self.results or self.full is None:
@@ -149,49 +155,21 @@ class _Compared:
 
     def _table(self) -> Table:
         seeds = "mean ± standard deviation over seeds" if len(self.settings["seeds"]) > 1 else "one seed"
-        return Table.of(
+        return self.table.showing(
             f"Measured on {self.comparison.shown}, {seeds}. Gains are over equal sizes, in % of their quality",
-            self.comparison.lines,
-            ("Method", str, lambda line: label(line.method)),
-            ("Budget", str, lambda line: line.budget),
-            ("Recall@20", _metric, lambda line: line.metrics["recall@20"]),
-            ("NDCG@20", _metric, lambda line: line.metrics["ndcg@20"]),
-            ("Kept", _kept, lambda line: line.kept),
-            ("Gain, %", points, self._of_gain(lambda gain: gain.gain)),
-            ("95% interval", str, self._of_gain(_interval)),
-            ("p", spelled_p, self._of_gain(lambda gain: gain.p_value)),
-            ("Significant", str, self._of_gain(lambda gain: _VERDICTS[gain.verdict])),
-            ("Bytes", whole, lambda line: line.table_bytes.mean),
+            *("Method", "Budget", "Recall@20", "NDCG@20", "Kept", "Gain, %", "95% interval", "p", "Significant"),
+            "Bytes",
         )
 
     def _details(self) -> Table:
-        return Table.of(
+        return self.table.showing(
             "What found the size plans; users who fare better, the same and worse than with equal sizes, means over "
             "seeds; mean sizes, in dimensions; what no other line beats with as many bytes or fewer; and whether "
             "training had levelled off in all seeds",
-            self.comparison.lines,
-            ("Method", str, lambda line: label(line.method)),
-            ("Budget", str, lambda line: line.budget),
-            ("Found by", str, lambda line: ", ".join(map(label, line.found_by)) if line.budget else None),
-            ("Users better", percent, self._of_gain(lambda gain: gain.better / _users(gain))),
-            ("Same", percent, self._of_gain(lambda gain: gain.same / _users(gain))),
-            ("Worse", percent, self._of_gain(lambda gain: gain.worse / _users(gain))),
-            ("Stored", str, lambda line: ", ".join(line.precision)),
-            ("User size", tenths, lambda line: line.user_size.mean),
-            ("Item size", tenths, lambda line: line.item_size.mean),
-            ("On the frontier", str, lambda line: "yes" if line.on_frontier else None),
-            ("Training", trained, lambda line: line.converged),
+            *("Method", "Budget", "Found by", "Users better", "Same", "Worse", "Stored", "User size", "Item size"),
+            *("On the frontier", "Training"),
             folded=True,
         )
-
-    def _of_gain(self, value_of: Callable[[Gain], Any]) -> Callable[[Result], Any]:
-        """What a line's gain over equal sizes says, None where there is none."""
-
-        def found(line: Result) -> Any:
-            gain = self.comparison.gain(line.method, line.budget)
-            return None if gain is None else value_of(gain)
-
-        return found
 
     def _pairs(self) -> list[Section]:
         """Who is better than whom; nothing where there is one method."""
@@ -214,27 +192,30 @@ class _Compared:
         return [Section("pairs", "Who beats whom", [text], tables=[table])]
 
     def _payers(self) -> Section:
-        table = tail_table(self.comparison.lines, self.comparison.shown)
-        return Section("payers", "Who pays for it", [MEANING], tables=[table])
+        return Section("payers", "Who pays for it", [TAIL], tables=[rare_items(self.table, self.comparison.shown)])
 
-    def _effort(self) -> Section:
-        rows = []
-        for method in self.methods:
-            cells = [cell for cell in self.comparison.cells if cell.method == method and cell.rows]
-            counts = ("trainings", "measurements", "finishes", "seconds")
-            rows.append((label(method), *(mean(getattr(cell, count) for cell in cells) for count in counts)))
-        headings = ("Models trained", "Plans measured", "Plans finished", "Seconds")
-        table = Table(
-            "Of each search, for all budgets together; means over seeds",
-            [Column("Method"), *(Column(heading, whole) for heading in headings)],
-            rows,
+    def _effort(self, *counts: str) -> Section:
+        def of(count: str) -> Callable[[str], float]:
+            return lambda method: mean(getattr(cell, count) for cell in cells if cell.method == method)
+
+        cells = [cell for cell in self.comparison.cells if cell.rows]
+        table = Table.of(
+            self.methods,
+            ("Method", str, label),
+            ("Models trained", whole, of("trainings")),
+            ("Plans measured", whole, of("measurements")),
+            ("Plans finished", whole, of("finishes")),
+            ("Seconds", whole, of("seconds")),
         )
-        return Section("effort", "What it took", tables=[table])
+        shown = table.showing("Of each search, for all budgets together; means over seeds", "Method", *counts)
+        return Section("effort", "What it took", tables=[shown])
 
-    def _failures(self) -> Section:
+    def _failures(self) -> list[Section]:
+        """What went wrong; nothing where nothing did."""
         rows = [(label(cell.method), cell.seed, cell.error) for cell in self.comparison.failures]
         columns = [Column("Method"), Column("Seed"), Column("What went wrong")]
-        return Section("failures", "What failed", tables=[Table("The same command tries these again", columns, rows)])
+        table = Table("The same command tries these again", columns, rows)
+        return [Section("failures", "What failed", tables=[table])] if rows else []
 
     def _ranked(self, budget: str) -> list[Result]:
         """Of a budget, the best first."""
@@ -244,22 +225,6 @@ class _Compared:
         return self.lines[method].role if method in self.lines else "full"
 
 
-def _metric(spread: Spread) -> str:
-    return spread.spelled("{:.4f}")
-
-
-def _kept(spread: Spread) -> str:
-    return spread.spelled("{:.1%}")
-
-
 def _spread_share(spread: Spread) -> Share:
     deviation = spread.deviation or 0.0
     return Share(spread.mean, spread.mean - deviation, spread.mean + deviation)
-
-
-def _interval(gain: Gain) -> str:
-    return f"{points(gain.low)} to {points(gain.high)}".replace(" ", "\N{NO-BREAK SPACE}")
-
-
-def _users(gain: Gain) -> int:
-    return gain.better + gain.same + gain.worse

@@ -37,16 +37,21 @@ class Table:
     folded: bool = False
 
     @classmethod
-    def of(
-        cls,
-        caption: str,
-        things: Iterable[T],
-        *columns: tuple[str, Callable[[Any], str], Callable[[T], Any]],
-        folded: bool = False,
-    ) -> "Table":
+    def of(cls, things: Iterable[T], *columns: tuple[str, Callable[[Any], str], Callable[[T], Any]]) -> "Table":
         """A row for each thing; a column is its heading, how its values are shown, and what they are of a thing."""
         rows = [tuple(value_of(thing) for _, _, value_of in columns) for thing in things]
-        return cls(caption, [Column(heading, form) for heading, form, _ in columns], rows, folded)
+        return cls("", [Column(heading, form) for heading, form, _ in columns], rows)
+
+    def showing(self, caption: str, *headings: str, folded: bool = False) -> "Table":
+        """Those of the columns that have these headings, in their order."""
+        places = [self.headings.index(heading) for heading in headings]
+        rows = [tuple(row[place] for place in places) for row in self.rows]
+        return Table(caption, [self.columns[place] for place in places], rows, folded)
+
+    @property
+    def headings(self) -> list[str]:
+        """What stands above each column."""
+        return [column.heading for column in self.columns]
 
     @property
     def cells(self) -> list[list[tuple[Any, str]]]:

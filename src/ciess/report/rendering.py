@@ -1,16 +1,19 @@
 """Reports as files: one page of HTML that needs nothing beside it, and Markdown with its figures in a folder."""
 
+import itertools
+import re
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from ciess.escapes import code_in_markdown, in_markdown, printable
+from ciess.escapes import code_in_markdown, in_latex, in_markdown, printable
 from ciess.files import write_together
 from ciess.report.palette import DARK, LIGHT
-from ciess.report.parts import Report
+from ciess.report.parts import Report, Table
 from ciess.report.svg import inlined
 
 PAGE, MARKDOWN, FIGURES = "report.html", "report.md", "figures"
@@ -45,6 +48,24 @@ def as_fragment(report: Report) -> str:
 def as_markdown(report: Report) -> str:
     """The same as Markdown; its figures are files in `figures`."""
     return _markdown().get_template("report.md.jinja").render(report=report, figures=FIGURES)
+
+
+def as_latex(table: Table) -> str:
+    """A table for the package booktabs, with a rule wherever its first column changes.
+
+    Significant gains are bold, significant losses slanted.
+    """
+    lines = [" & ".join(map(in_latex, table.headings)) + r" \\"]
+    for _, alike in itertools.groupby(zip(table.rows, table.cells, strict=True), lambda row: row[0][0]):
+        rows = (map(_in_latex, values, (shown for _, shown in cells)) for values, cells in alike)
+        lines += [r"\midrule", *(" & ".join(row) + r" \\" for row in rows)]
+    columns = "".join("r" if number else "l" for number in table.numeric)
+    return "\n".join([rf"\begin{{tabular}}{{{columns}}}", r"\toprule", *lines, r"\bottomrule", r"\end{tabular}", ""])
+
+
+def _in_latex(value: Any, shown: str) -> str:
+    command = {1: r"\textbf{%s}", 0: "%s", -1: r"\textit{%s}"}[getattr(value, "verdict", 0)]
+    return command % re.sub(r"([+-])(?=\d)", r"$\1$", in_latex(shown))
 
 
 @cache

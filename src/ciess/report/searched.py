@@ -5,15 +5,14 @@ from collections.abc import Iterator
 import numpy as np
 
 from ciess.data.describe import like_groups
-from ciess.evaluation.significance import spelled_p
 from ciess.report import figures
 from ciess.report.figures import Line
 from ciess.report.forms import in_bytes, metric, percent, points, tenths, times, whole
 from ciess.report.measures import GROUPS, Share, kept_by_group, share_of, sizes_by_popularity
 from ciess.report.palette import marker, method_roles, step_roles
 from ciess.report.parts import Bar, Card, Column, Figure, Report, Section, Table
-from ciess.report.tails import MEANING, tail_table
-from ciess.report.wording import again, facts, label, listed, time_sections, trained, tuning_sections
+from ciess.report.tables import TAIL, outcome_table, rare_items
+from ciess.report.wording import again, facts, label, listed, time_sections, tuning_sections
 from ciess.results.outcome import EQUAL, FULL, KEPT, OutcomeData, Row
 from ciess.tables.budget import Budget
 
@@ -40,7 +39,7 @@ class _Searched:
 
     def __init__(self, outcome: OutcomeData) -> None:
         self.outcome, self.settings = outcome, outcome.settings
-        self.full = outcome.row(FULL)
+        self.full, self.table = outcome.row(FULL), outcome_table(outcome)
         methods = [method for method in dict.fromkeys(row.method for row in outcome.rows) if method != FULL]
         self.lines = {
             method: Line(label(method), role, marker(number))
@@ -135,26 +134,12 @@ class _Searched:
         return f"{told} They recommend nobody what the data say they have."
 
     def _table(self) -> Table:
-        return Table.of(
+        return self.table.showing(
             f"Measured on {self.outcome.shown}. Sizes are mean dimensions. The row named search is what was kept; the "
             "difference from equal sizes is in percentage points of quality kept, and p that of a paired t-test over "
             "users, corrected after Holm for all lines.",
-            self.outcome.rows,
-            ("Model", str, lambda row: label(row.method)),
-            ("Found by", str, lambda row: label(row.found_by) if row.budget else None),
-            ("Budget", str, lambda row: row.budget),
-            ("Recall@20", metric, lambda row: row.metrics["recall@20"]),
-            ("NDCG@20", metric, lambda row: row.metrics["ndcg@20"]),
-            ("Kept", percent, lambda row: row.kept),
-            ("Vs equal sizes", points, lambda row: self._gain(row).value if _gains(row) else None),
-            ("p", spelled_p, lambda row: self.outcome.gains[row.method, row.budget].p_value if _gains(row) else None),
-            ("Bytes", whole, lambda row: row.table_bytes),
-            ("Smaller", times, lambda row: self.full.table_bytes / row.table_bytes),
-            ("Stored", str, lambda row: str(row.precision)),
-            ("User size", tenths, lambda row: row.user_size),
-            ("Item size", tenths, lambda row: row.item_size),
-            ("Training", trained, lambda row: row.converged),
-            ("Seconds", whole, lambda row: row.seconds),
+            *("Model", "Found by", "Budget", "Recall@20", "NDCG@20", "Kept", "Vs equal sizes", "p", "Bytes", "Smaller"),
+            *("Stored", "User size", "Item size", "Training", "Seconds"),
         )
 
     def _memory(self) -> Section:
@@ -206,7 +191,7 @@ class _Searched:
         evaluations, (users, items) = self.outcome.evaluations, self.outcome.popularity
         full = evaluations[FULL, ""]
         drawn: list[Figure] = []
-        tables = [tail_table(self.outcome.rows, self.outcome.shown)]
+        tables = [rare_items(self.table, self.outcome.shown)]
         for side, part, popular in (
             ("users", "quality", users[full.users.cpu().numpy()]),
             ("items", "item_credit", items),
@@ -241,7 +226,7 @@ class _Searched:
             "item's quality is what its hits add to that of users. Tenths that earn less than 0.1% of the full model's "
             "quality are left out."
         )
-        return Section("payers", "Who pays for it", [MEANING, text], drawn, tables)
+        return Section("payers", "Who pays for it", [TAIL, text], drawn, tables)
 
     def _payer_lines(self) -> Iterator[tuple[Line, str, str]]:
         for budget, (role, shape) in self.steps.items():
@@ -303,8 +288,3 @@ class _Searched:
 
     def _role(self, method: str) -> str:
         return self.lines[method].role if method in self.lines else "full"
-
-
-def _gains(row: Row) -> bool:
-    """Whether a row is held against equal sizes."""
-    return row.method not in (FULL, EQUAL)

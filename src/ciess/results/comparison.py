@@ -64,17 +64,13 @@ class Spread(NamedTuple):
     deviation: float | None
 
     def __float__(self) -> float:
-        return self.mean
+        return float(self.mean)
 
     @classmethod
     def of(cls, values: Iterable[float]) -> "Spread":
         """Of one value or more."""
         found = [*values]
         return cls(mean(found), stdev(found) if len(found) > 1 else None)
-
-    def spelled(self, form: str) -> str:
-        """Mean ± standard deviation, each in a form such as `{:.4f}`."""
-        return " ± ".join(form.format(value) for value in self if value is not None)
 
 
 @dataclass(frozen=True)

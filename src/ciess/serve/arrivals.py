@@ -11,7 +11,7 @@ from ciess.checks import AboveZero, NotNegative, article, check
 from ciess.data.ids import RowIds
 from ciess.errors import InputError
 from ciess.serve.seen import SeenItems
-from ciess.tables.budget import Budget
+from ciess.tables.budget import Budget, largest_scale
 from ciess.tables.curve import Curve
 from ciess.tables.layout import stored_bytes
 from ciess.tables.packed import PackedTable
@@ -230,11 +230,7 @@ def _sizes(
         )
     if stored_bytes(with_new(sized(1))) <= limit:
         return sized(1)
-    low, high = 0.0, 1.0
-    for _ in range(_HALVINGS):
-        middle = (low + high) / 2
-        low, high = (middle, high) if stored_bytes(with_new(sized(middle))) <= limit else (low, middle)
-    return sized(low)
+    return sized(largest_scale(lambda scale: stored_bytes(with_new(sized(scale))) <= limit, 1.0, _HALVINGS))
 
 
 def _seen(model: "PackedModel", new: "csr_array", side: int, order: NDArray[np.int64]) -> SeenItems:

@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -170,14 +171,9 @@ def project(
     numbers = min(numbers, len(desired) * dim)
     if numbers < len(desired):
         raise ValueError(f"{numbers} numbers cannot fill {len(desired)} rows of size 1 or more")
-    low, high = 0.0, dim / desired.min()
-    for _ in range(100):
-        scale = (low + high) / 2
-        if np.clip(np.floor(scale * desired), 1, dim).sum() <= numbers:
-            low = scale
-        else:
-            high = scale
-    scaled = np.clip(low * desired, 1, dim)
+    most = dim / desired.min()
+    scale = largest_scale(lambda scale: np.clip(np.floor(scale * desired), 1, dim).sum() <= numbers, most, 100)
+    scaled = np.clip(scale * desired, 1, dim)
     sizes = np.floor(scaled).astype(np.int32)
     # What rounding down left over goes to the rows that lost most by it; ties go to the earlier row.
     left = numbers - int(sizes.sum(dtype=np.int64))
@@ -193,11 +189,15 @@ def _project_sample(
     desired: NDArray[np.float64], numbers: int, dim: int, stands_for: NDArray[np.float64]
 ) -> NDArray[np.int32]:
     """Sizes rounded to the nearest: what is left over cannot be given out by the number."""
-    low, high = 0.0, 2 * dim / desired.min()
-    for _ in range(100):
-        scale = (low + high) / 2
-        if np.clip(np.rint(scale * desired), 1, dim) @ stands_for <= numbers:
-            low = scale
-        else:
-            high = scale
-    return np.clip(np.rint(low * desired), 1, dim).astype(np.int32)
+    most = 2 * dim / desired.min()
+    scale = largest_scale(lambda scale: np.clip(np.rint(scale * desired), 1, dim) @ stands_for <= numbers, most, 100)
+    return np.clip(np.rint(scale * desired), 1, dim).astype(np.int32)
+
+
+def largest_scale(fits: Callable[[float], Any], most: float, halvings: int) -> float:
+    """The largest scale in 0 to `most` at which sizes fit, by halving; 0 surely does."""
+    low, high = 0.0, most
+    for _ in range(halvings):
+        middle = (low + high) / 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low

@@ -115,7 +115,7 @@ def spread(
             try:
                 made = job.result()
             except Exception as error:
-                made = Cell(name, seed, error=_sentence(error))
+                made = Cell(name, seed, error=sentence(error))
             if isinstance(made, str):
                 raise InputError(made)
             found[key] = made
@@ -192,7 +192,7 @@ class _Seed:
         try:
             cell = make()
         except Exception as error:
-            return Cell(name, self.seed, error=_sentence(error))
+            return Cell(name, self.seed, error=sentence(error))
         self.kept.write(cell, method)
         return cell
 
@@ -237,7 +237,7 @@ def _mean(quality: NDArray[np.float32]) -> float:
     return float(np.nanmean(quality, dtype=np.float64))
 
 
-def _sentence(error: Exception) -> str:
+def sentence(error: Exception) -> str:
     """What went wrong, in one line."""
     told = " ".join(str(error).split())
     return told if isinstance(error, InputError) else f"{type(error).__name__}: {told}".removesuffix(": ")

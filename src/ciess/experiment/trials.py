@@ -114,6 +114,9 @@ def spread(
             seed, name = key = jobs.pop(job)
             try:
                 made = job.result()
+            except InputError:
+                # No cell can be made there.
+                raise
             except Exception as error:
                 made = Cell(name, seed, error=sentence(error))
             if isinstance(made, str):

@@ -122,6 +122,7 @@ def stream(
     check("segments", segments, Positive)
     check("retrain", retrain, bool)
     check("methods", methods, Mapping)
+    check("progress", progress, Callable)
     if retrain and RETRAINED in methods:
         raise InputError(f"methods name {RETRAINED}, as the limit beside them: give another name, or retrain=False")
     known_methods, folder = methods_by_name(methods), None if kept is None else given_path("kept", kept)

@@ -19,7 +19,7 @@ from ciess.experiment.cells import Cells
 from ciess.experiment.clock import Clock
 from ciess.experiment.finished import Finished
 from ciess.experiment.recipe import Recipe
-from ciess.methods import method_name, method_named, method_names, methods_named
+from ciess.methods import method_name, method_named, method_names, methods_named, separated_methods
 from ciess.methods.equal import EqualSizes
 from ciess.methods.problem import Method
 from ciess.progress import Progress, silent
@@ -42,7 +42,11 @@ def methods_by_name(methods: str | Method | Sequence[str | Method] | Mapping[str
         given = []
         several = methods if isinstance(methods, Iterable) and not isinstance(methods, str) else [methods]
         for each in several or method_names(by_default=True):
-            given += methods_named(each).items() if isinstance(each, str) else [(method_name(each), each)]
+            if not isinstance(each, str):
+                given.append((method_name(each), each))
+                continue
+            for text in separated_methods(each):
+                given += methods_named(text).items()
     names = [name for name, _ in given]
     if len({*names}) < len(names) or FULL in names:
         raise InputError(f"methods are {', '.join(names)}: give each a name of its own, and none '{FULL}'")

@@ -24,7 +24,10 @@ from ciess.errors import InputError
 if TYPE_CHECKING:
     from ciess.methods.problem import Method
 
-__all__ = ["cheap_methods", "method_name", "method_named", "method_names", "methods_named"]
+__all__ = ["cheap_methods", "method_name", "method_named", "method_names", "methods_named", "separated_methods"]
+
+_APART = r",(?![^(]*\))"
+"""Commas within brackets belong to a value."""
 
 
 def method_names(*, by_default: bool = False) -> list[str]:
@@ -35,6 +38,11 @@ def method_names(*, by_default: bool = False) -> list[str]:
 def cheap_methods() -> "dict[str, Method]":
     """The methods of this package that `auto` tries, by their names."""
     return {name: found() for name, found in _classes().items() if getattr(found, "cheap", False)}
+
+
+def separated_methods(text: str) -> list[str]:
+    """Methods that are written with commas between them; a `name=value` is a setting of the one before it."""
+    return [each.strip() for each in re.split(rf"{_APART}(?!\s*\w+=)", text) if each.strip()] or [text]
 
 
 def methods_named(text: str) -> "dict[str, Method]":
@@ -49,8 +57,7 @@ def methods_named(text: str) -> "dict[str, Method]":
     written, colon, settings = text.rpartition(":")
     if "=" not in settings:
         return _with_defaults(text)
-    # Commas within brackets belong to a value.
-    changes = dict(_setting(each, text) for each in re.split(r",(?![^(]*\))", settings))
+    changes = dict(_setting(each, text) for each in re.split(_APART, settings))
     found = {}
     for name, method in _with_defaults(written).items():
         try:

@@ -50,6 +50,10 @@ COMMANDS = {
         *CIESS, "compare", "data.csv", *FAST, "--methods", "pep:steps=60", "--budgets", "50%",
         "--seeds", "0", "--out", "out",
     ],
+    "stream": [
+        *(*CIESS, "stream", "data.csv", "--backbone", "als", "--dim", "8", "--budget", "50%", "--segments", "2"),
+        *("--methods", "marginal", "--out", "out"),
+    ],
     "data fetch": [sys.executable, "fetch.py"],
 }  # fmt: skip
 BENCHMARKS = {
@@ -106,7 +110,8 @@ def prepared(folder: Path) -> None:
     """Data, and tables, for all commands."""
     data = ciess.synthetic(users=100, items=60, mean_count=12).interactions
     pairs = zip(data.users.tolist(), data.items.tolist(), strict=True)
-    (folder / "data.csv").write_text("user,item\n" + "".join(f"{user},{item}\n" for user, item in pairs))
+    lines = (f"{user},{item},{(31 * user + 17 * item) % 101}\n" for user, item in pairs)
+    (folder / "data.csv").write_text("user,item,time\n" + "".join(lines))
     rng = np.random.default_rng(0)
     for name, rows in (("users", data.n_users), ("items", data.n_items)):
         np.save(folder / f"{name}.npy", rng.normal(size=(rows, 40)).astype(np.float32))

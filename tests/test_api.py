@@ -13,6 +13,7 @@ import polars as pl
 import pytest
 
 import ciess
+from ciess.data.catalogue import fetch
 from ciess.errors import InputError
 from ciess.tables.plan import SizePlan
 
@@ -126,6 +127,16 @@ def test_other_objects_are_refused_by_their_type() -> None:
         (lambda: ciess.export("runs/budget-5", "arrays", "out"), "model is of type str: give a CompressedModel"),
         (lambda: ciess.search(FRAME, backbone=3), "backbone is of type int: give a BackboneConfig"),
         (lambda: ciess.search(FRAME, kept=3), "kept is of type int: give a path"),
+        (lambda: ciess.stream(FRAME, methods={}, kept=3), "kept is of type int: give a path"),
+        (lambda: ciess.search(FRAME, progress=3), "progress is of type int: give a Callable"),
+        (lambda: ciess.compare(FRAME, progress="bar"), "progress is of type str: give a Callable"),
+        (lambda: ciess.stream(FRAME, methods={}, progress=True), "progress is of type bool: give a Callable"),
+        (
+            lambda: ciess.compress((np.eye(6, 64), np.eye(8, 64)), FRAME, budgets=["50%"], progress=3),
+            "progress is of type int: give a Callable",
+        ),
+        (lambda: ciess.prepare("parts", "out", progress=None), "progress is of type NoneType: give a Callable"),
+        (lambda: fetch("movielens-1m", progress=3), "progress is of type int: give a Callable"),
         (lambda: ciess.search(FRAME, beside=3), "beside is of type int: give a Mapping"),
         (lambda: ciess.compare("nowhere.csv", executor=3), "executor is 3: write processes:4, ray, or ray:ADDRESS"),
         (lambda: ciess.compare("nowhere.csv", shard=3, cells="cells"), "shard is of type int: give a str"),
@@ -135,6 +146,7 @@ def test_other_objects_are_refused_by_their_type() -> None:
         ),
         (lambda: ciess.compare(FRAME, methods={"a": "rule"}), "'rule' is not a method"),
         (lambda: ciess.stream(FRAME, methods="popularity"), "methods is of type str: give a Mapping"),
+        (lambda: ciess.stream(FRAME, methods={"a": 3}), "method a is of type int: give a name, or a method's settings"),
         (lambda: ciess.stream(FRAME, methods={"retrain": ciess.EqualSizes()}), "give another name, or retrain=False"),
     ):
         with pytest.raises(InputError, match=told):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 
@@ -19,6 +20,7 @@ from ciess.cli import main
 from ciess.data import Split
 from ciess.evaluation.metrics import Evaluator
 from ciess.experiment.cells import UNFINISHED
+from ciess.experiment.stream import SegmentRow
 from ciess.stopping import Stopped, asked, safe_point, stopping
 from ciess.tables.plan import SizePlan
 from ciess.train import checkpoint
@@ -26,6 +28,7 @@ from ciess.train.checkpoint import Kept, State
 from ciess.train.finish import Finish, finish
 from ciess.train.fit import fit
 from ciess.train.losses import BPR
+from ciess.train.tune import Tuned
 
 
 class Killed(BaseException):
@@ -249,6 +252,29 @@ def test_a_search_goes_on_to_the_same_plans(method: str, tmp_path: Path, monkeyp
     assert kills
 
 
+@pytest.mark.usefixtures("_keeping_all")
+def test_a_stream_goes_on_to_the_same_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And what is kept of one is not taken for another's that begins alike, nor of one full model for the other's."""
+    monkeypatch.setattr("ciess.experiment.stream.Marginal", ciess.EqualSizes)
+    n = 800
+    user, item = np.divmod(np.random.default_rng(0).permutation(40 * 30)[:n], 30)
+    events = {"user": user, "item": item, "time": np.arange(n)}
+    others = {**events, "time": np.where(np.arange(n) < n / 2, np.arange(n), 2 * n - np.arange(n))}
+    few = dataclasses.replace(MODELS["mf"], training=ciess.Training(steps=1, batch_size=500))
+    told = {"backbone": few, "budget": "60%", "segments": 2, "finishing": Finish().lasting(0)}
+
+    def rows(events: dict[str, Any], kept: Path | None) -> list[SegmentRow]:
+        found = ciess.stream(pl.DataFrame(events), methods={"pep": ciess.PEP(steps=3)}, kept=kept, **told)
+        assert not any(row.error for row in found)
+        return [dataclasses.replace(row, seconds=0) for row in found]
+
+    whole = rows(events, None)
+    again, kills = killed_by_writes(lambda: rows(events, tmp_path), monkeypatch, 7)
+    assert again == whole
+    assert kills > 2
+    assert rows(others, tmp_path) == rows(others, None) != whole
+
+
 # ------------------------------------------------------------------------------------------------ whole commands
 
 DATA = "\n".join(f"{u} " + " ".join(str((u * 7 + 3 * s * s) % 23) for s in range(9)) for u in range(40))
@@ -256,6 +282,10 @@ FAST = ["--backbone", "mf", "--dim", "8", "--quiet", "--tune", "off", "--set", "
 COMMANDS = {
     "search": ["search", "lines.txt", *FAST, "--budgets", "50%", "--method", "equal"],
     "compare": ["compare", "lines.txt", *FAST, "--budgets", "50%", "--methods", "magnitude", "--seeds", "0"],
+    "stream": [
+        *("stream", "events.csv", "--backbone", "als", "--dim", "8", "--quiet", "--budget", "50%", "--segments", "1"),
+        *("--methods", "equal", "--no-retrain"),
+    ],
 }
 """Without what is told of seconds: of a run that was stopped it is the time of the parts that count."""
 TIMES = {"seconds", "trials", "tuning"}
@@ -277,6 +307,9 @@ def results(folder: Path) -> dict[str, Any]:
 def _in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("lines.txt").write_text(DATA)
+    pairs = [(user, item) for user, *items in map(str.split, DATA.splitlines()) for item in items]
+    events = (f"{user},{item},{at * 37 % len(pairs)}" for at, (user, item) in enumerate(pairs))
+    Path("events.csv").write_text("\n".join(["user,item,time", *events]))
 
 
 @pytest.mark.usefixtures("_in_a_folder")
@@ -284,12 +317,14 @@ def _in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_command_that_is_killed_goes_on(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkpoint, "_SHARE", 1e9)
     monkeypatch.setattr("ciess.report.report_files", lambda _: {"report.html": "page"})
+    # Which `stream` always does, and takes longest.
+    monkeypatch.setattr("ciess.experiment.full.tune", lambda config, *_, **__: Tuned(config, []))
     args = [*COMMANDS[command], "--out", "out"]
     main(args)
     whole = results(Path("out"))
     shutil.rmtree("out")
 
-    _, kills = killed_by_writes(lambda: main(args), monkeypatch, 3)
+    _, kills = killed_by_writes(lambda: main(args), monkeypatch, 2 if command == "stream" else 3)
     assert kills > 2
     assert results(Path("out")) == whole
     assert not [*Path("out").rglob(UNFINISHED)]

@@ -57,6 +57,7 @@ IDLE = {
     "recommend m --users 1 --users-from f": "--users and --users-from are both given",
     "recommend m": "no users are given",
     "apply nowhere.csv --policy m": "m holds no policy.json: name a folder such as",
+    "compare nowhere.csv --methods equal,ciess:episodes=5,steps=3,rule": "'rule' is not a method",
     "stream nowhere.csv --segments 0": "--segments is 0: give a number of 1 or more",
     "compare nowhere.csv --executor processes": "executor is 'processes': write processes:4, ray, or ray:ADDRESS",
     "stream nowhere.csv --budget 5": "budget '5' has no unit: write '5%'",

@@ -1,6 +1,7 @@
 """Policies beside results: saved, applied to other data; searches on samples."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ from ciess.errors import InputError
 from ciess.experiment.outcome import Outcome
 from ciess.methods.ciess.policy import Actor
 from ciess.methods.ciess.td3 import TD3Settings
+from ciess.methods.equal import EqualSizes
 from ciess.methods.marginal import Marginal
 from ciess.methods.policy import Applied
+from ciess.methods.problem import Problem, SearchResult
 from ciess.models import Training
 from ciess.report import searched
 from ciess.tables.layout import stored_bytes
@@ -86,6 +89,12 @@ def test_a_search_on_a_sample_sizes_all_rows_and_says_so(split: Split, method: A
     assert told in searched(outcome).facts
 
 
+@dataclass(frozen=True)
+class Own:
+    def search(self, problem: Problem) -> SearchResult:
+        return EqualSizes().search(problem)
+
+
 def test_samples_and_policies_that_cannot_be_searched_by_are_refused_at_once(split: Split) -> None:
     counts, sizes = np.arange(1, 9), np.arange(1, 9, dtype=np.int32)
     looks = Actor.imitating(counts, np.eye(8, dtype=np.float32), sizes, TD3Settings(batch_size=8, hidden=8), seed=0)
@@ -97,6 +106,7 @@ def test_samples_and_policies_that_cannot_be_searched_by_are_refused_at_once(spl
     for settings, told in (
         ({"backbone": "lightgcn"}, "in the whole graph: use mf, als or ncf, or search all rows"),
         ({"method": "pep"}, "pep searches all rows: without a sample, or by "),
+        ({"method": Own()}, "own searches all rows: .*; give its class cheap = True if it measures plans"),
         ({"sample": "0%"}, "sample is '0%': write a share above 0%, and to 100%"),
         ({"sample": "x"}, "write a share above 0%"),
         ({"sample": 1e-9, "data": Split(split.train, split.valid.take(split.valid.users == 7))}, "take a larger one"),

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,6 +76,24 @@ def told(comparison: Comparison) -> list[Any]:
 @pytest.fixture(scope="module")
 def here(data: Interactions) -> Comparison:
     return compare(data)
+
+
+SCRIPT = """
+import ciess
+data = ciess.synthetic(users=30, items=20, mean_count=5).interactions
+few = ciess.MF(dim=4, training=ciess.Training(steps=1))
+ciess.compare(data, methods="equal", backbone=few, budgets="60%", executor="processes:2")
+"""
+
+
+@pytest.mark.parametrize("name", ["script.py", "-"])
+def test_a_script_that_each_process_would_run_is_refused_with_the_remedy(name: str, tmp_path: Path) -> None:
+    """Without a guard in a file, or on stdin."""
+    (tmp_path / "script.py").write_text(SCRIPT)
+    told = {"cwd": tmp_path, "capture_output": True, "text": True, "timeout": 100}
+    ended = subprocess.run([sys.executable, name], input=SCRIPT if name == "-" else None, check=False, **told)
+    assert ended.stderr.count("Traceback") == 1, "and none of the process that ended"
+    assert ended.stderr.rstrip().endswith('and the call below `if __name__ == "__main__":`')
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")

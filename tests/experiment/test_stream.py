@@ -4,15 +4,17 @@ import json
 import logging
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
 
 import ciess
-from ciess.data import Interactions
+from ciess.data import Interactions, Split
 from ciess.errors import InputError
 from ciess.experiment import stream as module
+from ciess.experiment.bench import Bench
 from ciess.experiment.stream import stream, table_of
 from ciess.methods.equal import EqualSizes
 from ciess.methods.popularity import Popularity
@@ -42,6 +44,18 @@ class Noted:
 
     def search(self, problem: Problem) -> SearchResult:
         self.given.append(problem)
+        return EqualSizes().search(problem)
+
+
+@dataclass(frozen=True)
+class Unlucky:
+    """Equal sizes but for one segment, of whose users there are so many."""
+
+    users: int
+
+    def search(self, problem: Problem) -> SearchResult:
+        if problem.shape.n_users == self.users:
+            raise RuntimeError("no luck\nat all")
         return EqualSizes().search(problem)
 
 
@@ -88,6 +102,33 @@ def test_a_stream_is_tested_before_it_is_learned_within_its_budget(
     [_, whole] = table_of(rows)
     mine = [row.metrics["ndcg@20"] for row in rows if row.method == "popularity"]
     assert whole["ndcg@20"] == pytest.approx(sum(mine) / 3)
+
+
+def test_what_fails_is_told_and_the_others_go_on(data: Interactions, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A method in one segment; then the full model that goes on, without which nothing but `retrain` is left."""
+    settings = {"backbone": BACKBONE, "finishing": FINISH, "budget": "60%", "segments": 3}
+    learned = [train.union(valid).k_core(1) for train, valid, _ in module._steps(data, 3)]
+    methods = {"unlucky": Unlucky(learned[1].n_users), "equal": EqualSizes()}
+    rows = stream(data, methods=methods, retrain=False, **settings)  # type: ignore[arg-type]
+    assert [(row.segment, row.method) for row in rows] == [(n, name) for n in (1, 2, 3) for name in methods]
+    errors = ["", "", "RuntimeError: no luck at all", "", "", ""]
+    assert [row.error for row in rows] == errors
+    assert [not row.metrics for row in rows] == [bool(error) for error in errors]
+    assert [each["method"] for each in table_of(rows)] == ["equal"]
+
+    resumed, gone_on_from = module._resumed, []
+
+    def broken(split: Split, *rest: Any) -> Bench:
+        gone_on_from.append(rest[-1].data.n_users)
+        bench = resumed(split, *rest)
+        if split.train.n_users == learned[1].n_users:
+            monkeypatch.setattr(bench.full_models, "_fit", lambda *_: 1 / 0)
+        return bench
+
+    monkeypatch.setattr(module, "_resumed", broken)
+    rows = stream(data, methods={"equal": EqualSizes()}, **settings)  # type: ignore[arg-type]
+    assert [row.error for row in rows] == ["", "", "ZeroDivisionError: division by zero", "", "", ""]
+    assert gone_on_from == [learned[0].n_users, learned[0].n_users]
 
 
 def test_one_segment_leaves_something_to_learn_before_validation(data: Interactions) -> None:

@@ -6,6 +6,7 @@ from typing import ClassVar
 import pytest
 
 from ciess.errors import InputError
+from ciess.experiment.trials import methods_by_name
 from ciess.methods import cheap_methods, method_name, method_named, method_names, methods_named
 from ciess.methods.autoemb import AutoEmb
 from ciess.methods.bet import BET
@@ -102,6 +103,19 @@ def test_settings_are_read_behind_a_name(own: Path) -> None:
     assert method_named("autoemb:candidates=(2, 4),hidden=8") == AutoEmb(candidates=(2, 4), hidden=8)
     [(name, mine)] = methods_named(f"{own}:MostToItems:share=0.25").items()
     assert (name, dataclasses.asdict(mine)) == ("most-to-items:share=0.25", {"share": 0.25})  # type: ignore[call-overload]
+
+
+def test_methods_are_written_with_commas_between_them_or_not(own: Path) -> None:
+    settings = "ciess:episodes=5,walk_length=0", f"{own}:MostToItems:share=0.25", "autoemb:candidates=(2, 4),hidden=8"
+    texts = ["equal", *settings, "marginal"]
+    for written in (texts, ",".join(texts), [", ".join(texts[:2]), *texts[2:]], [f"{each}," for each in texts]):
+        found = methods_by_name(written)
+        assert [*found] == ["equal", settings[0], "most-to-items:share=0.25", settings[2], "marginal"]
+        assert found[settings[0]] == Ciess(episodes=5, walk_length=0)
+    with pytest.raises(InputError, match="give each a name of its own"):
+        methods_by_name("magnitude,magnitude")
+    with pytest.raises(InputError, match="',' is not a method"):
+        methods_by_name(",")
 
 
 def test_what_is_no_method_is_refused_with_one_sentence(own: Path, tmp_path: Path) -> None:

@@ -1,4 +1,7 @@
+from typing import Any
+
 import numpy as np
+import pytest
 import torch
 from planted import NEEDED, POPULAR, RARE, selective
 
@@ -46,3 +49,26 @@ def test_a_step_is_as_long_in_every_block_and_stays_in_bounds() -> None:
 def test_blocks_are_of_like_popularity_and_length() -> None:
     popularity = np.array([5, 1, 9, 7, 3, 2, 8])
     assert like_groups(-popularity, 3).tolist() == [1, 2, 0, 0, 1, 2, 0]
+
+
+def test_validation_alone_moves_the_selection(monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = selective()
+    learner = Learner(problem, "full", 0, 1)
+    monkeypatch.setattr(learner, "loss", lambda users, items: 0 * (users.sum() + items.sum()))
+    users, _ = DNIS(steps=1).selected(learner, problem)
+    assert not users.equal(problem.full_model.user_table)
+
+
+def test_there_are_no_more_blocks_than_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory goes with the rows, not with what is asked for."""
+    made: list[Selection] = []
+
+    def noted(*given: Any) -> Selection:
+        made.append(Selection(*given))
+        return made[-1]
+
+    monkeypatch.setattr("ciess.methods.dnis.Selection", noted)
+    problem = selective()
+    settings = DNIS(start="full", blocks=1000, steps=1)
+    settings.selected(Learner(problem, settings.start, settings.seed, settings.steps), problem)
+    assert [len(each.weights) for each in made] == [problem.shape.n_users, problem.shape.n_items]

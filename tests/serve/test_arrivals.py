@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from ciess.serve.model import CompressedModel
 from ciess.tables.encoding import Encoding
 from ciess.tables.layout import stored_bytes
 from ciess.tables.packed import PackedTable
-from ciess.tables.plan import SizePlan
+from ciess.tables.plan import SizePlan, TableShape
 from ciess.tables.precision import Precision
 from ciess.tables.taper import Taper, read_encoding
 
@@ -186,8 +187,24 @@ def test_budgets_hold_when_rows_are_added(precision: str) -> None:
     tight = model.table_bytes + 60 * 8
     small = model.with_users(new, budget=f"{tight}B")
     assert model.table_bytes < small.table_bytes <= tight
-    with pytest.raises(InputError, match=r"60 new rows do not fit into .* bytes: give a larger budget"):
+    told = r"60 new rows do not fit into .* bytes: give a budget of '(.*)' or more, or search anew"
+    with pytest.raises(InputError, match=told) as refused:
         model.with_users(new, budget=f"{model.table_bytes}B")
+    found = re.search(told, str(refused.value))
+    assert found is not None
+    assert model.with_users(new, budget=found[1]).users.sizes.min() == 1
+
+
+def test_tables_that_are_smaller_than_their_index_name_bytes_that_are_enough() -> None:
+    """Of a hundred percent new rows never fit."""
+    tiny = ciess.Interactions.from_frame(pl.DataFrame({"user": [0, 0, 1], "item": [0, 1, 1]}))
+    config = ciess.MF(dim=1)
+    model = CompressedModel.pack(config, config.build(tiny), SizePlan.equal(TableShape(2, 2, 1), 1), tiny)
+    new = ciess.Interactions.from_frame(pl.DataFrame({"user": [2], "item": [0]}))
+    with pytest.raises(InputError, match=r"give a budget of '\d+B' or more") as refused:
+        model.with_users(new, budget="100%")
+    enough = str(refused.value).split("'")[1]
+    assert model.with_users(new, budget=enough).table_bytes == int(enough[:-1])
 
 
 def test_what_was_seen_but_not_learned_stays_so() -> None:
@@ -267,7 +284,7 @@ def test_items_that_nobody_knows(caplog: pytest.LogCaptureFixture) -> None:
     for wrong in ({}, {"user_ids": 3, "items": [1003]}):
         with pytest.raises(InputError, match="users and items are both given, or neither"):
             model.recommend(**wrong)
-    with pytest.raises(InputError, match="ncf does not score by inner products"):
+    with pytest.raises(InputError, match=r"ncf does not score by inner products, .*: use als, mf,"):
         packed(ciess.NCF(dim=DIM)).recommend(items=[1003])
 
 

@@ -49,7 +49,7 @@ _REFUSED = 2
 """Exit code of what cannot be done."""
 _BY_SIGNAL, _UNREAD = 128, 141
 """What shells expect of a program that a signal stopped: 128 and its number; 141 where nobody reads what it prints."""
-_GOES_ON = ("search", "compare", "compress", "apply", "demo", "data")
+_GOES_ON = ("search", "compare", "stream", "compress", "apply", "demo", "data")
 """Commands that go on from where they were stopped."""
 
 

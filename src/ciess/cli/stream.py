@@ -24,7 +24,7 @@ from ciess.cli.options import (
     configured,
     option,
 )
-from ciess.cli.results import own_folder
+from ciess.cli.results import at_work, own_folder
 
 if TYPE_CHECKING:
     from ciess.experiment.stream import SegmentRow
@@ -61,7 +61,6 @@ class Stream:
         from ciess.experiment.runs import STREAM
         from ciess.experiment.stream import stream
         from ciess.experiment.trials import methods_by_name
-        from ciess.progress import ConsoleProgress
         from ciess.tables.budget import Budget
 
         # What can be refused at once is refused before data are read.
@@ -71,9 +70,10 @@ class Stream:
         check("--segments", self.segments, Positive)
         check("--seed", self.seed, Seed)
         with own_folder(self, STREAM):
-            with ConsoleProgress(console) as progress:
+            data = self.columns.read(self.data)
+            with at_work(console) as progress:
                 rows = stream(
-                    self.columns.read(self.data),
+                    data,
                     methods=methods,
                     backbone=config,
                     budget=self.budget,
@@ -81,6 +81,7 @@ class Stream:
                     retrain=self.retrain,
                     precision=self.precision,
                     seed=self.seed,
+                    kept=self.out,
                     progress=progress,
                 )
             self._show(rows, console)
@@ -99,7 +100,7 @@ class Stream:
         table = Table(title="Each segment tested before it is learned", box=None, padding=(0, 1, 0, 0))
         for heading in ("segment", "method", "Recall@20", "NDCG@20", "new", "of budget", "grown", "shrunk"):
             table.add_column(heading, justify="left" if heading == "method" else "right", no_wrap=heading != "method")
-        for row in rows:
+        for row in (each for each in rows if not each.error):
             table.add_row(
                 str(row.segment),
                 row.method,
@@ -113,4 +114,6 @@ class Stream:
             means = (f"{whole[metric]:.4f}" for metric in METRICS)
             table.add_row("all", whole["method"], *means, "", f"{whole['most_of_budget']:.1%}", "", "")
         console.print(table)
+        for row in (each for each in rows if each.error):
+            console.print(f"{row.method}, segment {row.segment}: {row.error}", soft_wrap=True)
         console.print(f"wrote {self.out / STREAM}", soft_wrap=True)

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path, PurePosixPath
@@ -10,7 +11,7 @@ from zipfile import ZipFile
 
 from filelock import FileLock
 
-from ciess.checks import nearest
+from ciess.checks import check, nearest
 from ciess.data.download import checksum, download, published_md5
 from ciess.errors import InputError, refused
 from ciess.files import write_whole
@@ -192,6 +193,7 @@ def fetch(name: str, *, accept_terms: bool = False, offline: bool = False, progr
     Raises:
         InputError: no such name, terms that are not accepted, or a download that fails; nothing is left half-written.
     """
+    check("progress", progress, Callable)
     entry, found = named(name), located(name)
     if found is not None:
         return found

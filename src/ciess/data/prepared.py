@@ -69,6 +69,7 @@ def prepare(
     """
     folder, out = given_path("folder", folder), given_path("out", out)
     seed = check("seed", seed, Seed)
+    check("progress", progress, Callable)
     wanted = Wanted(user, item, rating, time, min_rating)
     _check_out(out)
     if is_prepared(folder):

@@ -1,6 +1,6 @@
 """Compare methods: the same split, full model, recipe and fidelity for all; every cell kept, so that a run goes on."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -105,6 +105,7 @@ def compare(
         cells=None if cells is None else str(cells),
     )
     check_executor(executor)
+    check("progress", progress, Callable)
     if cells is None and (shard or merge):
         raise InputError("a shard and what is merged are kept as cells: name a folder for cells")
     units = part_of([(seed, name) for seed in seeds for name in chosen], shard)

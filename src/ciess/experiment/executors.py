@@ -4,6 +4,7 @@ import multiprocessing
 import pickle
 import re
 import signal
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -17,18 +18,28 @@ T = TypeVar("T")
 
 _FORMS = "write processes:4, ray, or ray:ADDRESS"
 _REMEDY = "put its class into a file that can be imported"
+_MAIN = (
+    "each process imports the script that starts it: write that into a file, "
+    'and the call below `if __name__ == "__main__":`'
+)
 # PyTorch imports the second one, which takes seconds, when it first makes an optimiser.
 _IMPORTED_ONCE = ["ciess.experiment.trials", "torch._dynamo"]
 
 
 def check_executor(text: str | None) -> None:
-    """Refuse an executor that is not written as they are, before data are read; None is none.
+    """Refuse an executor that is not written as they are, or cannot be used, before data are read; None is none.
 
     Raises:
         InputError: it is refused.
     """
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        # In a process that imports the script, and has come to the same call: the one that started it tells why.
+        raise SystemExit(1)
     if text is not None and not (isinstance(text, str) and re.fullmatch("processes:[1-9][0-9]{0,3}|ray(:.+)?", text)):
         raise InputError(f"executor is {shown(text)}: {_FORMS}")
+    processes = text is not None and text.startswith("processes")
+    if processes and getattr(sys.modules["__main__"], "__file__", None) == "<stdin>":
+        raise InputError(f"executor is {shown(text)}, and the script is no file: {_MAIN}")
 
 
 @contextmanager
@@ -100,11 +111,15 @@ class Processes(Executor):
         process.start()
         self._alive.add(process)
         theirs.close()
+        begun = False
         try:
+            begun = mine.recv()
             _send(mine, call)
             value, error = mine.recv()
         except (EOFError, OSError):
             process.join()
+            if not begun:
+                raise InputError(f"a process ended as it began (exit code {process.exitcode}): {_MAIN}") from None
             raise RuntimeError(f"its process was lost (exit code {process.exitcode})") from None
         finally:
             mine.close()
@@ -121,6 +136,7 @@ def _answer(connection: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # Who asks may be gone.
     with suppress(EOFError, OSError):
+        connection.send(True)
         answer: tuple[Any, Exception | None]
         try:
             fn, args, kwargs = _received(connection)

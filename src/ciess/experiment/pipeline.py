@@ -1,7 +1,7 @@
 """The whole way: split → fit → order → search → finish → compressed models → test."""
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +113,7 @@ def search(
     others = _named_apart(dict(check("beside", beside, Mapping | None) or {}), methods)
     seed = check("seed", seed, Seed)
     check("refit", refit, bool)
+    check("progress", progress, Callable)
     loss = None if max_tail_loss is None else parsed_share("max_tail_loss", max_tail_loss)
     call = spelled_call(
         search,

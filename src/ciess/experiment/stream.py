@@ -1,9 +1,11 @@
 """Streams: interactions come in segments of time, each tested before it is learned; sizes grow and shrink."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -14,8 +16,12 @@ from ciess.data.columns import rows_of
 from ciess.data.interactions import InteractionsLike
 from ciess.errors import InputError
 from ciess.experiment.bench import Bench
+from ciess.experiment.cells import Known
 from ciess.experiment.full import Full
+from ciess.experiment.keys import canonical, digest
 from ciess.experiment.recipe import Recipe
+from ciess.experiment.trials import methods_by_name, sentence
+from ciess.files import given_path
 from ciess.methods.marginal import Marginal
 from ciess.methods.problem import Method
 from ciess.models import Backbone, BackboneConfig
@@ -23,7 +29,10 @@ from ciess.progress import Progress, silent
 from ciess.tables.budget import Budget
 from ciess.tables.plan import SizePlan
 from ciess.tables.precision import Precision
+from ciess.train.checkpoint import NOTHING, Kept
 from ciess.train.finish import Finish
+
+T = TypeVar("T")
 
 RETRAINED = "retrain"
 METRICS = ("recall@20", "ndcg@20")
@@ -46,20 +55,23 @@ class SegmentRow:
         limit: the budget's bytes then.
         grown: share of the rows that were there before the last segment and have more dimensions since.
         shrunk: share of those that have fewer.
-        seconds: of search, finish and building, and of the full model where it is trained for this method alone.
+        seconds: of search, finish and building, and of the full model where it is trained for this method alone; what
+            an earlier run has kept takes next to none.
+        error: why there is nothing of all this; empty where there is.
     """
 
     segment: int
     method: str
-    metrics: dict[str, float]
-    interactions: int
-    new_users: int
-    new_items: int
-    table_bytes: int
-    limit: int
-    grown: float
-    shrunk: float
-    seconds: float
+    metrics: dict[str, float] = field(default_factory=dict)
+    interactions: int = 0
+    new_users: int = 0
+    new_items: int = 0
+    table_bytes: int = 0
+    limit: int = 0
+    grown: float = 0.0
+    shrunk: float = 0.0
+    seconds: float = 0.0
+    error: str = ""
 
 
 def stream(
@@ -73,6 +85,7 @@ def stream(
     finishing: Finish | None = None,
     precision: str | Precision = Precision.FLOAT32,
     seed: int = 0,
+    kept: str | Path | None = None,
     progress: Progress = silent,
 ) -> list[SegmentRow]:
     """Let small models go along with a stream: what comes in each segment of time is tested, then learned.
@@ -85,7 +98,7 @@ def stream(
 
     Args:
         data: with times; as `ciess.search` takes it.
-        methods: searches by their names.
+        methods: searches by their names. One that fails before a segment is told so, and tried again before the next.
         backbone: a name, tuned once at the beginning, or a backbone's settings.
         budget: on the bytes of both tables, met before every segment.
         segments: how many.
@@ -94,28 +107,34 @@ def stream(
         finishing: how plans are brought to their best.
         precision: how parameters are stored.
         seed: of training and searches.
+        kept: a folder that keeps what is done: the same call goes on where another one was stopped, and comes to the
+            same. None keeps nothing.
         progress: told every step.
 
     Returns:
         a row for each segment and method.
 
     Raises:
-        InputError: no times, too few interactions for so many segments, or a budget that cannot be met.
+        InputError: no times, too few interactions for so many segments, or a budget that cannot be met. What goes wrong
+            in a method is told in its row, and the others go on.
     """
     seed, limit = check("seed", seed, Seed), Budget.parse(budget)
     check("segments", segments, Positive)
     check("retrain", retrain, bool)
     check("methods", methods, Mapping)
+    check("progress", progress, Callable)
     if retrain and RETRAINED in methods:
         raise InputError(f"methods name {RETRAINED}, as the limit beside them: give another name, or retrain=False")
+    known_methods, folder = methods_by_name(methods), None if kept is None else given_path("kept", kept)
     data = interactions_of(data)
     recipe = Recipe.of(backbone, finishing, precision, "input", None)
     rows: list[SegmentRow] = []
-    runs = {name: _Run(name, method, limit) for name, method in methods.items()}
+    runs = {name: _Run(name, known_methods[name], limit) for name in methods}
     if retrain:
         runs[RETRAINED] = _Run(RETRAINED, Marginal(), limit)
     before: Full | None = None
     first: Interactions | None = None
+    pieces = NOTHING
     for number, (train, valid, coming) in enumerate(_steps(data, segments), 1):
 
         def told(phase: str, done: int, total: int, note: str = "", number: int = number) -> None:
@@ -124,17 +143,37 @@ def stream(
         known = train.union(valid).k_core(1)
         split = Split(*(part.over(known.user_ids, known.item_ids) for part in (train, valid)))
         if first is None:
-            bench = Bench(split, recipe, seed, told)
+            if folder is not None:
+                # The first split does not tell how the rest is cut.
+                pieces = Known(split, recipe, seed).unfinished(folder).within(digest([canonical(data), segments]))
+            bench = _bench(split, recipe, seed, told, pieces)
             bench.check([limit])
             bench.tune()
             recipe, first = dataclasses.replace(bench.recipe, tune=False), split.train
         grown = dataclasses.replace(recipe, config=recipe.config.on_more(split.train, first))
-        anew = Bench(split, grown, seed, told)
-        going = anew if before is None else _resumed(split, grown, seed, told, before)
+        anew = _bench(split, grown, seed, told, pieces.within(number, "anew"))
+        resumed = pieces.within(number, "resumed")
+        going = anew if before is None else _resumed(split, grown, seed, told, resumed, before)
+        full = _tried(partial(going.full_models.on, 2))
         for name, run in runs.items():
-            rows.append(run.segment(number, anew if name == RETRAINED else going, coming))
-        before = going.full_models.on(2)
+            bench = anew if name == RETRAINED else going
+            tried = partial(run.segment, number, bench, coming)
+            row = full if isinstance(full, str) and bench is going else _tried(tried)
+            rows.append(SegmentRow(number, name, error=row) if isinstance(row, str) else row)
+        before = before if isinstance(full, str) else full
     return rows
+
+
+def _tried(work: Callable[[], T]) -> T | str:
+    """What work comes to, or what went wrong, in one line."""
+    try:
+        return work()
+    except Exception as error:
+        return sentence(error)
+
+
+def _bench(split: Split, recipe: Recipe, seed: int, progress: Progress, kept: Kept) -> Bench:
+    return Bench(split, recipe, seed, progress, kept.within("full"), kept=kept)
 
 
 def _steps(data: Interactions, segments: int) -> Iterator[tuple[Interactions, Interactions, Interactions]]:
@@ -163,11 +202,11 @@ def _steps(data: Interactions, segments: int) -> Iterator[tuple[Interactions, In
         yield data.take(part < number - 1), data.take(part == number - 1), data.take(part == number)
 
 
-def _resumed(split: Split, recipe: Recipe, seed: int, progress: Progress, before: Full) -> Bench:
+def _resumed(split: Split, recipe: Recipe, seed: int, progress: Progress, kept: Kept, before: Full) -> Bench:
     """A bench whose full model goes on from an earlier one's rows and weights."""
     training = recipe.config.training
     config = dataclasses.replace(recipe.config, training=training.lasting(-(-training.steps // 2)))
-    bench = Bench(split, dataclasses.replace(recipe, config=config), seed, progress)
+    bench = _bench(split, dataclasses.replace(recipe, config=config), seed, progress, kept)
     _take_over(bench.full_models.untrained, split.train, before)
     return bench
 
@@ -199,9 +238,9 @@ class _Run:
 
     def segment(self, number: int, bench: Bench, coming: Interactions) -> SegmentRow:
         """Choose by what is known, then test on what comes."""
+        start = sum(bench.clock.seconds().values())
         with_own = bench.prepared(self.method)
         problem = bench.problem([self.budget], getattr(with_own, "fidelity", None))
-        start = sum(bench.clock.seconds().values())
         chosen = bench.followed(bench.run(self.name, with_own, problem).best[self.budget], self.budget)
         model, known = bench.built(chosen), bench.full_models.on(2).data
         seconds = sum(bench.clock.seconds().values()) - start
@@ -248,9 +287,12 @@ def _new(known: Interactions, coming: Interactions, side: str) -> int:
 
 
 def table_of(rows: Sequence[SegmentRow]) -> list[dict[str, Any]]:
-    """Each method over all segments: mean metrics, the largest share of the budget that was taken, seconds."""
-    found = []
-    for name in dict.fromkeys(row.method for row in rows):
+    """Each method over all segments: mean metrics, the largest share of the budget that was taken, seconds.
+
+    One that failed before a segment is left out: its means would be of other segments.
+    """
+    found, failed = [], {row.method for row in rows if row.error}
+    for name in dict.fromkeys(row.method for row in rows if row.method not in failed):
         mine = [row for row in rows if row.method == name]
         means = {metric: float(np.mean([row.metrics[metric] for row in mine])) for metric in METRICS}
         most = max(row.table_bytes / row.limit for row in mine)

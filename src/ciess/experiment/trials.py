@@ -19,7 +19,7 @@ from ciess.experiment.cells import Cells
 from ciess.experiment.clock import Clock
 from ciess.experiment.finished import Finished
 from ciess.experiment.recipe import Recipe
-from ciess.methods import method_name, method_named, method_names, methods_named
+from ciess.methods import method_name, method_named, method_names, methods_named, separated_methods
 from ciess.methods.equal import EqualSizes
 from ciess.methods.problem import Method
 from ciess.progress import Progress, silent
@@ -42,7 +42,11 @@ def methods_by_name(methods: str | Method | Sequence[str | Method] | Mapping[str
         given = []
         several = methods if isinstance(methods, Iterable) and not isinstance(methods, str) else [methods]
         for each in several or method_names(by_default=True):
-            given += methods_named(each).items() if isinstance(each, str) else [(method_name(each), each)]
+            if not isinstance(each, str):
+                given.append((method_name(each), each))
+                continue
+            for text in separated_methods(each):
+                given += methods_named(text).items()
     names = [name for name, _ in given]
     if len({*names}) < len(names) or FULL in names:
         raise InputError(f"methods are {', '.join(names)}: give each a name of its own, and none '{FULL}'")
@@ -114,8 +118,11 @@ def spread(
             seed, name = key = jobs.pop(job)
             try:
                 made = job.result()
+            except InputError:
+                # No cell can be made there.
+                raise
             except Exception as error:
-                made = Cell(name, seed, error=_sentence(error))
+                made = Cell(name, seed, error=sentence(error))
             if isinstance(made, str):
                 raise InputError(made)
             found[key] = made
@@ -192,7 +199,7 @@ class _Seed:
         try:
             cell = make()
         except Exception as error:
-            return Cell(name, self.seed, error=_sentence(error))
+            return Cell(name, self.seed, error=sentence(error))
         self.kept.write(cell, method)
         return cell
 
@@ -237,7 +244,7 @@ def _mean(quality: NDArray[np.float32]) -> float:
     return float(np.nanmean(quality, dtype=np.float64))
 
 
-def _sentence(error: Exception) -> str:
+def sentence(error: Exception) -> str:
     """What went wrong, in one line."""
     told = " ".join(str(error).split())
     return told if isinstance(error, InputError) else f"{type(error).__name__}: {told}".removesuffix(": ")

@@ -24,6 +24,9 @@ from ciess.errors import InputError
 if TYPE_CHECKING:
     from ciess.methods.problem import Method
 
+_APART = r",(?![^(]*\))"
+"""Commas within brackets belong to a value."""
+
 
 def method_names(*, by_default: bool = False) -> list[str]:
     """The names of all methods of this package, or of those that are compared by default."""
@@ -33,6 +36,11 @@ def method_names(*, by_default: bool = False) -> list[str]:
 def cheap_methods() -> "dict[str, Method]":
     """The methods of this package that `auto` tries, by their names."""
     return {name: found() for name, found in _classes().items() if getattr(found, "cheap", False)}
+
+
+def separated_methods(text: str) -> list[str]:
+    """Methods that are written with commas between them; a `name=value` is a setting of the one before it."""
+    return [each.strip() for each in re.split(rf"{_APART}(?!\s*\w+=)", text) if each.strip()] or [text]
 
 
 def methods_named(text: str) -> "dict[str, Method]":
@@ -47,8 +55,7 @@ def methods_named(text: str) -> "dict[str, Method]":
     written, colon, settings = text.rpartition(":")
     if "=" not in settings:
         return _with_defaults(text)
-    # Commas within brackets belong to a value.
-    changes = dict(_setting(each, text) for each in re.split(r",(?![^(]*\))", settings))
+    changes = dict(_setting(each, text) for each in re.split(_APART, settings))
     found = {}
     for name, method in _with_defaults(written).items():
         try:

@@ -14,7 +14,7 @@ from ciess.checks import Checked, Seed, Within
 from ciess.data import Interactions
 from ciess.errors import InputError
 from ciess.evaluation.metrics import Evaluator
-from ciess.methods import cheap_methods, method_name
+from ciess.methods import cheap_methods, method_name, method_names
 from ciess.methods.policy import SizePolicy, policy_of, sized
 from ciess.methods.problem import Candidate, Method, Problem, Sampling, SearchResult
 from ciess.models.base import Backbone
@@ -45,7 +45,9 @@ class Sampled(Checked):
         super().__post_init__()
         if not getattr(self.method, "cheap", False):
             name = method_name(self.method)
-            raise InputError(f"{name} searches all rows: without a sample, or by {', '.join(cheap_methods())}")
+            told = f"{name} searches all rows: without a sample, or by {', '.join(cheap_methods())}"
+            own = "give its class cheap = True if it measures plans alone"
+            raise InputError(told if name in method_names() else f"{told}; {own}")
 
     def search(self, problem: Problem) -> SearchResult:
         """A plan of all rows for every one that the method found for the sample's; nothing is measured on all."""

@@ -1,6 +1,7 @@
 """Rows for users and items that come after training, from the rows of what they have to do with."""
 
 import logging
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -226,7 +227,8 @@ def _sizes(
         limit = Budget.parse(budget).limit(shape)
     if stored_bytes(smallest) > limit:
         raise InputError(
-            f"{len(counts):,} new rows do not fit into {limit:,} bytes: give a larger budget, or search anew"
+            f"{len(counts):,} new rows do not fit into {limit:,} bytes: "
+            f"give a budget of '{Budget.enough(shape, stored_bytes(smallest), math.ceil)}' or more, or search anew"
         )
     if stored_bytes(with_new(sized(1))) <= limit:
         return sized(1)

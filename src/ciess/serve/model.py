@@ -315,7 +315,8 @@ class CompressedModel(PackedModel):
         from ciess.models.base import InnerProduct
 
         if not isinstance(self.backbone, InnerProduct):
-            raise InputError(f"{self.settings['name']} does not score by inner products: there are no such vectors")
+            told = "so there are neither vectors nor rows for what somebody has: use als, mf, lightgcn or ngcf"
+            raise InputError(f"{self.settings['name']} does not score by inner products, {told}")
         users, items = (side.numpy() for side in self.represented)
         return users.shape[1], (users.__getitem__, items.__getitem__)
 

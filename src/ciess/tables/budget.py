@@ -87,7 +87,7 @@ class Budget:
         if limit > whole:
             raise InputError(
                 f"budget '{self}' is {limit:,} bytes, more than the {whole:,} of the full tables: "
-                f"use at most '{self._enough(shape, whole, math.floor)}'"
+                f"use at most '{self.enough(shape, whole, math.floor)}'"
             )
         # The header's length depends a little on the numbers.
         most = shape.rows * shape.dim
@@ -98,12 +98,12 @@ class Budget:
         if limit < least:
             raise InputError(
                 f"budget '{self}' is {limit:,} bytes, too small for one dimension in each of {shape.rows:,} rows: "
-                f"use at least '{self._enough(shape, least, math.ceil)}'"
+                f"use at least '{self.enough(shape, least, math.ceil)}'"
             )
         return int(min(max(numbers, shape.rows), shape.rows * shape.dim))
 
     @staticmethod
-    def _enough(shape: TableShape, size: int, rounded: Callable[[float], int]) -> str:
+    def enough(shape: TableShape, size: int, rounded: Callable[[float], int]) -> str:
         """A number of bytes as a budget: a share of the full tables, or bytes where that is above 100 %."""
         share = rounded(size / shape.full_bytes * 1e4) / 100
         return f"{share:g}%" if share <= 100 else f"{size}B"

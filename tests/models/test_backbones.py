@@ -8,7 +8,6 @@ from ciess.models import (
     Backbone,
     BackboneConfig,
     Represented,
-    Rotatable,
     Training,
     backbone_from_settings,
     backbone_named,
@@ -16,6 +15,7 @@ from ciess.models import (
     backbone_with,
 )
 from ciess.models.als import ALS
+from ciess.models.base import Rotatable
 from ciess.models.graph import averaging_adjacency, hop, normalised_adjacency
 from ciess.models.lightgcn import LightGCN
 from ciess.models.mf import MF

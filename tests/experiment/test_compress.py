@@ -258,7 +258,7 @@ def test_the_commands_read_ids(
     main([command, *data, *ids, "--budgets", "60%", "--out", str(tmp_path / "out")])
     assert ciess.load(tmp_path / "out" / "budget-60").recommend("u0", k=1)[0][0] == "i50"
     printed = capsys.readouterr().out
-    assert re.search(r"full model +1\.0000", printed)
+    assert re.search(r"full model +– +1\.0000", printed)
     assert ("Caution: measured on interactions that the factors have probably learned" in printed) is (
         command == "search"
     )

@@ -49,8 +49,8 @@ def show(command: Any, outcome: "Outcome", console: Console) -> list[Path]:
     """Save the models and the report, print the table and where they are; `command` as in `search_and_show`."""
     from ciess.report import outcome_table
     from ciess.report.forms import in_bytes
-    from ciess.report.wording import on_sample, spent
-    from ciess.results.outcome import KEPT
+    from ciess.report.wording import label, on_sample, spent
+    from ciess.results.outcome import EQUAL, KEPT
 
     told = dataclasses.replace(outcome, settings={"command": command_line(command), **outcome.settings})
     saved = told.save(command.out)
@@ -71,7 +71,8 @@ def show(command: Any, outcome: "Outcome", console: Console) -> list[Path]:
         found_by = outcome.row(KEPT, budget).found_by
         # A graph or a network is needed too, though no budget counts it.
         whole = in_bytes(sum(path.stat().st_size for path in folder.iterdir()))
-        where = f"saved {folder} (sizes by {found_by}): {whole} with ids, interactions and all"
+        sized = label(EQUAL) if found_by == EQUAL else f"sizes by {label(found_by)}"
+        where = f"saved {folder} ({sized}): {whole} with ids, interactions and all"
         console.print(where, soft_wrap=True)
     console.print(f"saved {command.out / 'report.html'}", soft_wrap=True)
     return list(saved.values())

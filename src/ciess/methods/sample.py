@@ -16,7 +16,7 @@ from ciess.errors import InputError
 from ciess.evaluation.metrics import Evaluator
 from ciess.methods import cheap_methods, method_name, method_names
 from ciess.methods.policy import SizePolicy, policy_of, sized
-from ciess.methods.problem import Candidate, Method, Problem, Sampling, SearchResult
+from ciess.methods.problem import Candidate, Following, Method, Problem, Sampling, SearchResult
 from ciess.models.base import Backbone
 from ciess.tables.plan import SizePlan
 
@@ -64,6 +64,11 @@ class Sampled(Checked):
                 for policy, each in zip(policies, candidates, strict=True)
             ]
         return result
+
+    def followed(self, plan: SizePlan, before: Problem, after: Problem) -> SizePlan:
+        """As the method follows, on all rows: no policy knows of each row what it is worth."""
+        method = self._seeded()
+        return method.followed(plan, before, after) if isinstance(method, Following) else plan
 
     def learned(self, problem: Problem, plan: SizePlan) -> SizePolicy:
         """What the method has learned by a plan."""

@@ -1,6 +1,10 @@
+from dataclasses import dataclass
+from typing import ClassVar
+
 import numpy as np
 import pytest
 import torch
+from planted import of_two_lengths
 
 import ciess
 from ciess.data import Split
@@ -8,6 +12,7 @@ from ciess.errors import InputError
 from ciess.evaluation.metrics import Evaluator
 from ciess.methods.ciess.td3 import TD3Settings
 from ciess.methods.fidelity import Truncate
+from ciess.methods.marginal import Marginal
 from ciess.methods.problem import Problem
 from ciess.methods.sample import Sampled, sample
 from ciess.models import BackboneConfig
@@ -49,6 +54,23 @@ def test_sizes_for_all_rows_fill_the_budget(split: Split) -> None:
     for budget, [found] in result.best.items():
         assert budget.limit(problem.shape) >= 4 * found.plan.numbers
         assert len(np.unique(found.plan.sizes)) > 1
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A method whose plans stay."""
+
+    cheap: ClassVar[bool] = True
+    search = ciess.EqualSizes.search
+
+
+def test_all_rows_follow_as_the_method_does(split: Split) -> None:
+    before, after = (of_two_lengths(split, seed)[0] for seed in (0, 1))
+    plan = before.equal(before.budgets[0])
+    method = Marginal(steps=5)
+    followed = Sampled(method, 0.3).followed(plan, before, after)
+    assert followed == method.followed(plan, before, after) != plan
+    assert Sampled(Kept(), 0.3).followed(plan, before, after) == plan
 
 
 def test_a_graph_has_no_such_samples(split: Split) -> None:

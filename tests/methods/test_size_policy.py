@@ -41,6 +41,9 @@ def test_a_rule_follows_what_users_and_items_have_now(split: Split) -> None:
     followed = Popularity().followed(plan, before, after)
     moved = np.concatenate([plan.user_sizes[users], plan.item_sizes[items]])
     assert np.abs(followed.sizes - moved).mean() < 0.1 < 1 < np.abs(plan.sizes - moved).mean()
+    after.popularity = (3 * before.popularity[0], 9 * before.popularity[1])
+    followed = Popularity().followed(plan, before, after)
+    assert followed.user_sizes.mean() == pytest.approx(plan.user_sizes.mean(), rel=0.03), "a rule compares rows"
 
 
 @given(

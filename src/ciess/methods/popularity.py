@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ciess.checks import Checked, Positive, Seed
-from ciess.methods.policy import SizePolicy, sized
+from ciess.methods.policy import SizePolicy
 from ciess.methods.problem import Problem, SearchResult
 from ciess.methods.shared.rules import centred_log, rules_found
 from ciess.tables.plan import SizePlan
@@ -65,8 +65,10 @@ class Popularity(Checked):
         return SearchResult(best, trace)
 
     def followed(self, plan: SizePlan, before: Problem, after: Problem) -> SizePlan:
-        """The rule's sizes by what users and items have now."""
-        return sized(SizePolicy.of_plan(plan, before.popularity), after, after.budgets[0])
+        """The rule's sizes by what users and items have now; each side keeps its share, since a rule compares rows."""
+        sizes = SizePolicy.of_plan(plan, before.popularity).sizes(after.popularity)
+        users, items = np.split(sizes, [plan.shape.n_users])
+        return after.project_sides(users, items, plan.user_sizes.sum() / plan.sizes.sum(), after.budgets[0])
 
 
 def desired_sizes(problem: Problem, rule: Rule) -> NDArray[np.float64]:

@@ -395,6 +395,13 @@ def test_names_of_other_lines_are_refused_beside(split: Split) -> None:
             plain(split, method=Sized(1), beside={name: Sized(2)})
 
 
+def test_methods_beside_may_be_named(split: Split) -> None:
+    found = plain(split, method=Sized(1), beside={"mixed": "mixed-random:seed=3"})
+    assert found.settings["beside"]["mixed"]["name"] == "mixed-random"
+    with pytest.raises(InputError, match="'mixd' is not a method"):
+        plain(split, beside={"mine": "mixd"})
+
+
 def test_plans_that_exceed_their_budget_or_are_missing_are_refused(split: Split) -> None:
     for method, message in ((Sized(16), "sized gives a plan of 1.*bytes for 30%"), (Sized(), "no plan for 30%")):
         with pytest.raises(InputError, match=message):
@@ -523,7 +530,7 @@ def test_the_precision_is_chosen_where_none_is_given(split: Split) -> None:
     found = ciess.search(split, backbone=SHORT, budgets=["8%", "100%"], method=QUICK, precision="auto")
     assert found.row("search", "8%").precision.split(":")[0] in ("int8", "int6", "int4", "int4-shared", "tapered")
     assert found.row("search", "100%").user_size >= 15, "where there is room, there is no need to save"
-    with pytest.raises(InputError, match="precision 'int3' is unknown"):
+    with pytest.raises(InputError, match="precision is 'int3': use 'auto', 'float32',"):
         ciess.search(split, backbone=SHORT, budgets=["10%"], precision="int3")
 
 

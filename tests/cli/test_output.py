@@ -108,6 +108,23 @@ def test_what_was_still_gaining_is_told(data: str, tmp_path: Path, capsys: pytes
     assert told.startswith("Caution: still gaining when training ended, so more steps may gain more: full")
 
 
+@pytest.mark.parametrize(("width", "left_out"), [(60, {"Tail", "NDCG"}), (80, {"Tail"}), (120, set())])
+def test_numbers_are_whole_and_names_broken_where_a_terminal_is_narrow(width: int, left_out: set[str]) -> None:
+    values = {"Method": "marginal:rounds=10,steps=100,looks=2", "Budget": "2.5%", "Recall@20": 0.2, "NDCG@20": 0.3}
+    values |= {"Kept": 0.4, "Tail kept": 0.5, "Gain, %": 12.3}
+    columns = [Column(heading, lambda value: f"{value} ± 0.01234" if value != 12.3 else "+12.3") for heading in values]
+    columns[:2] = Column("Method"), Column("Budget")
+    out = io.StringIO()
+    console = Console(file=out, width=width)
+    console.print(results.drawn(Table("", columns, [tuple(values.values())]), console))
+    printed = out.getvalue()
+    assert "…" not in printed
+    assert max(map(len, printed.splitlines())) <= width
+    assert {word for word in ("Tail", "NDCG") if word not in printed} == left_out
+    assert all(told in printed for told in ("2.5%", "0.2 ± 0.01234", "0.4 ± 0.01234", "+12.3"))
+    assert "".join(line[: line.find("  ")].split(" ")[0] for line in printed.splitlines()[-5:]).endswith("looks=2")
+
+
 @pytest.mark.parametrize(("width", "left_out"), [(90, {"Seconds"}), (80, {"Seconds", "Stored"}), (200, set())])
 def test_the_table_leaves_out_what_a_narrow_terminal_has_no_room_for(width: int, left_out: set[str]) -> None:
     values = {

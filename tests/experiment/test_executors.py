@@ -1,5 +1,6 @@
 """Cells made by other processes and machines: the same as in one process, and one that is lost takes no other along."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -14,7 +15,7 @@ import ciess
 from ciess.data import Interactions, synthetic
 from ciess.errors import InputError
 from ciess.experiment.comparison import Comparison
-from ciess.experiment.executors import executor_named, part_of
+from ciess.experiment.executors import check_executor, executor_named, part_of
 from ciess.methods.equal import EqualSizes
 from ciess.methods.mixed import MixedRandom
 from ciess.methods.problem import Problem, SearchResult
@@ -139,6 +140,14 @@ def test_ray_makes_the_same(data: Interactions, here: Comparison, monkeypatch: p
 def test_what_is_no_executor_is_refused(text: str) -> None:
     with pytest.raises(InputError, match=r"write processes:4, ray, or ray:ADDRESS"), executor_named(text):
         pass
+
+
+def test_a_process_of_ones_own_may_import_a_script_that_compares(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that ends as it begins is started again for ever by a pool."""
+    monkeypatch.setattr(multiprocessing.current_process(), "_inheriting", True, raising=False)
+    check_executor(None)
+    with pytest.raises(SystemExit):
+        check_executor("processes:2")
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 7, 9])

@@ -26,9 +26,10 @@ from ciess.experiment.finished import Finished, worth_keeping
 from ciess.experiment.outcome import Outcome
 from ciess.experiment.recipe import Recipe
 from ciess.methods.ciess.td3 import TD3Settings
+from ciess.methods.marginal import Marginal
 from ciess.methods.mixed import MixedRandom
 from ciess.methods.popularity import Popularity
-from ciess.methods.problem import Candidate, Problem, SearchResult
+from ciess.methods.problem import Candidate, Method, Problem, SearchResult
 from ciess.models import Backbone, BackboneConfig, Training, backbone_named
 from ciess.results.outcome import tails_kept
 from ciess.serve.model import CompressedModel
@@ -315,6 +316,27 @@ def test_a_model_that_is_given_back_has_the_plan_that_followed(
     assert found.policies["40%"].sizes((learned.user_counts, learned.item_counts)) == pytest.approx(np.full(250, 5.0))
 
 
+@dataclass(frozen=True)
+class Filler:
+    """Rows of one dimension at first, and then so many that they fill a share of the budget."""
+
+    times: int = 1
+
+    def search(self, problem: Problem) -> SearchResult:
+        return Follower().search(problem)
+
+    def followed(self, plan: SizePlan, before: Problem, after: Problem) -> SizePlan:
+        return SizePlan.equal(plan.shape, self.times * after.equal(after.budgets[0]).max_size)
+
+
+def test_plans_that_follow_hold_their_own_budget(split: Split, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("ciess.train.checkpoint._SHARE", 1e9)
+    found = plain(split, beside={"filler": Filler()}, budgets=["60%", "30%"], kept=tmp_path)
+    assert [found.row("filler", budget).user_size for budget in ("60%", "30%")] == [9, 4]
+    with pytest.raises(InputError, match=r"filler gives a plan of 8,352 bytes for 30%, which is 4,800"):
+        plain(split, beside={"filler": Filler(times=2)}, budgets=["30%"])
+
+
 def test_any_method_can_search_and_equal_sizes_win_over_worse_ones(split: Split) -> None:
     found = plain(split, backbone=SHORT, method=Sized(1), seed=3)
     assert [(row.method, row.found_by) for row in found.rows] == [
@@ -373,6 +395,13 @@ def test_names_of_other_lines_are_refused_beside(split: Split) -> None:
             plain(split, method=Sized(1), beside={name: Sized(2)})
 
 
+def test_methods_beside_may_be_named(split: Split) -> None:
+    found = plain(split, method=Sized(1), beside={"mixed": "mixed-random:seed=3"})
+    assert found.settings["beside"]["mixed"]["name"] == "mixed-random"
+    with pytest.raises(InputError, match="'mixd' is not a method"):
+        plain(split, beside={"mine": "mixd"})
+
+
 def test_plans_that_exceed_their_budget_or_are_missing_are_refused(split: Split) -> None:
     for method, message in ((Sized(16), "sized gives a plan of 1.*bytes for 30%"), (Sized(), "no plan for 30%")):
         with pytest.raises(InputError, match=message):
@@ -425,14 +454,21 @@ def test_models_take_as_many_steps_as_were_best_on_validation(split: Split) -> N
         assert [done for done, _ in last[phase]] == best
 
 
-def test_factors_are_saved_as_they_were_measured(split: Split) -> None:
-    """They learn nothing, so what is built is what was finished, run by run."""
+@pytest.mark.parametrize("method", [ciess.EqualSizes(), Marginal(rounds=1, steps=10)])
+def test_factors_are_saved_as_they_were_measured(method: Method, split: Split, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They learn nothing: what is built is what was finished, run by run, and plans follow where that is better."""
+    monkeypatch.setattr("ciess.experiment.pipeline.worth_keeping", lambda found, equal: found[0])
     rng = np.random.default_rng(0)
     factors = ciess.Factors.from_arrays(*(rng.normal(size=(n, 8)) for n in (split.train.n_users, split.train.n_items)))
     training = Training(steps=20, batch_size=500_000, lr=0.3, eval_every=2, patience=1)
-    found = plain(Split(split.train, split.valid), backbone=factors, budgets="50%", finishing=Finish(training=training))
+    given, settings = Split(split.train, split.valid), {"backbone": factors, "budgets": "50%", "method": method}
+    found = plain(given, **settings, finishing=Finish(training=training))
     shown = found.row("search", "50%").metrics["ndcg@20"]
     assert found.models["50%"].evaluate(split.valid)["ndcg@20"] == pytest.approx(shown, abs=1e-6)
+    monkeypatch.setattr(Marginal, "followed", lambda settings, plan, before, after: plan)
+    assert (
+        shown >= plain(given, **settings, finishing=Finish(training=training)).row("search", "50%").metrics["ndcg@20"]
+    )
 
 
 def test_choices_are_measured_on_a_sample_where_all_would_take_long(
@@ -494,7 +530,7 @@ def test_the_precision_is_chosen_where_none_is_given(split: Split) -> None:
     found = ciess.search(split, backbone=SHORT, budgets=["8%", "100%"], method=QUICK, precision="auto")
     assert found.row("search", "8%").precision.split(":")[0] in ("int8", "int6", "int4", "int4-shared", "tapered")
     assert found.row("search", "100%").user_size >= 15, "where there is room, there is no need to save"
-    with pytest.raises(InputError, match="precision 'int3' is unknown"):
+    with pytest.raises(InputError, match="precision is 'int3': use 'auto', 'float32',"):
         ciess.search(split, backbone=SHORT, budgets=["10%"], precision="int3")
 
 

@@ -163,6 +163,7 @@ def test_markdown_has_the_same_tables_and_shows_the_figures(folder: Path) -> Non
     text = (folder / "report.md").read_text(encoding="utf-8")
     figures = sorted(path.name for path in (folder / "figures").iterdir())
     assert len(figures) == 8
+    assert ".:" not in text, "a caption has one end"
     for name in figures:
         assert f"](figures/{name})" in text
     table = [line for line in text.splitlines() if line.startswith("| search")]

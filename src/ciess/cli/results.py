@@ -93,8 +93,11 @@ def show_tuned(tunings: Mapping[str, dict[str, Any]], console: Console) -> None:
             console.print(f"{name}: {tuned(tuning)}")
 
 
-_NEEDED_LEAST = ("Seconds", "Stored", "Item size", "User size")
-"""Columns that are left out, in this order, where a terminal is too narrow; `result.json` has them."""
+_NEEDED_LEAST, _NEEDED_LESS = ("Seconds", "Stored", "Item size", "User size"), ("Tail kept", "Bytes", "NDCG@20")
+"""Columns that are left out, in this order, where a terminal is too narrow, the latter ones where names that are broken
+leave too little room; `result.json` has them."""
+_NAME = 12
+"""Characters of a name's line, at least."""
 _STYLES = {1: "bold", 0: "", -1: "dim"}
 """Of a gain that is significant, is not, or is a significant loss."""
 
@@ -104,13 +107,16 @@ def drawn(table: "ReportTable", console: Console) -> Table:
     result = Table(title=table.caption, box=None, padding=(0, 1, 0, 0))
     for heading, number in zip(table.headings, table.numeric, strict=True):
         split = re.sub(r" |(?=@)", "\n", heading)
-        result.add_column(split, justify="right" if number else "left", no_wrap=True)
+        # A cut number is another one, and a cut name may be that of another method: names are broken instead.
+        result.add_column(split, justify="right" if number else "left", no_wrap=number, overflow="fold")
     for row, cells in zip(table.rows, table.cells, strict=True):
         styles = (_STYLES[getattr(value, "verdict", 0)] for value in row)
         result.add_row(*(Text(shown, style) for (_, shown), style in zip(cells, styles, strict=True)))
     wide = Measurement.get(console, console.options.update(width=10_000), result).maximum
-    for heading in _NEEDED_LEAST:
-        if wide > console.width and heading in table.headings:
+    texts = (texts for texts, number in zip(zip(*table.cells, strict=True), table.numeric, strict=True) if not number)
+    broken = wide - sum(max(0, *(len(shown) - _NAME for _, shown in each)) for each in texts)
+    for heading in (*_NEEDED_LEAST, *_NEEDED_LESS):
+        if (wide if heading in _NEEDED_LEAST else broken) > console.width and heading in table.headings:
             kept = (each for each in table.headings if each != heading)
             return drawn(table.showing(table.caption, *kept), console)
     return result

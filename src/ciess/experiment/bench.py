@@ -15,7 +15,7 @@ from ciess.data import Interactions, Split
 from ciess.errors import InputError
 from ciess.evaluation.metrics import Evaluation, Evaluator, evaluate
 from ciess.experiment.clock import Clock
-from ciess.experiment.finished import Finished, Searched, Sought, check_plans
+from ciess.experiment.finished import Finished, Searched, Sought, best_of, check_plans
 from ciess.experiment.full import FullModels
 from ciess.experiment.keys import canonical, digest
 from ciess.experiment.recipe import Recipe, TestUsers, WantedPrecision
@@ -228,13 +228,19 @@ class Bench:
         return dataclasses.replace(finished, seconds=finished.seconds + seconds, found_by=found_by)
 
     def followed(self, chosen: Finished, budget: Budget) -> Finished:
-        """A plan as it is once the full model has learned validation too, see `Following`; what it came to stays."""
+        """A plan as it is once the full model has learned validation too, see `Following`; what it came to stays.
+
+        Where nothing is learned, validation still tells whether it is better so.
+
+        Raises:
+            InputError: the method gives a plan that exceeds the budget.
+        """
         method = chosen.follows
         if method is None:
             return chosen
         with self.clock.phase("builds"), seeded(self.seed):
             before, after = (self._problem({budget: chosen.plan.precision}, parts=parts) for parts in (1, 2))
-            kept = self._kept_of(method, "followed", chosen.plan.digest)
+            kept = self._kept_of(method, "followed", str(budget), chosen.plan.digest)
             after.kept = kept.within("part")
 
             def made() -> State:
@@ -242,7 +248,10 @@ class Bench:
 
             sizes = kept.once(made).tensors["sizes"].numpy()
             plan = SizePlan.from_sizes(sizes, chosen.plan.shape, chosen.plan.precision)
-        return dataclasses.replace(chosen, plan=plan)
+        check_plans(chosen.found_by, [plan], budget)
+        if self.full_models.learn:
+            return dataclasses.replace(chosen, plan=plan)
+        return best_of([chosen, self._found(plan, chosen.found_by, f"{budget} follows", chosen.seconds, False)])
 
     @cached_property
     def _given(self) -> Interactions:

@@ -32,13 +32,14 @@ def check_executor(text: str | None) -> None:
     Raises:
         InputError: it is refused.
     """
+    if text is not None and not (isinstance(text, str) and re.fullmatch("processes:[1-9][0-9]{0,3}|ray(:.+)?", text)):
+        raise InputError(f"executor is {shown(text)}: {_FORMS}")
+    if text is None or not text.startswith("processes"):
+        return
     if getattr(multiprocessing.current_process(), "_inheriting", False):
         # In a process that imports the script, and has come to the same call: the one that started it tells why.
         raise SystemExit(1)
-    if text is not None and not (isinstance(text, str) and re.fullmatch("processes:[1-9][0-9]{0,3}|ray(:.+)?", text)):
-        raise InputError(f"executor is {shown(text)}: {_FORMS}")
-    processes = text is not None and text.startswith("processes")
-    if processes and getattr(sys.modules["__main__"], "__file__", None) == "<stdin>":
+    if getattr(sys.modules["__main__"], "__file__", None) == "<stdin>":
         raise InputError(f"executor is {shown(text)}, and the script is no file: {_MAIN}")
 
 

@@ -45,7 +45,7 @@ def search(
     backbone: str | BackboneConfig = "lightgcn",
     budgets: str | Budget | Sequence[str | Budget] = ("20%", "10%", "5%"),
     method: str | Method | None = None,
-    beside: Mapping[str, Method] | None = None,
+    beside: Mapping[str, str | Method] | None = None,
     finishing: Finish | None = None,
     precision: str | Precision = Precision.FLOAT32,
     target: Target = "input",
@@ -165,11 +165,11 @@ def _searching(method: str | Method, share: float | None) -> tuple[str, dict[str
     return name, methods if share is None else {name: Sampled(each, share) for name, each in methods.items()}
 
 
-def _named_apart(beside: dict[str, Method], methods: Mapping[str, Method]) -> dict[str, Method]:
+def _named_apart(beside: dict[str, str | Method], methods: Mapping[str, Method]) -> dict[str, Method]:
     taken = {FULL, EQUAL, KEPT, *methods} & beside.keys()
     if taken:
         raise InputError(f"beside names {', '.join(sorted(taken))}, as other lines of the table: give other names")
-    return beside
+    return {name: method_named(each) if isinstance(each, str) else each for name, each in beside.items()}
 
 
 class _Run:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from ciess.checks import Checked, check
+from ciess.checks import Checked, check, choice
 from ciess.errors import InputError
 from ciess.experiment.settings import described
 from ciess.models import BackboneConfig, backbone_named, backbone_settings
@@ -23,6 +23,7 @@ def parsed_precision(text: str | Precision) -> WantedPrecision:
     Raises:
         InputError: an unknown one.
     """
+    choice("precision", text, ("auto", *Precision, "tapered"))
     if text == "tapered":
         return "tapered"
     return None if text == "auto" else Precision.parse(text)

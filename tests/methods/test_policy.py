@@ -107,4 +107,4 @@ def test_rows_that_stand_for_many_weigh_as_many(split: Split) -> None:
     for gains in search._gains():
         assert gains.cost(gains.now) == pytest.approx(search.student.plan.sizes @ stands_for)
     plan, _ = search._choose()
-    assert plan.sizes @ stands_for == pytest.approx(found.numbers[budget], rel=0.05)
+    assert plan.sizes @ stands_for <= found.numbers[budget]

@@ -55,7 +55,7 @@ class Measured:
     data: tyro.conf.Positional[Path]
     """File or folder of interactions."""
     name: str
-    """Name of the data set, as in published.csv, and of the folder of results."""
+    """Name of the data set and of the folder of results."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """Of split, training and search."""
     out: Path = RESULTS
@@ -81,6 +81,8 @@ class Reproduce(Measured):
     """Recommenders."""
     budgets: tuple[str, ...] = ("20%", "10%", "5%")
     """Of the bytes of the full tables: 80, 90 and 95 % sparsity."""
+    published: str = ""
+    """The name of the data set in published.csv, where that is another one."""
     methods: tuple[str, ...] = ()
     """Which of the methods beside equal sizes; all unless given. With a graph, the rule's measurements take longest."""
     ablation: bool = False
@@ -121,7 +123,11 @@ def main() -> None:
             write_whole(path, json.dumps(told, indent=1, default=str) + "\n")
     if settings.shard:
         return
-    text = report(settings.name, [json.loads(path.read_text()) for path in sorted(folder.glob("reproduce-*.json"))])
+    text = report(
+        settings.name,
+        settings.published or settings.name,
+        [json.loads(path.read_text()) for path in sorted(folder.glob("reproduce-*.json"))],
+    )
     (folder / "README.md").write_text(text)
     console.print(text, markup=False, highlight=False, soft_wrap=True)
 
@@ -168,13 +174,14 @@ def published(name: str) -> dict[tuple[str, str, str], dict[str, float]]:
         }
 
 
-def report(name: str, comparisons: list[dict[str, Any]]) -> str:
+def report(name: str, published_as: str, comparisons: list[dict[str, Any]]) -> str:
     """The tables of all comparisons that are kept as Markdown."""
-    shown = published(name)
+    shown = published(published_as)
+    named = "" if published_as == name else f" --published {published_as}"
     lines = [
         f"# {name}",
         "",
-        f"`python benchmarks/reproduce.py {name.upper()} --name {name}`. Mean ± standard deviation, on test.",
+        f"`python benchmarks/reproduce.py {name.upper()} --name {name}{named}`. Mean ± standard deviation, on test.",
         "Kept: share of the full model's quality. Over equal sizes: gain in quality. **Bold** is significantly better,",
         f"*slanted* significantly worse (p < {SIGNIFICANT}): a paired t-test over users, whose gains are means over",
         "seeds, corrected after Holm for all methods and budgets of a backbone. Published: the papers' Recall@20 and",

@@ -397,7 +397,7 @@ def test_names_of_other_lines_are_refused_beside(split: Split) -> None:
 
 def test_methods_beside_may_be_named(split: Split) -> None:
     found = plain(split, method=Sized(1), beside={"mixed": "mixed-random:seed=3"})
-    assert found.settings["beside"]["mixed"]["name"] == "mixed-random"
+    assert found.settings["beside"]["mixed"]["name"] == "MixedRandom"
     with pytest.raises(InputError, match="'mixd' is not a method"):
         plain(split, beside={"mine": "mixd"})
 

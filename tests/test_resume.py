@@ -316,7 +316,8 @@ def _in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_that_is_killed_goes_on(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkpoint, "_SHARE", 1e9)
-    monkeypatch.setattr("ciess.report.report_files", lambda _: {"report.html": "page"})
+    for room in ("outcome", "comparison"):
+        monkeypatch.setattr(f"ciess.experiment.{room}.report_files", lambda _: {"report.html": "page"})
     # Which `stream` always does, and takes longest.
     monkeypatch.setattr("ciess.experiment.full.tune", lambda config, *_, **__: Tuned(config, []))
     args = [*COMMANDS[command], "--out", "out"]

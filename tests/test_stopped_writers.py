@@ -222,7 +222,9 @@ def runs() -> tuple[Outcome, Outcome]:
 @pytest.fixture
 def _plain_reports(monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures take a second each time."""
-    monkeypatch.setattr("ciess.experiment.outcome.report_files", lambda _: {"report.html": "page", "figures/some.svg": "figure"})
+    monkeypatch.setattr(
+        "ciess.experiment.outcome.report_files", lambda _: {"report.html": "page", "figures/some.svg": "figure"}
+    )
     monkeypatch.setattr("ciess.experiment.outcome.searched", lambda _: None)
 
 

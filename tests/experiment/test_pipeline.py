@@ -19,12 +19,13 @@ from ciess.errors import InputError
 from ciess.evaluation.metrics import QUALITY_METRICS, Evaluator
 from ciess.experiment import bench as bench_module
 from ciess.experiment import full as full_module
-from ciess.experiment.bench import Bench, measured_users
+from ciess.experiment.bench import Bench
 from ciess.experiment.clock import Clock
 from ciess.experiment.comparison import Comparison
 from ciess.experiment.finished import Finished, worth_keeping
 from ciess.experiment.outcome import Outcome
 from ciess.experiment.recipe import Recipe
+from ciess.experiment.users import measured_users
 from ciess.methods.ciess.td3 import TD3Settings
 from ciess.methods.marginal import Marginal
 from ciess.methods.mixed import MixedRandom
@@ -474,8 +475,8 @@ def test_factors_are_saved_as_they_were_measured(method: Method, split: Split, m
 def test_choices_are_measured_on_a_sample_where_all_would_take_long(
     split: Split, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ciess.experiment.bench.USERS_MEASURED_AT_LEAST", 30)
-    monkeypatch.setattr("ciess.experiment.bench.SCORES_IN_A_MEASUREMENT", 40 * split.valid.n_items)
+    monkeypatch.setattr("ciess.experiment.users.USERS_MEASURED_AT_LEAST", 30)
+    monkeypatch.setattr("ciess.experiment.users.SCORES_IN_A_MEASUREMENT", 40 * split.valid.n_items)
     assert measured_users(split.valid.n_items) == 40
     assert measured_users(2 * split.valid.n_items) == 30
     found = ciess.search(split, backbone=BACKBONE, budgets=["30%"], method=QUICK)
@@ -495,8 +496,8 @@ def test_many_users_are_tested_on_a_sample_of_them_unless_all_are_wanted(
 ) -> None:
     assert split.test is not None
     everyone = int((split.test.user_counts > 0).sum())
-    monkeypatch.setattr("ciess.experiment.bench.USERS_MEASURED", 50)
-    monkeypatch.setattr("ciess.experiment.bench.SCORES_IN_A_TEST", 0)
+    monkeypatch.setattr("ciess.experiment.users.USERS_MEASURED", 50)
+    monkeypatch.setattr("ciess.experiment.users.SCORES_IN_A_TEST", 0)
     found = ciess.search(split, backbone=BACKBONE, budgets=["30%"], method=QUICK)
     evaluations = list(found.evaluations.values())
     assert all(torch.equal(each.users, evaluations[0].users) for each in evaluations)

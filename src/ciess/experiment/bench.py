@@ -6,9 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from ciess.checks import Seed, check
 from ciess.data import Interactions, Split
@@ -18,8 +16,9 @@ from ciess.experiment.clock import Clock
 from ciess.experiment.finished import Finished, Searched, Sought, best_of, check_plans
 from ciess.experiment.full import FullModels
 from ciess.experiment.keys import canonical, digest
-from ciess.experiment.recipe import Recipe, TestUsers, WantedPrecision
+from ciess.experiment.recipe import Recipe, WantedPrecision
 from ciess.experiment.room import check_room
+from ciess.experiment.users import measured_users, sampled, tested_part
 from ciess.methods import method_name
 from ciess.methods.fidelity import Fidelity, suiting
 from ciess.methods.policy import Applied
@@ -41,13 +40,6 @@ from ciess.train.checkpoint import NOTHING, Kept, State
 from ciess.train.finish import finish, learned_on
 from ciess.train.fit import Fitted
 from ciess.train.scratch import train_from_scratch
-
-USERS_MEASURED, USERS_MEASURED_AT_LEAST = 20_000, 5_000
-"""On validation: so many keep the standard error of a difference between plans at some tenths of a percent."""
-SCORES_IN_A_MEASUREMENT = 500_000_000
-"""The most scores that one measurement on validation ranks, unless these are the least users'."""
-SCORES_IN_A_TEST = 5_000_000_000
-"""The most scores that one line of the table ranks on test, unless all users are wanted."""
 
 
 class Bench:
@@ -92,7 +84,7 @@ class Bench:
         self.clock = clock or Clock()
         users = sampled(split.valid, measured_users(split.valid.n_items), seed)
         self.valid = Evaluator(split.train.matrix, split.valid.matrix, users=users)
-        self.test = None if split.test is None else _tested(split.test, recipe.test_users, seed)
+        self.test = None if split.test is None else tested_part(split.test, recipe.test_users, seed)
         self.full_models = FullModels(split, recipe, self.valid, self.test, seed, progress, full, self.clock)
         self.fidelity: Fidelity = suiting(self.full_models.untrained)
         self._precisions: dict[Budget, Encoding] = {}
@@ -395,33 +387,3 @@ def check_budgets(budgets: Sequence[Budget], shape: TableShape, precision: Wante
     """
     for budget in budgets:
         budget.numbers(shape, precision if isinstance(precision, Precision) else Precision.INT4_SHARED)
-
-
-def measured_users(n_items: int) -> int:
-    """The most users that choices are measured on."""
-    return max(USERS_MEASURED_AT_LEAST, min(USERS_MEASURED, SCORES_IN_A_MEASUREMENT // n_items))
-
-
-def tested_users(n_items: int) -> int:
-    """The most users that the table is measured on, unless all are wanted."""
-    return max(USERS_MEASURED, SCORES_IN_A_TEST // n_items)
-
-
-def sampled(held_out: Interactions, most: int, seed: int) -> NDArray[np.int64] | None:
-    """So many of the users with held-out interactions, always the same; None where there are no more than that."""
-    users = np.flatnonzero(held_out.user_counts)
-    return None if len(users) <= most else np.sort(np.random.default_rng(seed).choice(users, most, replace=False))
-
-
-def tested(test: Interactions | None, wanted: TestUsers) -> dict[str, int] | None:
-    """How many users the table is measured on, and of how many; None where there is no test."""
-    if test is None:
-        return None
-    users = int((test.user_counts > 0).sum())
-    return {"users": users if wanted == "all" else min(users, tested_users(test.n_items)), "of": users}
-
-
-def _tested(test: Interactions, wanted: TestUsers, seed: int) -> Interactions:
-    """Held-out interactions of all users, or of a sample where ranking all would take minutes."""
-    users = None if wanted == "all" else sampled(test, tested_users(test.n_items), seed)
-    return test if users is None else test.take(np.flatnonzero(np.isin(test.users, users)))

@@ -11,7 +11,6 @@ from ciess.checks import Seed, check
 from ciess.data import Split
 from ciess.data.interactions import InteractionsLike
 from ciess.errors import InputError
-from ciess.experiment.bench import tested
 from ciess.experiment.clock import Clock
 from ciess.experiment.comparison import Comparison
 from ciess.experiment.executors import check_executor, executor_named, part_of
@@ -21,6 +20,7 @@ from ciess.experiment.recipe import Recipe, Target, TestUsers
 from ciess.experiment.settings import described, surroundings
 from ciess.experiment.spelling import spelled_call
 from ciess.experiment.trials import Trials, methods_by_name, spread
+from ciess.experiment.users import tested
 from ciess.files import given_path
 from ciess.methods.problem import Method
 from ciess.models import BackboneConfig

@@ -14,8 +14,8 @@ import polars as pl
 from ciess.checks import Within, check
 from ciess.data import Interactions
 from ciess.evaluation.metrics import Evaluator, evaluate
-from ciess.experiment.bench import measured_users, tested_users
 from ciess.experiment.room import Memory, memory_of
+from ciess.experiment.users import measured_users, tested_users
 from ciess.methods.marginal import FOLLOWING, STARTS, Marginal
 from ciess.models import BackboneConfig
 from ciess.tables.budget import Budget

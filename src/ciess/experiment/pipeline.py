@@ -10,7 +10,7 @@ from ciess.data import Split
 from ciess.data.interactions import InteractionsLike
 from ciess.errors import InputError
 from ciess.evaluation.metrics import Evaluation
-from ciess.experiment.bench import Bench, tested
+from ciess.experiment.bench import Bench
 from ciess.experiment.cells import Known
 from ciess.experiment.clock import Clock
 from ciess.experiment.finished import Finished, Searched, best_of, keeping_tail, worth_keeping
@@ -19,6 +19,7 @@ from ciess.experiment.outcome import Outcome
 from ciess.experiment.recipe import Recipe, Target, TestUsers
 from ciess.experiment.settings import described, surroundings
 from ciess.experiment.spelling import spelled_call
+from ciess.experiment.users import tested
 from ciess.files import given_path
 from ciess.methods import cheap_methods, method_name, method_named
 from ciess.methods.equal import EqualSizes

@@ -30,7 +30,7 @@ def models(name: str, split: Split) -> tuple[Backbone, Backbone, SizePlan]:
 def loss_at(small: Backbone, loss: Distillation, tables: list[torch.Tensor], half: list[Draw]) -> float:
     with torch.no_grad():
         vectors = small.represent(*tables)
-        return float(np.mean([loss.on(vectors, draw.users, draw.items).item() for draw in half]))
+        return float(np.mean([loss.on(vectors, draw.users, draw.items) for draw in half]))
 
 
 @pytest.mark.parametrize("name", ["mf", "lightgcn", "ngcf", "ncf"])

@@ -234,7 +234,7 @@ def _run(
 def _loss(small: Backbone, full: Backbone, training: Training, seed: int) -> float:
     """The loss of distillation on draws that are the same for all models."""
     loss, vectors = Distillation(small, full, training, seed), small.vectors()
-    return float(np.mean([loss(vectors, small.user_table, small.item_table).item() for _ in range(_DRAWS)]))
+    return float(np.mean([loss.measured(vectors) for _ in range(_DRAWS)]))
 
 
 def distil(

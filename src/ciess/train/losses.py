@@ -1,12 +1,13 @@
 """What training lowers: BPR on interactions, and distillation from a full model."""
 
+from collections.abc import Iterator
 from functools import cached_property
 from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
 from torch.autograd import Function
-from torch.nn.functional import log_softmax, softmax, softplus
+from torch.nn.functional import cross_entropy, softmax, softplus
 
 from ciess.data import Interactions
 from ciess.data.sampling import Triplets, TripletSampler
@@ -19,6 +20,8 @@ _SCORES = 2_000_000
 """Of a step of distillation, unless a recipe says otherwise."""
 _BFLOAT16: bool = torch.cpu._is_avx512_bf16_supported()
 """Whether products of numbers rounded to bfloat16 are faster than others here."""
+_BLOCK = 700_000
+"""Scores that a step looks at together."""
 _MOST = 0.5
 """Of the users and of the items in a step: all of them teach hardly more, and take three times as long."""
 
@@ -37,7 +40,7 @@ class Loss(Protocol):
         """Of its draws."""
 
     def __call__(self, vectors: Represented, user_table: Tensor, item_table: Tensor) -> Tensor:
-        """The loss of a model as it stands, a scalar."""
+        """A scalar whose gradient is that of the loss of a model as it stands; its value may be anything."""
 
 
 class BPR:
@@ -128,61 +131,79 @@ class Distillation:
         return self._teacher.vectors()
 
     @cached_property
+    @torch.no_grad()
     def _sharpness(self) -> float:
         users, items = (torch.arange(0, len(side), int(1 / self.share)) for side in self._wanted)
-        spread = float(self._taught(users, items).std(dim=1).mean())
+        spread = float(_scores_of(self._teacher, _among(self._wanted, users, items)).std(dim=1).mean())
         return _SPREAD / spread if spread > 0 else 1.0
 
     def __call__(self, vectors: Represented, user_table: Tensor, item_table: Tensor) -> Tensor:
         """See `Loss`. Factors of products are rounded to bfloat16 where that is faster: products are most of a step."""
-        draw = [self._drawn(len(side)).to(side.device) for side in vectors]
         # Not rounded, whoever asks for it first.
-        _ = self._sharpness
+        sharpness = self._sharpness
+        pulls = []
         with torch.autocast(vectors.users.device.type, torch.bfloat16, enabled=_BFLOAT16):
-            return self.on(vectors, *draw)
+            for taught, scores in self._blocks(vectors, *self._draw(vectors)):
+                pulls.append(_Pull.apply(taught, scores, sharpness))  # type: ignore[no-untyped-call]
+        pull: Tensor = torch.stack(pulls).sum() / self._drawn(vectors.users)
+        return pull
 
-    def on(self, vectors: Represented, users: Tensor, items: Tensor) -> Tensor:
-        """The mean loss of some users over some items, a scalar."""
-        taught, scores = self._shares(users, items), self._backbone.score_all(_among(vectors, items), users)
-        loss: Tensor = _CrossEntropy.apply(taught, scores, self._sharpness)  # type: ignore[no-untyped-call]
-        return loss
+    def measured(self, vectors: Represented) -> float:
+        """The mean loss on the next draw."""
+        return self.on(vectors, *self._draw(vectors))
+
+    @torch.no_grad()
+    def on(self, vectors: Represented, users: Tensor, items: Tensor) -> float:
+        """The mean loss of some users over some items."""
+        blocks = self._blocks(vectors, users, items)
+        losses = [cross_entropy(self._sharpness * scores, taught, reduction="sum").item() for taught, scores in blocks]
+        return sum(losses) / len(users)
 
     def compared(self, vectors: Represented, users: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
         """The teacher's probabilities and the model's scores, scaled for a softmax: (users, items) each."""
-        scores = self._backbone.score_all(_among(vectors, items), users)
-        return self._shares(users, items), self._sharpness * scores
+        wanted, near = (_among(each, users, items) for each in (self._wanted, vectors))
+        return self._shares(wanted), self._sharpness * _scores_of(self._backbone, near)
 
-    def _shares(self, users: Tensor, items: Tensor) -> Tensor:
-        """The teacher's probabilities."""
-        return softmax(_sharpened(self._taught(users, items), self._sharpness), dim=1)
+    def _blocks(self, vectors: Represented, users: Tensor, items: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """The teacher's probabilities and the model's scores, some users at a time.
 
-    def _drawn(self, count: int) -> Tensor:
-        # Two items at least: one alone has nothing to be ranked against.
-        return torch.randperm(count, generator=self.generator)[: max(2, round(self.share * count))]
+        What passes over a block several times finds it in the processor's cache, and no memory is asked for anew.
+        """
+        wanted, near = (_among(each, users, items) for each in (self._wanted, vectors))
+        count = max(1, _BLOCK // len(items))
+        for some in torch.arange(len(users), device=users.device).split(count):
+            yield self._shares(_of_users(wanted, some)), _scores_of(self._backbone, _of_users(near, some))
 
     @torch.no_grad()
-    def _taught(self, users: Tensor, items: Tensor) -> Tensor:
-        return self._teacher.score_all(_among(self._wanted, items), users)
+    def _shares(self, wanted: Represented) -> Tensor:
+        """The teacher's probabilities."""
+        return softmax(_sharpened(_scores_of(self._teacher, wanted), self._sharpness), dim=1)
+
+    def _draw(self, vectors: Represented) -> list[Tensor]:
+        draws = (torch.randperm(len(side), generator=self.generator)[: self._drawn(side)] for side in vectors)
+        return [rows.to(vectors.users.device) for rows in draws]
+
+    def _drawn(self, side: Tensor) -> int:
+        # Two items at least: one alone has nothing to be ranked against.
+        return max(2, round(self.share * len(side)))
 
 
-class _CrossEntropy(Function):
-    """Mean cross-entropy of rows of scores against rows of probabilities, its gradient found on the way.
+class _Pull(Function):
+    """A scalar, always 0, whose gradient is that of the summed cross-entropy of rows of scores against probabilities.
 
-    Autograd would pass over matrices of a whole step many times more.
+    Autograd would pass over matrices of a whole step many times more, and a step needs no more than the gradient.
     """
 
     @staticmethod
     def forward(ctx: Any, wanted: Tensor, scores: Tensor, sharpness: float) -> Tensor:
         """From probabilities and scores, (n, m) each, and what these are multiplied by, to a scalar."""
-        logs = log_softmax(_sharpened(scores, sharpness), dim=1)
-        loss: Tensor = -torch.linalg.vecdot(wanted, logs).mean()
-        slope = logs.exp_().sub_(wanted).mul_(sharpness / len(logs))
+        slope = softmax(_sharpened(scores, sharpness), dim=1).sub_(wanted).mul_(sharpness)
         ctx.save_for_backward(slope.to(scores.dtype))
-        return loss
+        return slope.new_zeros(())
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[None, Tensor, None]:
-        """(softmax − wanted) · sharpness / n, times the gradient of the loss."""
+        """(softmax − wanted) · sharpness, times the gradient of the scalar."""
         slope: Tensor = ctx.saved_tensors[0]
         return None, slope * gradients[0].to(slope.dtype), None
 
@@ -192,6 +213,16 @@ def _sharpened(scores: Tensor, by: float) -> Tensor:
     return scores.float().mul_(by) if scores.dtype == torch.bfloat16 else by * scores
 
 
-def _among(vectors: Represented, items: Tensor) -> Represented:
-    """With these items only."""
-    return Represented(vectors.users, vectors.items[items])
+def _among(vectors: Represented, users: Tensor, items: Tensor) -> Represented:
+    """With these users and items only."""
+    return Represented(vectors.users[users], vectors.items[items])
+
+
+def _of_users(vectors: Represented, users: Tensor) -> Represented:
+    """With some users that follow each other, and all items."""
+    return vectors._replace(users=vectors.users[users[0] : users[-1] + 1])
+
+
+def _scores_of(model: Backbone, vectors: Represented) -> Tensor:
+    """Of all users for all items that have a vector."""
+    return model.score_all(vectors, torch.arange(len(vectors.users), device=vectors.users.device))

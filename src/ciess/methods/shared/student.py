@@ -78,7 +78,7 @@ class Student:
 
     def _loss_of(self, small: Backbone) -> float:
         loss, vectors = self._distillation(small), small.vectors()
-        return float(np.mean([loss.on(vectors, draw.users, draw.items).item() for draw in self._fresh]))
+        return float(np.mean([loss.on(vectors, draw.users, draw.items) for draw in self._fresh]))
 
 
 @torch.no_grad()

@@ -1,6 +1,7 @@
 """What training lowers: BPR on interactions, and distillation from a full model."""
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from functools import cached_property
 from typing import Any, ClassVar, Protocol
 
@@ -138,11 +139,9 @@ class Distillation:
         return _SPREAD / spread if spread > 0 else 1.0
 
     def __call__(self, vectors: Represented, user_table: Tensor, item_table: Tensor) -> Tensor:
-        """See `Loss`. Factors of products are rounded to bfloat16 where that is faster: products are most of a step."""
-        # Not rounded, whoever asks for it first.
-        sharpness = self._sharpness
-        pulls = []
-        with torch.autocast(vectors.users.device.type, torch.bfloat16, enabled=_BFLOAT16):
+        """See `Loss`; see `_fast_products`, too: products are most of a step."""
+        sharpness, pulls = self._sharpness, []
+        with self._fast_products():
             for taught, scores in self._blocks(vectors, *self._draw(vectors)):
                 pulls.append(_Pull.apply(taught, scores, sharpness))  # type: ignore[no-untyped-call]
         pull: Tensor = torch.stack(pulls).sum() / self._drawn(vectors.users)
@@ -162,7 +161,14 @@ class Distillation:
     def compared(self, vectors: Represented, users: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
         """The teacher's probabilities and the model's scores, scaled for a softmax: (users, items) each."""
         wanted, near = (_among(each, users, items) for each in (self._wanted, vectors))
-        return self._shares(wanted), self._sharpness * _scores_of(self._backbone, near)
+        with self._fast_products():
+            return self._shares(wanted), _sharpened(_scores_of(self._backbone, near), self._sharpness)
+
+    def _fast_products(self) -> AbstractContextManager[object]:
+        """Within this, factors of products are rounded to bfloat16 where that is faster."""
+        # Not rounded, whoever asks for it first.
+        _ = self._sharpness
+        return torch.autocast(self._backbone.user_table.device.type, torch.bfloat16, enabled=_BFLOAT16)
 
     def _blocks(self, vectors: Represented, users: Tensor, items: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """The teacher's probabilities and the model's scores, some users at a time.
@@ -210,7 +216,7 @@ class _Pull(Function):
 
 def _sharpened(scores: Tensor, by: float) -> Tensor:
     """Scores times a number, of enough bits for a softmax."""
-    return scores.float().mul_(by) if scores.dtype == torch.bfloat16 else by * scores
+    return by * (scores.float() if scores.dtype == torch.bfloat16 else scores)
 
 
 def _among(vectors: Represented, users: Tensor, items: Tensor) -> Represented:

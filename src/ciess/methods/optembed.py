@@ -6,14 +6,14 @@ Lyu et al., OptEmbed: Learning Optimal Embedding Table for Click-through Rate Pr
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ciess.checks import Checked, Count, NotNegative, Positive, Seed, Share
+from ciess.checks import Checked, Count, NotNegative, Positive, Seed, Share, Within
 from ciess.data.describe import like_groups
 from ciess.methods.problem import Problem, SearchResult, seed_for
 from ciess.methods.shared.joint import Learner, Start
@@ -70,7 +70,7 @@ class OptEmbed(Checked):
     crossovers: Count = 10
     mutation_rate: Share = 0.1
     parents: Positive = 15
-    groups: Positive = 8
+    groups: Annotated[int, Within(1, 10_000)] = 8
     aimed: bool = True
     threshold_price: NotNegative = 1e-3
     threshold_rate: NotNegative = 0.1

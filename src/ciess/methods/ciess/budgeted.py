@@ -115,7 +115,7 @@ class Ciess(Checked):
     def followed(self, plan: SizePlan, before: Problem, after: Problem) -> SizePlan:
         """A plan after one episode more, with a full model that has learned more."""
         begun = SearchResult({after.budgets[0]: [Candidate(plan, float("nan"))]})
-        return _BudgetSearch(dataclasses.replace(self, episodes=1), after, after.budgets[0], begun).run([])
+        return _BudgetSearch(dataclasses.replace(self, episodes=1), after, after.budgets[0], begun).run()
 
     def learned(self, problem: Problem, plan: SizePlan) -> SizePolicy:
         """What sizes rows as a plan of a search does: one actor for users and one for items.
@@ -161,8 +161,8 @@ class _BudgetSearch:
         self.allowed = precision.most_bits(problem.numbers[budget], problem.rows) / precision.bits
         self.first_price = 0.0
 
-    def run(self, trace: list[dict[str, float | str]]) -> SizePlan:
-        """All episodes; the plan of the lowest loss."""
+    def run(self, trace: list[dict[str, float | str]] | None = None) -> SizePlan:
+        """All episodes, told in a trace if there is one; the plan of the lowest loss."""
         best, steps = (self.begun.loss, self.begun.plan), self.settings.steps
         total, before = self.settings.episodes * steps, self.problem.budgets.index(self.budget)
         for step in range(total):
@@ -171,8 +171,9 @@ class _BudgetSearch:
             plan, price = self._choose()
             loss = self.student.learn(plan, self.settings.finish_steps)
             best = min(best, (loss, plan), key=lambda each: each[0])
-            about: dict[str, float | str] = {"kind": "ciess", "budget": str(self.budget), "episode": step // steps}
-            trace.append({**about, **self.problem.told_of(self.student.small), "loss": loss, "price": price})
+            if trace is not None:
+                about: dict[str, float | str] = {"kind": "ciess", "budget": str(self.budget), "episode": step // steps}
+                trace.append({**about, **self.problem.told_of(self.student.small), "loss": loss, "price": price})
             done, all_steps = before * total + step + 1, len(self.problem.budgets) * total
             self.problem.progress("ciess", done, all_steps, f"{self.budget} loss {loss:.4f}")
         return best[1]

@@ -132,7 +132,7 @@ def divergences(full: Backbone, *others: Backbone) -> list[float]:
 
 
 @pytest.mark.parametrize(("rate", "learns"), [(0.3, True), (1e4, False), (1e38, False)])
-def test_what_was_cut_learns_on_only_where_it_comes_closer(rate: float, learns: bool, split: Split) -> None:
+def test_what_is_finished_learns_on_only_where_it_comes_closer(rate: float, learns: bool, split: Split) -> None:
     rng = np.random.default_rng(0)
     full = backbone_named("mf", dim=8).build(split.train)
     with torch.no_grad():

@@ -260,9 +260,8 @@ class Bench:
     def built(self, chosen: Finished, about: Mapping[str, Any] | None = None, parts: int = 2) -> CompressedModel:
         """The chosen plan's model: finished anew from the full model that has learned more.
 
-        It repeats the runs that were best on validation. What was best when it was cut is learned on, see `learned_on`,
-        if the full model has learned more. A plan that was trained from scratch is so again, for as many steps as were
-        best.
+        It repeats the runs that were best on validation, and learns on from there, see `learned_on`, if the full model
+        has learned more. A plan that was trained from scratch is so again, for as many steps as were best.
 
         Args:
             chosen: the plan, finished on train.
@@ -285,7 +284,7 @@ class Bench:
         told = {"seed": self.seed, "phase": phase, "progress": self.progress}
         kept = kept.within(chosen.plan.digest)
         small, _ = finish(full.packed, chosen.plan, finishing, runs=chosen.runs, kept=kept, **told)
-        if parts > 1 and self.full_models.learn and not chosen.fitted.steps and finishing.training.steps:
+        if parts > 1 and self.full_models.learn and finishing.training.steps:
             small = learned_on(small, full.packed, chosen.plan, finishing, kept=kept.within("on"), **told)
         # Rows that are scored as they are need no more of the backbone than their width.
         outputs = isinstance(small, FactorsModel) and not isinstance(self.recipe.config, Factors)

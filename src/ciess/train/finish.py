@@ -163,7 +163,7 @@ def finish(
 
 
 def learned_on(
-    cut: Backbone,
+    finished: Backbone,
     full: Backbone,
     plan: SizePlan,
     settings: Finish,
@@ -173,30 +173,30 @@ def learned_on(
     progress: Progress = silent,
     kept: Kept = NOTHING,
 ) -> Backbone:
-    """A model that was only cut, after a run at the lowest rate if that brings it closer to the full one.
+    """A finished model, after one more run at the lowest rate if that brings it closer to the full one.
 
-    For full models that have learned more than the one whose plan was best when it was cut: the more a model has
-    learned, the more is in the dimensions that a plan cuts (docs/search.md). How close models are tells the loss of
-    distillation on fresh draws.
+    For full models that have learned more than the one from which the runs were found. The more a model has learned,
+    the more is gained by being close to it, and validation, which found the runs, cannot tell (docs/search.md). How
+    close models are tells the loss of distillation on fresh draws.
 
     Args:
-        cut: stays as it is.
+        finished: stays as it is.
         full: the teacher.
         plan: sizes of the result.
         settings: of training.
-        seed: of what training draws.
+        seed: of the runs that the model was finished by.
         phase: what progress is told.
         progress: told every step.
         kept: keeps the run.
     """
-    small = copy.deepcopy(cut, {id(buffer): buffer for buffer in cut.buffers()})
-    training = _suited(settings, full, plan).paced(PEAK_RATES[-1])
+    small = copy.deepcopy(finished, {id(buffer): buffer for buffer in finished.buffers()})
+    training, draws = _suited(settings, full, plan).paced(PEAK_RATES[-1]), seed + len(PEAK_RATES)
     try:
-        _run(small, full, plan, settings, training, draws=seed, seed=seed, phase=phase, progress=progress, kept=kept)
+        _run(small, full, plan, settings, training, draws=draws, seed=seed, phase=phase, progress=progress, kept=kept)
     except InputError:
         # It has diverged, and there is no validation to go back by.
-        return cut
-    return min(cut, small, key=lambda each: _loss(each, full, settings.training, seed + 1))
+        return finished
+    return min(finished, small, key=lambda each: _loss(each, full, settings.training, draws + 1))
 
 
 def _run(

@@ -26,6 +26,7 @@ from ciess.tables.plan import SizePlan, TableShape
 from ciess.train import losses, shards
 from ciess.train.finish import Finish
 
+pytestmark = pytest.mark.skipif(not shards.KEEPS, reason="this PyTorch keeps no tables of several processes")
 BACKBONE = ciess.ALS(dim=16, training=Training(steps=4, eval_every=2))
 FINISH = Finish(training=Training(steps=6, batch_size=1_000, lr=0.05, eval_every=3))
 SHAPE = TableShape(150, 100, 16)

@@ -36,6 +36,9 @@ NEAR = 1e-4
 """What numbers of tables, which are of the size of 1, differ by at most: sums of float32 in another order."""
 
 
+keeping = pytest.mark.skipif(not shards.KEEPS, reason="this PyTorch keeps no tables of several processes")
+
+
 @pytest.fixture(autouse=True)
 def exact(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(losses, "_BFLOAT16", False)
@@ -121,6 +124,7 @@ def test_processes_come_to_what_one_comes_to(
     same(found, expected)
 
 
+@keeping
 @pytest.mark.parametrize("name", CONFIGS)
 @pytest.mark.parametrize("others", [1, 3])
 def test_what_two_processes_have_kept_another_number_goes_on_with(
@@ -140,6 +144,7 @@ def test_what_two_processes_have_kept_another_number_goes_on_with(
     same(found, expected)
 
 
+@keeping
 def test_a_damaged_state_is_refused(split: Split, tmp_path: Path) -> None:
     given = split, CONFIGS["als"], Precision.FLOAT32, tmp_path / "kept"
     together(2, tmp_path, trained, *given, ("fit", 4))

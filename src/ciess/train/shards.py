@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,15 @@ from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 
-try:
-    from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
-except ImportError:
-    HuggingFaceStorageReader = None  # type: ignore[assignment,misc]
-
 from ciess.errors import InputError
 
+try:
+    from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
+
+    KEEPS = "save_distributed" in signature(HuggingFaceStorageWriter).parameters
+except ImportError:
+    KEEPS = False
+"""Whether this PyTorch writes what lies on several processes as safetensors."""
 _ROWS_AT_ONCE = 1 << 13
 _PATIENCE = timedelta(days=1)
 """Others wait while the first process packs. That one is lost they see at once, as it closes its connections."""
@@ -153,8 +156,8 @@ class Checkpoint:
 
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
-        if folder is not None and HuggingFaceStorageReader is None:
-            raise InputError("checkpoints of sharded tables need a newer PyTorch: install 2.8 or later")
+        if folder is not None and not KEEPS:
+            raise InputError(f"PyTorch {torch.__version__} keeps no tables of several processes: install a newer one")
 
     def read(self, state: Mapping[str, Tensor]) -> int:
         """Put the last state into tensors of its shapes; its step, or 0 where there is none.

@@ -54,6 +54,9 @@ COMMANDS = {
         *(*CIESS, "stream", "data.csv", "--backbone", "als", "--dim", "8", "--budget", "50%", "--segments", "2"),
         *("--methods", "marginal", "--out", "out"),
     ],
+    "distribute": [
+        *(*CIESS, "distribute", "data.csv", "--backbone", "mf", "--dim", "8", "--budget", "50%", "--out", "out"),
+    ],
     "data fetch": [sys.executable, "fetch.py"],
 }  # fmt: skip
 BENCHMARKS = {

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ciess.experiment.compare import compare as compare
     from ciess.experiment.comparison import Comparison as Comparison
     from ciess.experiment.compress import compress as compress
+    from ciess.experiment.distribute import distribute as distribute
     from ciess.experiment.outcome import Outcome as Outcome
     from ciess.experiment.pipeline import search as search
     from ciess.experiment.stream import stream as stream
@@ -123,6 +124,7 @@ _ROOMS = {
     "compress": "experiment.compress",
     "convert": "data.convert",
     "describe": "data.describe",
+    "distribute": "experiment.distribute",
     "evaluate": "serve.model",
     "export": "exports",
     "load": "serve.saved",

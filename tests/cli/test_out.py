@@ -23,6 +23,7 @@ WRITERS = {
     "compare": ["compare", "nowhere.csv", "--out", "OUT"],
     "compress": ["compress", "--users", "U.npy", "--items", "V.npy", "--interactions", "x.csv", "--out", "OUT"],
     "apply": ["apply", "nowhere.csv", "--policy", "nowhere", "--out", "OUT"],
+    "distribute": ["distribute", "nowhere.csv", "--out", "OUT"],
     "stream": ["stream", "nowhere.csv", "--out", "OUT"],
     "demo": ["demo", "--out", "OUT"],
     "export": ["export", "nowhere", "parquet", "OUT"],

@@ -61,6 +61,11 @@ IDLE = {
     "stream nowhere.csv --segments 0": "--segments is 0: give a number of 1 or more",
     "compare nowhere.csv --executor processes": "executor is 'processes': write processes:4, ray, or ray:ADDRESS",
     "stream nowhere.csv --budget 5": "budget '5' has no unit: write '5%'",
+    "distribute nowhere.csv --precision tapered": "precision 'tapered' is found or scaled by many rows",
+    "distribute nowhere.csv --precision int4-shared": "use float32 or int8",
+    "distribute nowhere.csv --backbone ncf --set tune=3": "--set tune does nothing with ncf",
+    "distribute nowhere.csv --dim 8 --set dim=4": "gives a setting that is given already: give each once",
+    "distribute nowhere.csv --budget 5": "budget '5' has no unit: write '5%'",
     "stream nowhere.csv --seed -1": "--seed is -1: give a number from 0",
 }
 
@@ -72,6 +77,8 @@ UNFIT = {
     "search x y": "Unrecognized options: y: see ciess search --help",
     "recommend": "Missing from ciess recommend: MODEL",
     "data prepare": "see ciess data prepare --help",
+    "distribute synthetic --backbone ncf": "NCF is not trained on several processes: use mf or als",
+    "distribute synthetic --policy nowhere": "nowhere holds no policy.json: name a folder such as",
     "stream synthetic": "no times are known, by which a stream is cut: name their column, --columns time=NAME",
     "data": "Expected one of {list, fetch, describe, convert, prepare}: see ciess data --help",
 }

@@ -69,7 +69,7 @@ def test_rows_solve_their_normal_equations(sized: bool, chunk: int, monkeypatch:
 @pytest.mark.parametrize("sized", [False, True])
 def test_sweeps_follow_the_dense_trajectory(sized: bool, split: Split, monkeypatch: pytest.MonkeyPatch) -> None:
     """With as many steps as solve each row, which is no more than it has dimensions but for rounding."""
-    monkeypatch.setattr(als, "_STEPS", 12)
+    monkeypatch.setattr(als, "STEPS", 12)
     train = split.train
     config = ALS(dim=6, alpha=5.0, regularisation=2.0)
     model = config.build(train, seed=2)

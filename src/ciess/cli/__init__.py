@@ -16,6 +16,7 @@ from ciess.cli.compare import Compare
 from ciess.cli.compress import Compress
 from ciess.cli.data import Data
 from ciess.cli.demo import Demo
+from ciess.cli.distribute import Distribute
 from ciess.cli.doctor import Doctor
 from ciess.cli.estimate import EstimateCommand
 from ciess.cli.export import Export
@@ -35,6 +36,7 @@ COMMANDS: dict[str, type[Any]] = {
     "stream": Stream,
     "compress": Compress,
     "apply": Apply,
+    "distribute": Distribute,
     "recommend": Recommend,
     "export": Export,
     "data": Data,
@@ -49,7 +51,7 @@ _REFUSED = 2
 """Exit code of what cannot be done."""
 _BY_SIGNAL, _UNREAD = 128, 141
 """What shells expect of a program that a signal stopped: 128 and its number; 141 where nobody reads what it prints."""
-_GOES_ON = ("search", "compare", "stream", "compress", "apply", "demo", "data")
+_GOES_ON = ("search", "compare", "stream", "compress", "apply", "distribute", "demo", "data")
 """Commands that go on from where they were stopped."""
 
 

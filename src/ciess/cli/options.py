@@ -67,6 +67,21 @@ class Columns:
 
         return read(path, **self.named(), min_rating=min_rating, layout=self.layout)
 
+    def prepared_or_read(self, path: Path) -> "Interactions | Split":
+        """What `ciess data prepare` wrote, or interactions as `read` reads them.
+
+        Raises:
+            InputError: columns are named of what is prepared.
+        """
+        from ciess.data.prepared import prepared
+        from ciess.data.readers import is_prepared
+
+        if not is_prepared(path):
+            return self.read(path)
+        if self != Columns():
+            raise InputError(f"{path} is prepared: give columns to `ciess data prepare`")
+        return prepared(path)
+
     def named(self) -> dict[str, str]:
         """Column names by their roles.
 
@@ -205,11 +220,7 @@ class Shared:
             "--user-ids": self.user_ids,
             "--item-ids": self.item_ids,
         }
-        told = [(name, getattr(self, name)) for name in _SETTINGS if getattr(self, name) is not None]
-        told += map(_setting, separated(self.set))
-        given = dict(told)
-        if len(given) < len(told):
-            raise InputError(f"--set {shlex.join(self.set)} gives a setting that is given already: give each once")
+        given = settings_given({name: getattr(self, name) for name in _SETTINGS}, self.set)
         if self.backbone.lower() != "factors":
             if named := [name for name, path in files.items() if path]:
                 raise InputError(
@@ -242,6 +253,20 @@ class Shared:
             raise InputError(f"{what}: name DATA, or both --train and --valid")
         test = self.filters.rated(self.test) if self.test else None
         return self.filters.core(split_given(self.filters.rated(self.train), self.filters.rated(self.valid), test))
+
+
+def settings_given(named: Mapping[str, Any], written: tuple[str, ...]) -> dict[str, Any]:
+    """Settings of a backbone by options of their names, None where they are not given, and those written after --set.
+
+    Raises:
+        InputError: one is given twice, or what is written is no setting.
+    """
+    told = [(name, value) for name, value in named.items() if value is not None]
+    told += map(_setting, separated(written))
+    given = dict(told)
+    if len(given) < len(told):
+        raise InputError(f"--set {shlex.join(written)} gives a setting that is given already: give each once")
+    return given
 
 
 def _setting(text: str) -> tuple[str, Any]:

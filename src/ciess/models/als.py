@@ -23,7 +23,7 @@ from ciess.tables.plan import SizePlan
 
 _NUMBERS_IN_A_CHUNK = 1_000_000
 """The most numbers of a chunk's gathered rows, unless one row alone has more."""
-_STEPS = 3
+STEPS = 3
 """Of conjugate gradients for each row in a sweep: more give no better models (docs/search.md)."""
 
 
@@ -55,14 +55,16 @@ class ALS(BackboneConfig):
 
     def on_more(self, data: Interactions, before: Interactions) -> "ALS":
         """The weight λ itself stays: the more a row has, the less its prior counts."""
-        return dataclasses.replace(self, regularisation=self.regularisation * _a_row(before) / _a_row(data))
+        return dataclasses.replace(
+            self, regularisation=self.regularisation * interactions_a_row(before) / interactions_a_row(data)
+        )
 
     def build(self, train: Interactions, seed: int = 0) -> "ALSModel":
         """Rows drawn from N(0, 0.1²)."""
         return ALSModel(train.n_users, train.n_items, self, seed)
 
 
-def _a_row(data: Interactions) -> float:
+def interactions_a_row(data: Interactions) -> float:
     """Interactions a row: the geometric mean of how many a user has and an item has."""
     return float(len(data) / (data.n_users * data.n_items) ** 0.5)
 
@@ -84,7 +86,7 @@ class _Sweep(Solver):
 
     def __init__(self, config: ALS, train: Interactions, plan: SizePlan | None) -> None:
         self._alpha = config.alpha
-        self._regularisation = config.regularisation * _a_row(train)
+        self._regularisation = config.regularisation * interactions_a_row(train)
         self._sides = (train.matrix, csr_array(train.matrix.T))
         self._sizes = (None, None) if plan is None else (plan.user_sizes, plan.item_sizes)
 
@@ -94,9 +96,7 @@ class _Sweep(Solver):
         return users, self._closer(1, item_table, users)
 
     def _closer(self, side: int, table: Tensor, other: Tensor) -> Tensor:
-        return closer_rows(
-            self._sides[side], table, other, self._sizes[side], self._alpha, self._regularisation, _STEPS
-        )
+        return closer_rows(self._sides[side], table, other, self._sizes[side], self._alpha, self._regularisation, STEPS)
 
 
 @torch.no_grad()
@@ -108,6 +108,7 @@ def closer_rows(
     alpha: float,
     regularisation: float,
     steps: int,
+    gramian: Tensor | None = None,
 ) -> Tensor:
     """The rows of one side, brought closer to those that are best for the other side's (Hu et al., equation 4).
 
@@ -123,6 +124,7 @@ def closer_rows(
         alpha: how much more an interaction weighs.
         regularisation: weight of the squared norms, above 0.
         steps: of conjugate gradients.
+        gramian: (width, width) of the whole other side, where `other` holds only the rows that are interacted with.
 
     Returns:
         (n, width) table, zero beyond the sizes.
@@ -133,7 +135,8 @@ def closer_rows(
         torch.from_numpy(a).to(device) for a in (interactions.indptr, interactions.indices, counts)
     )
     kept = None if sizes is None else prefix_mask(sizes, width, device)
-    gramian = other.T @ other + regularisation * torch.eye(width, dtype=other.dtype, device=device)
+    gramian = other.T @ other if gramian is None else gramian
+    gramian = gramian + regularisation * torch.eye(width, dtype=other.dtype, device=device)
     # One more row, of zeros, for rows with fewer interactions than the longest of their chunk.
     padded = torch.cat([other, other.new_zeros(1, width)])
     closer = torch.zeros_like(table)

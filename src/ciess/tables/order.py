@@ -16,9 +16,13 @@ def importance_rotation(users: Tensor) -> Tensor:
     Returns:
         (dim, dim) orthogonal matrix, of users' type.
     """
-    gram = users.double().T @ users.double()
+    return rotation_by(users.double().T @ users.double()).to(users.dtype)
+
+
+def rotation_by(gram: Tensor) -> Tensor:
+    """The same by the users' (dim, dim) Gramian in float64, and of its type."""
     rotation = torch.linalg.eigh(gram).eigenvectors.flip(1)
     # An eigenvector's sign is arbitrary: fix it, so that the same model is always ordered the same way.
     sign = rotation.gather(0, rotation.abs().argmax(0, keepdim=True)).sign()
-    ordered: Tensor = (rotation * sign).to(users.dtype)
+    ordered: Tensor = rotation * sign
     return ordered

@@ -267,6 +267,11 @@ def _distance(full: Backbone, plan: SizePlan) -> float:
     """The root of what a plan loses of the squares of the full model's tables over what it keeps, both tables alike."""
     sides = ((full.user_table, plan.user_sizes), (full.item_table, plan.item_sizes))
     lost = sum(_lost(table.detach().cpu().numpy(), sizes, plan.precision) for table, sizes in sides) / len(sides)
+    return lost_to_kept(lost)
+
+
+def lost_to_kept(lost: float) -> float:
+    """The root of what is lost over what is kept, by the share of the squares that is lost."""
     return math.sqrt(lost / max(1 - lost, _LEAST_KEPT))
 
 

@@ -25,11 +25,11 @@ from ciess.tables.taper import Taper
 from ciess.train.checkpoint import NOTHING, Attributes, Kept, Part, State
 from ciess.train.losses import Loss
 
-_SMALLEST_SCALE = 1e-3
+SMALLEST_SCALE = 1e-3
 """What a parameter of zeros, such as a bias, counts as."""
-_DIVERGED = "training has diverged by step {}: lower its learning rate, or weigh its norms more"
+DIVERGED = "training has diverged by step {}: lower its learning rate, or weigh its norms more"
 _log = logging.getLogger(__name__)
-_LEVEL = 0.005
+LEVEL = 0.005
 """A gain in validation quality, as a share, up to which training has levelled off."""
 _STEPS_BETWEEN_SCALES = 10
 """Finding the best scales takes longer than a step on small tables; they change slowly."""
@@ -110,12 +110,12 @@ def fit(
             best.measure(step)
         progress(phase, step, training.steps, best.note)
     if valid is None and not best.finite():
-        raise InputError(_DIVERGED.format(training.steps))
+        raise InputError(DIVERGED.format(training.steps))
     backbone.eval()
     best.take()
     tables.write_back()
     steps = training.steps if valid is None else best.step
-    return Fitted(steps, best.quality, time.perf_counter() - start, best.gain > _LEVEL, best.diverged)
+    return Fitted(steps, best.quality, time.perf_counter() - start, best.gain > LEVEL, best.diverged)
 
 
 def fitted_once(kept: Kept, backbone: Backbone, train: Callable[[], Fitted], always: bool = False) -> Fitted:
@@ -231,14 +231,14 @@ class _Tables:
     @torch.no_grad()
     def rates(self, of: Backbone) -> list[float]:
         """Root mean squares of a model's user and item table, where the plan keeps them, and of its network's
-        parameters, at least _SMALLEST_SCALE, times its rate."""
+        parameters, at least SMALLEST_SCALE, times its rate."""
         width = self.users.shape[1]
         kept = [
             (table[:, :width].square() * mask).sum() / mask.sum()
             for table, mask in zip((of.user_table, of.item_table), self._masks, strict=True)
         ]
         squares = [*kept, *(parameter.square().mean() for parameter in of.network.values())]
-        return [of.distillation_rate * max(_SMALLEST_SCALE, float(square.sqrt())) for square in squares]
+        return [of.distillation_rate * max(SMALLEST_SCALE, float(square.sqrt())) for square in squares]
 
     def seen(self, step: int) -> tuple[Tensor, Tensor]:
         """Both tables as losses see them: rounded where rows share scales, with the gradient of tables that are not.
@@ -354,9 +354,9 @@ class _Best:
             return
         if not self.finite():
             if not self._state:
-                raise InputError(_DIVERGED.format(step))
+                raise InputError(DIVERGED.format(step))
             self.diverged, self.gain = True, 0.0
-            _log.warning("%s; the state of step %s is kept", _DIVERGED.format(step), self.step)
+            _log.warning("%s; the state of step %s is kept", DIVERGED.format(step), self.step)
             return
         mode = self._backbone.training
         self._backbone.eval()

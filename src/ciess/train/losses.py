@@ -14,7 +14,7 @@ from ciess.data import Interactions
 from ciess.data.sampling import Triplets, TripletSampler
 from ciess.models.base import Backbone, Represented, Training
 
-_SPREAD = 2.0
+SPREAD = 2.0
 """Standard deviation of a user's scores that distillation scales the full model's to, so that its softmax is neither
 nearly flat, as of ALS' scores in 0 to 1, nor nearly one item's."""
 _SCORES = 2_000_000
@@ -116,8 +116,7 @@ class Distillation:
 
     def __init__(self, backbone: Backbone, teacher: Backbone, training: Training, seed: int) -> None:
         self._backbone, self._teacher = backbone, teacher
-        scores = len(teacher.user_table) * len(teacher.item_table)
-        self.share: float = min(_MOST, ((training.batch_size or _SCORES) / scores) ** 0.5)
+        self.share = share_drawn(len(teacher.user_table), len(teacher.item_table), training)
         self.generator = torch.Generator().manual_seed(seed)
 
     @property
@@ -136,20 +135,24 @@ class Distillation:
     def _sharpness(self) -> float:
         users, items = (torch.arange(0, len(side), int(1 / self.share)) for side in self._wanted)
         spread = float(_scores_of(self._teacher, _among(self._wanted, users, items)).std(dim=1).mean())
-        return _SPREAD / spread if spread > 0 else 1.0
+        return SPREAD / spread if spread > 0 else 1.0
 
     def __call__(self, vectors: Represented, user_table: Tensor, item_table: Tensor) -> Tensor:
         """See `Loss`; see `_fast_products`, too: products are most of a step."""
+        users, items = self._draw(*map(len, vectors))
+        return self.pull(vectors, users, items) / len(users)
+
+    def pull(self, vectors: Represented, users: Tensor, items: Tensor) -> Tensor:
+        """The loss of some users over some items, summed over the users, as `_Pull` gives it."""
         sharpness, pulls = self._sharpness, []
         with self._fast_products():
-            for taught, scores in self._blocks(vectors, *self._draw(vectors)):
+            for taught, scores in self._blocks(vectors, users, items):
                 pulls.append(_Pull.apply(taught, scores, sharpness))  # type: ignore[no-untyped-call]
-        pull: Tensor = torch.stack(pulls).sum() / self._drawn(vectors.users)
-        return pull
+        return torch.stack(pulls).sum()
 
     def measured(self, vectors: Represented) -> float:
         """The mean loss on the next draw."""
-        return self.on(vectors, *self._draw(vectors))
+        return self.on(vectors, *self._draw(*map(len, vectors)))
 
     @torch.no_grad()
     def on(self, vectors: Represented, users: Tensor, items: Tensor) -> float:
@@ -185,13 +188,16 @@ class Distillation:
         """The teacher's probabilities."""
         return softmax(_sharpened(_scores_of(self._teacher, wanted), self._sharpness), dim=1)
 
-    def _draw(self, vectors: Represented) -> list[Tensor]:
-        draws = (torch.randperm(len(side), generator=self.generator)[: self._drawn(side)] for side in vectors)
-        return [rows.to(vectors.users.device) for rows in draws]
-
-    def _drawn(self, side: Tensor) -> int:
+    def _draw(self, *counts: int) -> list[Tensor]:
         # Two items at least: one alone has nothing to be ranked against.
-        return max(2, round(self.share * len(side)))
+        draws = (torch.randperm(n, generator=self.generator)[: max(2, round(self.share * n))] for n in counts)
+        return [rows.to(self._backbone.user_table.device) for rows in draws]
+
+
+def share_drawn(n_users: int, n_items: int, training: Training) -> float:
+    """Of the users and of the items, the share that a step of distillation draws."""
+    share: float = min(_MOST, ((training.batch_size or _SCORES) / (n_users * n_items)) ** 0.5)
+    return share
 
 
 class _Pull(Function):

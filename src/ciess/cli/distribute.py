@@ -1,0 +1,91 @@
+"""`ciess distribute`."""
+
+import dataclasses
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+from rich.console import Console
+from rich.table import Table
+
+from ciess.checks import Seed, check
+from ciess.cli.options import (
+    AsJson,
+    Columns,
+    Count,
+    Flat,
+    Folder,
+    Name,
+    Positional,
+    Precision,
+    configured,
+    option,
+    settings_given,
+)
+from ciess.cli.results import at_work
+
+_METRICS = ("recall@20", "ndcg@20", "quality")
+
+
+@dataclass(frozen=True)
+class Distribute:
+    """Train and shrink a model over several processes, started by torchrun."""
+
+    data: Positional[Path]
+    """A file, a folder, prepared or not, or a name"""
+    backbone: Name[str] = "als"
+    """als or mf"""
+    dim: Count[int | None] = None
+    """Dimensions of a full row: 128"""
+    set: Annotated[tuple[str, ...], option("NAME=VALUE ...")] = ()
+    """Other settings of the recommender: alpha=40 lr=0.1"""
+    budget: Annotated[str, option("BUDGET")] = "10%"
+    """Of both tables: 5% 32MB 6.4dims"""
+    policy: Annotated[Path | None, option("FOLDER")] = None
+    """Of a searched model, whose sizes are taken; else equal"""
+    precision: Precision = "float32"
+    seed: Count[int] = 0
+    """Of split and training"""
+    out: Folder = Path("runs/distribute")
+    """For the model"""
+    json: AsJson = False
+    columns: Flat[Columns] = field(default_factory=Columns)
+
+    def run(self, console: Console) -> None:
+        """Train, finish, pack, save, print the table."""
+        from ciess.experiment.distribute import check_distributed, distribute
+        from ciess.tables.budget import Budget
+
+        # What can be refused at once is refused before data are read.
+        config = configured(self.backbone, settings_given({"dim": self.dim}, self.set))
+        Budget.parse(self.budget)
+        check("--seed", self.seed, Seed)
+        check_distributed(self.out, self.precision)
+        first = os.environ.get("RANK", "0") == "0"
+        with at_work(Console(quiet=True) if self.json or not first else console) as progress:
+            found = distribute(
+                self.columns.prepared_or_read(self.data),
+                self.out,
+                backbone=config,
+                budget=self.budget,
+                policy=self.policy,
+                precision=self.precision,
+                seed=self.seed,
+                progress=progress,
+            )
+        if not first:
+            return
+        if self.json:
+            print(json.dumps({**dataclasses.asdict(found), "folder": str(found.folder)}, indent=2))
+            return
+        table = Table(title=f"Measured on {found.shown}", box=None, padding=(0, 1, 0, 0))
+        for heading in ("", "Recall@20", "NDCG@20", "Quality", "Kept"):
+            table.add_column(heading, justify="right" if heading else "left")
+        for name, means in (("full model", found.full), (f"budget {self.budget}", found.small)):
+            kept = means["quality"] / found.full["quality"] if found.full["quality"] else 0.0
+            table.add_row(name, *(f"{means[metric]:.4f}" for metric in _METRICS), f"{kept:.1%}")
+        console.print(table)
+        where = f"saved {found.folder}: tables of {found.table_bytes:,} bytes, by {found.processes} processes"
+        console.print(where, soft_wrap=True)

@@ -118,6 +118,10 @@ class Finished:
         )
 
 
+_CARRIED = "carried "
+"""Before the names of tensors that a search leaves to the next."""
+
+
 class Sought(NamedTuple):
     """What one method found, and its effort: models that it trained, plans that it measured, seconds."""
 
@@ -142,7 +146,9 @@ class Sought(NamedTuple):
             for budget, candidates in best.items()
             for at, each in enumerate(candidates)
         }
-        return State(told, sizes)
+        carried = self.found.carried or State({}, {})
+        told["carried"] = None if self.found.carried is None else carried.told
+        return State(told, sizes | {f"{_CARRIED}{name}": each for name, each in carried.tensors.items()})
 
     @classmethod
     def of(cls, state: State, problem: Problem) -> "Sought":
@@ -159,7 +165,9 @@ class Sought(NamedTuple):
                 )
                 for at, (precision, quality, found_by) in enumerate(state.told["best"].get(str(budget), []))
             ]
-        return cls(SearchResult(best, state.told["trace"]), *state.told["effort"])
+        left = {name.removeprefix(_CARRIED): each for name, each in state.tensors.items() if name.startswith(_CARRIED)}
+        carried = None if state.told["carried"] is None else State(state.told["carried"], left)
+        return cls(SearchResult(best, state.told["trace"], carried), *state.told["effort"])
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,6 +181,7 @@ class Searched:
         measurements: plans that it measured.
         finishes: plans that were brought to their best.
         seconds: of the search alone.
+        carried: what it leaves to the next segment's, see `SearchResult`.
     """
 
     finished: dict[Budget, list[Finished]]
@@ -181,6 +190,7 @@ class Searched:
     measurements: int
     finishes: int
     seconds: float
+    carried: State | None = None
 
     @property
     def best(self) -> dict[Budget, Finished]:

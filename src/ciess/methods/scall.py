@@ -63,8 +63,8 @@ def expected_draws(n: int, power: float) -> NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class SCALL(Checked):
-    """SCALL (Qu et al., Sec. 3): an agent, trained by SAC, chooses the users' share of the parameters and a power law of
-    sizes for each side; rows get the expected sorted draws in order of popularity, scaled onto the budget.
+    """SCALL (Qu et al.): an agent, trained by SAC, chooses the users' share of the parameters and a power law of sizes
+    for each side; rows get the expected sorted draws in order of popularity, scaled onto the budget.
 
     In a stream the agent goes on from segment to segment: its networks, optimisers and replay buffer are kept. Its
     state has one length however many rows there are: popularities of each side, sorted and pooled into groups, the mean
@@ -91,7 +91,7 @@ class SCALL(Checked):
     groups: Positive = 256
     finalists: Positive = 3
     sac: SACSettings = field(
-        default_factory=lambda: SACSettings(gamma=0.0, lr=3e-3, temperature=0.1, batch_size=32, hidden=64)
+        default_factory=lambda: SACSettings(gamma=0.0, lr=3e-3, temperature=0.3, batch_size=32, hidden=64)
     )
     seed: Seed = 0
 
@@ -164,7 +164,7 @@ class _Agent:
 def _seen(problem: Problem, groups: int) -> Tensor:
     """(2 · groups + 2 · dim,) what the state shows of a problem: pooled popularity and mean row of both sides.
 
-    Logarithms of popularity are over the root of the groups, so that their length does not depend on how many these are.
+    Logarithms of popularity are over the root of the groups, so that all together are as long, however many these are.
     """
     parts = []
     for popularity, rows in zip(problem.popularity, full_rows(problem), strict=True):

@@ -79,7 +79,9 @@ class SAC:
         losses = [mse_loss(value(critic, batch.states, batch.actions), target) for critic in self.critics]
         self._descend("critic", torch.stack(losses).sum())
         actions, log_likely = self._drawn(batch.states)
-        self._descend("actor", (self._temperature * log_likely - self._least(self.critics, batch.states, actions)).mean())
+        self._descend(
+            "actor", (self._temperature * log_likely - self._least(self.critics, batch.states, actions)).mean()
+        )
         self._descend("α", -self.log_temperature * (log_likely.detach().mean() + self._entropy))
         soft_update(self.target_critics, self.critics, self.settings.tau)
 

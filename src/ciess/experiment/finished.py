@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -133,21 +133,21 @@ class Sought(NamedTuple):
     def state(self) -> State:
         """To be kept."""
         best = {str(budget): each for budget, each in self.found.best.items()}
-        told = {
+        carried = self.found.carried or State({}, {})
+        told: dict[str, Any] = {
             "best": {
                 budget: [[str(each.plan.precision), each.quality, each.found_by] for each in candidates]
                 for budget, candidates in best.items()
             },
             "trace": self.found.trace,
             "effort": self[1:],
+            "carried": None if self.found.carried is None else carried.told,
         }
         sizes = {
             f"{budget} {at}": torch.from_numpy(each.plan.sizes)
             for budget, candidates in best.items()
             for at, each in enumerate(candidates)
         }
-        carried = self.found.carried or State({}, {})
-        told["carried"] = None if self.found.carried is None else carried.told
         return State(told, sizes | {f"{_CARRIED}{name}": each for name, each in carried.tensors.items()})
 
     @classmethod

@@ -63,7 +63,7 @@ class SAC:
         self.log_temperature = torch.tensor(math.log(settings.temperature), requires_grad=True)
         # The entropy that is aimed at (Haarnoja et al., App. D).
         self._entropy = -float(action_size)
-        learned = {"actor": self.actor.parameters(), "critic": self.critics.parameters(), "α": [self.log_temperature]}
+        learned = {"actor": self.actor.parameters(), "critics": self.critics.parameters(), "α": [self.log_temperature]}
         self._optimisers = {name: torch.optim.Adam(each, settings.lr) for name, each in learned.items()}
         self._generator = torch.Generator().manual_seed(seed)
 
@@ -77,11 +77,10 @@ class SAC:
         batch = replay.sample(self.settings.batch_size, self._generator)
         target = self.target(batch)
         losses = [mse_loss(value(critic, batch.states, batch.actions), target) for critic in self.critics]
-        self._descend("critic", torch.stack(losses).sum())
+        self._descend("critics", torch.stack(losses).sum())
         actions, log_likely = self._drawn(batch.states)
-        self._descend(
-            "actor", (self._temperature * log_likely - self._least(self.critics, batch.states, actions)).mean()
-        )
+        worth = self._least(self.critics, batch.states, actions)
+        self._descend("actor", (self._temperature * log_likely - worth).mean())
         self._descend("α", -self.log_temperature * (log_likely.detach().mean() + self._entropy))
         soft_update(self.target_critics, self.critics, self.settings.tau)
 

@@ -262,7 +262,7 @@ def test_a_stream_goes_on_to_the_same_rows(tmp_path: Path, monkeypatch: pytest.M
     others = {**events, "time": np.where(np.arange(n) < n / 2, np.arange(n), 2 * n - np.arange(n))}
     few = dataclasses.replace(MODELS["mf"], training=ciess.Training(steps=1, batch_size=500))
     told = {"backbone": few, "budget": "60%", "segments": 2, "finishing": Finish().lasting(0)}
-    methods = {"pep": ciess.PEP(steps=3), "scall": ciess.SCALL(steps=2, updates=1, groups=4)}
+    methods = {"pep": ciess.PEP(steps=3), "scall": ciess.SCALL(steps=2, updates=1, groups=4, finalists=1)}
 
     def rows(events: dict[str, Any], kept: Path | None) -> list[SegmentRow]:
         found = ciess.stream(pl.DataFrame(events), methods=methods, kept=kept, **told)

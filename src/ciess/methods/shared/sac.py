@@ -61,7 +61,7 @@ class SAC:
             self.critics = nn.ModuleList(mlp(state_size + action_size, settings.hidden) for _ in range(2))
         self.target_critics = copy.deepcopy(self.critics)
         self.log_temperature = torch.tensor(math.log(settings.temperature), requires_grad=True)
-        # The entropy that is aimed at (Haarnoja et al., App. D).
+        # The entropy that is aimed at.
         self._entropy = -float(action_size)
         learned = {"actor": self.actor.parameters(), "critics": self.critics.parameters(), "α": [self.log_temperature]}
         self._optimisers = {name: torch.optim.Adam(each, settings.lr) for name, each in learned.items()}
@@ -86,7 +86,7 @@ class SAC:
 
     @torch.no_grad()
     def target(self, batch: Transitions) -> Tensor:
-        """y = r + γ (min Q′(s′, a′) − α log π(a′ | s′)), a′ drawn from π (Eq. 5 with twin critics)."""
+        """y = r + γ (min Q′(s′, a′) − α log π(a′ | s′)), a′ drawn from π."""
         actions, log_likely = self._drawn(batch.next_states)
         soft = self._least(self.target_critics, batch.next_states, actions) - self._temperature * log_likely
         return batch.rewards + self.settings.gamma * soft
@@ -116,7 +116,7 @@ class SAC:
         return mean, log_deviation.clamp(_LEAST_LOG, _MOST_LOG)
 
     def _drawn(self, states: Tensor) -> tuple[Tensor, Tensor]:
-        """(n, a) actions tanh(x), x normal, and (n,) their log-likelihoods, log N(x) − Σ log(1 − tanh²(x)) (App. C)."""
+        """(n, a) actions tanh(x), x normal, and (n,) their log-likelihoods, log N(x) − Σ log(1 − tanh²(x))."""
         mean, log_deviation = self._normal(states)
         noise = torch.randn(mean.shape, generator=self._generator)
         x = mean + log_deviation.exp() * noise

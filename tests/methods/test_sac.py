@@ -73,6 +73,14 @@ def test_the_temperature_rises_where_actions_are_too_certain(log_deviation: floa
     assert (agent.log_temperature.item() > math.log(0.1)) == rises
 
 
+def test_rewards_of_any_scale_teach_the_same() -> None:
+    agents, plain = [SAC(2, 2, SMALL, seed=0) for _ in range(2)], transitions()
+    for agent, scale in zip(agents, (1, 64), strict=True):
+        agent.update(remembered(plain._replace(rewards=scale * (plain.rewards - 3))))
+    for network in ("actor", "critics"):
+        torch.testing.assert_close(*(parameters(getattr(agent, network)) for agent in agents), atol=1e-4, rtol=0)
+
+
 def test_targets_move_by_tau() -> None:
     agent = SAC(2, 2, SMALL, seed=0)
     before = parameters(agent.target_critics)

@@ -71,9 +71,10 @@ class SCALL(Checked):
     rows of the full model, and the last reward. A search elsewhere is that of a first segment.
 
     Departures: the reward is the plan's mean quality on validation, measured as everywhere here, over the full
-    model's; the published program stops by test data, which no search sees here. A choice is judged by itself (γ is 0),
-    since plans are measured apart from each other. One power law serves for both sides; its range is our reading. The
-    full model learns from all that came before, so the paper's replay of a fifth of the interactions has no place.
+    model's, in standard deviations; the published program stops by test data, which no search sees here. A choice is
+    judged by itself (γ is 0), since plans are measured apart from each other. One family of distributions serves, and
+    its range is our reading. The full model learns from all that came before, so the paper's replay of a fifth of the
+    interactions has no place.
 
     Attributes:
         steps: plans that are measured for each budget, the last one at the middle of the policy.

@@ -77,6 +77,11 @@ class Replay:
     def __len__(self) -> int:
         return min(self._added, len(self._kept.actions))
 
+    @property
+    def rewards(self) -> Tensor:
+        """All that are stored."""
+        return self._kept.rewards[: len(self)]
+
     def add(self, new: Transitions) -> None:
         """Store transitions in the place of the oldest."""
         at = (self._added + torch.arange(len(new.actions))) % len(self._kept.actions)

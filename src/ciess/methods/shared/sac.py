@@ -17,6 +17,8 @@ from ciess.train.checkpoint import Part, State, put_back, taken
 
 _LEAST_LOG, _MOST_LOG = -5.0, 2.0
 """Of the actor's standard deviation."""
+_LEAST_SPREAD = 1e-6
+"""Of rewards that are standardised."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,8 @@ class SACSettings(Checked):
 class SAC:
     """Actor π, critics Q₁ and Q₂ with target networks, and the temperature α.
 
+    Rewards count in standard deviations from the mean of all that are stored, so that one temperature suits any scale.
+
     Args:
         state_size: numbers of a state.
         action_size: numbers of an action.
@@ -74,8 +78,9 @@ class SAC:
 
     def update(self, replay: Replay) -> None:
         """One update of the critics, the actor, the temperature and the target networks (Alg. 1)."""
-        batch = replay.sample(self.settings.batch_size, self._generator)
-        target = self.target(batch)
+        batch, of_all = replay.sample(self.settings.batch_size, self._generator), replay.rewards
+        rewards = (batch.rewards - of_all.mean()) / of_all.std(correction=0).clamp(min=_LEAST_SPREAD)
+        target = self.target(batch._replace(rewards=rewards))
         losses = [mse_loss(value(critic, batch.states, batch.actions), target) for critic in self.critics]
         self._descend("critics", torch.stack(losses).sum())
         actions, log_likely = self._drawn(batch.states)

@@ -262,9 +262,10 @@ def test_a_stream_goes_on_to_the_same_rows(tmp_path: Path, monkeypatch: pytest.M
     others = {**events, "time": np.where(np.arange(n) < n / 2, np.arange(n), 2 * n - np.arange(n))}
     few = dataclasses.replace(MODELS["mf"], training=ciess.Training(steps=1, batch_size=500))
     told = {"backbone": few, "budget": "60%", "segments": 2, "finishing": Finish().lasting(0)}
+    methods = {"pep": ciess.PEP(steps=3), "scall": ciess.SCALL(steps=2, updates=1, groups=4, finalists=1)}
 
     def rows(events: dict[str, Any], kept: Path | None) -> list[SegmentRow]:
-        found = ciess.stream(pl.DataFrame(events), methods={"pep": ciess.PEP(steps=3)}, kept=kept, **told)
+        found = ciess.stream(pl.DataFrame(events), methods=methods, kept=kept, **told)
         assert not any(row.error for row in found)
         return [dataclasses.replace(row, seconds=0) for row in found]
 

@@ -49,6 +49,8 @@ if TYPE_CHECKING:
     from ciess.methods.problem import Candidate as Candidate
     from ciess.methods.problem import Problem as Problem
     from ciess.methods.problem import SearchResult as SearchResult
+    from ciess.methods.scall import SCALL as SCALL
+    from ciess.methods.shared.sac import SACSettings as SACSettings
     from ciess.models.als import ALS as ALS
     from ciess.models.base import Backbone as Backbone
     from ciess.models.base import BackboneConfig as BackboneConfig
@@ -83,6 +85,7 @@ _ROOMS = {
     "NCF": "models.ncf",
     "NGCF": "models.ngcf",
     "PEP": "methods.pep",
+    "SCALL": "methods.scall",
     "AutoEmb": "methods.autoemb",
     "Backbone": "models.base",
     "BackboneConfig": "models.base",
@@ -111,6 +114,7 @@ _ROOMS = {
     "Precision": "tables.precision",
     "Problem": "methods.problem",
     "Represented": "models.base",
+    "SACSettings": "methods.shared.sac",
     "SearchResult": "methods.problem",
     "SizePlan": "tables.plan",
     "SizePolicy": "methods.policy",

@@ -2,13 +2,15 @@
 
 import json
 import logging
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import polars as pl
 import pytest
+import torch
 
 import ciess
 from ciess.data import Interactions, Split
@@ -19,7 +21,10 @@ from ciess.experiment.stream import stream, table_of
 from ciess.methods.equal import EqualSizes
 from ciess.methods.popularity import Popularity
 from ciess.methods.problem import Problem, SearchResult
+from ciess.methods.scall import SCALL
 from ciess.models import Training
+from ciess.train import checkpoint
+from ciess.train.checkpoint import State
 from ciess.train.finish import Finish
 
 FINISH = Finish(training=Training(steps=2, batch_size=1_000, lr=0.3, eval_every=1))
@@ -78,7 +83,7 @@ def test_a_stream_is_tested_before_it_is_learned_within_its_budget(
     data: Interactions, caplog: pytest.LogCaptureFixture
 ) -> None:
     noted = Noted()
-    methods = {"noted": noted, "popularity": Popularity(rounds=1, plans=3)}
+    methods = {"noted": noted, "popularity": Popularity(rounds=1, plans=3), "scall": SCALL(steps=3, updates=2)}
     with caplog.at_level(logging.ERROR):
         settings = {"backbone": BACKBONE, "finishing": FINISH, "budget": "60%", "segments": 3, "retrain": False}
         rows = stream(data, methods=methods, **settings)  # type: ignore[arg-type]
@@ -99,7 +104,7 @@ def test_a_stream_is_tested_before_it_is_learned_within_its_budget(
     assert (first.grown, first.shrunk) == (0, 0)
     assert last.grown > 0
     assert last.shrunk > 0
-    [_, whole] = table_of(rows)
+    [_, whole, _] = table_of(rows)
     mine = [row.metrics["ndcg@20"] for row in rows if row.method == "popularity"]
     assert whole["ndcg@20"] == pytest.approx(sum(mine) / 3)
 
@@ -129,6 +134,46 @@ def test_what_fails_is_told_and_the_others_go_on(data: Interactions, monkeypatch
     rows = stream(data, methods={"equal": EqualSizes()}, **settings)  # type: ignore[arg-type]
     assert [row.error for row in rows] == ["", "", "ZeroDivisionError: division by zero", "", "", ""]
     assert gone_on_from == [learned[0].n_users, learned[0].n_users]
+
+
+@dataclass(frozen=True)
+class Going:
+    """Equal sizes that count their searches from segment to segment; one of them is not to be."""
+
+    counts: ClassVar[list[int]] = []
+    broken: ClassVar[BaseException | None] = None
+
+    def search(self, problem: Problem) -> SearchResult:
+        count = 0 if problem.carried is None else problem.carried.told["count"]
+        self.counts.append(count)
+        if count == 1 and (broken := self.broken) is not None:
+            Going.broken = None
+            raise broken
+        found = EqualSizes().search(problem)
+        # Named so that they are kept in another order.
+        found.carried = State({"count": count + 1}, {"z": torch.ones(2), "a": torch.tensor(count)})
+        return found
+
+
+def test_a_search_goes_on_from_what_it_left_before(
+    data: Interactions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that fails in between goes on from what there was; a stream that was stopped, from what was kept."""
+    monkeypatch.setattr(checkpoint, "_SHARE", 1e9)
+    settings = {"backbone": BACKBONE, "finishing": FINISH, "budget": "60%", "segments": 3, "retrain": False}
+
+    def counts(broken: BaseException | None, kept: Path | None = None) -> list[int]:
+        monkeypatch.setattr(Going, "counts", [])
+        monkeypatch.setattr(Going, "broken", broken)
+        with suppress(KeyboardInterrupt):
+            stream(data, methods={"going": Going()}, kept=kept, **settings)  # type: ignore[arg-type]
+        return Going.counts
+
+    assert counts(None) == [0, 1, 2]
+    assert counts(RuntimeError("no luck")) == [0, 1, 1]
+    assert counts(KeyboardInterrupt(), tmp_path) == [0, 1]
+    assert counts(None, tmp_path) == [1, 2]
+    assert counts(None, tmp_path) == []
 
 
 def test_one_segment_leaves_something_to_learn_before_validation(data: Interactions) -> None:

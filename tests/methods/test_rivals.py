@@ -26,6 +26,8 @@ from ciess.methods.optembed import OptEmbed
 from ciess.methods.pep import PEP
 from ciess.methods.popularity import Popularity
 from ciess.methods.problem import Method, SearchResult
+from ciess.methods.scall import SCALL
+from ciess.methods.shared.sac import SACSettings
 from ciess.models import BackboneConfig, Training
 from ciess.tables.budget import Budget
 from ciess.tables.layout import stored_bytes
@@ -49,6 +51,7 @@ METHODS: dict[str, Method] = {
     "cross-entropy": CrossEntropy(rounds=2, plans=4, elite=2),
     "bet": BET(rounds=2, candidates=6),
     "magnitude": Magnitude(),
+    "scall": SCALL(steps=3, updates=2, groups=8, sac=SACSettings(batch_size=8, hidden=8)),
     "marginal": Marginal(rounds=2, steps=5),
     "pep": PEP(steps=20),
     "dnis": DNIS(steps=10),

@@ -138,6 +138,8 @@ def test_replay_forgets_the_oldest() -> None:
         replay.add(Transitions(numbers[:, None], numbers, 10 + numbers, 20 + numbers[:, None]))
     drawn = replay.sample(200, torch.Generator().manual_seed(0))
     assert len(replay) == 4
+    assert set(replay.rewards.tolist()) == {12, 13, 14, 15}
+    assert len(Replay(4, 1).rewards) == 0
     assert set(drawn.actions.tolist()) == {2, 3, 4, 5}
     assert torch.equal(drawn.states[:, 0], drawn.actions)
     assert torch.equal(drawn.rewards, 10 + drawn.actions)

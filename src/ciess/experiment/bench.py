@@ -189,12 +189,14 @@ class Bench:
                     for each in finished[budget]
                 ]
         finishes = sum(map(len, finished.values()))
-        return Searched(finished, found.trace, trainings, measurements, finishes, seconds)
+        return Searched(finished, found.trace, trainings, measurements, finishes, seconds, found.carried)
 
     def _sought(self, method: Method, problem: Problem) -> Sought:
         """What a method finds."""
         kinds = [[str(budget), str(each)] for budget, each in problem.precision.items()]
-        kept = self._kept_of([method, problem.fidelity], "search", digest(kinds))
+        # Its tensors come in another order from where they were kept.
+        carried = problem.carried and [problem.carried.told, sorted(problem.carried.tensors.items())]
+        kept = self._kept_of([method, problem.fidelity, carried], "search", digest(kinds))
         problem.kept = kept.within("part")
 
         def made() -> Sought:

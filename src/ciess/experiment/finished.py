@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -118,6 +118,10 @@ class Finished:
         )
 
 
+_CARRIED = "carried "
+"""Before the names of tensors that a search leaves to the next."""
+
+
 class Sought(NamedTuple):
     """What one method found, and its effort: models that it trained, plans that it measured, seconds."""
 
@@ -129,20 +133,22 @@ class Sought(NamedTuple):
     def state(self) -> State:
         """To be kept."""
         best = {str(budget): each for budget, each in self.found.best.items()}
-        told = {
+        carried = self.found.carried or State({}, {})
+        told: dict[str, Any] = {
             "best": {
                 budget: [[str(each.plan.precision), each.quality, each.found_by] for each in candidates]
                 for budget, candidates in best.items()
             },
             "trace": self.found.trace,
             "effort": self[1:],
+            "carried": None if self.found.carried is None else carried.told,
         }
         sizes = {
             f"{budget} {at}": torch.from_numpy(each.plan.sizes)
             for budget, candidates in best.items()
             for at, each in enumerate(candidates)
         }
-        return State(told, sizes)
+        return State(told, sizes | {f"{_CARRIED}{name}": each for name, each in carried.tensors.items()})
 
     @classmethod
     def of(cls, state: State, problem: Problem) -> "Sought":
@@ -159,7 +165,9 @@ class Sought(NamedTuple):
                 )
                 for at, (precision, quality, found_by) in enumerate(state.told["best"].get(str(budget), []))
             ]
-        return cls(SearchResult(best, state.told["trace"]), *state.told["effort"])
+        left = {name.removeprefix(_CARRIED): each for name, each in state.tensors.items() if name.startswith(_CARRIED)}
+        carried = None if state.told["carried"] is None else State(state.told["carried"], left)
+        return cls(SearchResult(best, state.told["trace"], carried), *state.told["effort"])
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,6 +181,7 @@ class Searched:
         measurements: plans that it measured.
         finishes: plans that were brought to their best.
         seconds: of the search alone.
+        carried: what it leaves to the next segment's, see `SearchResult`.
     """
 
     finished: dict[Budget, list[Finished]]
@@ -181,6 +190,7 @@ class Searched:
     measurements: int
     finishes: int
     seconds: float
+    carried: State | None = None
 
     @property
     def best(self) -> dict[Budget, Finished]:

@@ -29,7 +29,7 @@ from ciess.progress import Progress, silent
 from ciess.tables.budget import Budget
 from ciess.tables.plan import SizePlan
 from ciess.tables.precision import Precision
-from ciess.train.checkpoint import NOTHING, Kept
+from ciess.train.checkpoint import NOTHING, Kept, State
 from ciess.train.finish import Finish
 
 T = TypeVar("T")
@@ -235,13 +235,17 @@ class _Run:
     budget: Budget
     _plan: SizePlan | None = None
     _data: Interactions | None = None
+    _carried: State | None = None
 
     def segment(self, number: int, bench: Bench, coming: Interactions) -> SegmentRow:
         """Choose by what is known, then test on what comes."""
         start = sum(bench.clock.seconds().values())
         with_own = bench.prepared(self.method)
         problem = bench.problem([self.budget], getattr(with_own, "fidelity", None))
-        chosen = bench.followed(bench.run(self.name, with_own, problem).best[self.budget], self.budget)
+        problem.carried = self._carried
+        searched = bench.run(self.name, with_own, problem)
+        self._carried = searched.carried
+        chosen = bench.followed(searched.best[self.budget], self.budget)
         model, known = bench.built(chosen), bench.full_models.on(2).data
         seconds = sum(bench.clock.seconds().values()) - start
         grown, shrunk = self._changed(chosen.plan, known)

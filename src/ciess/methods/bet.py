@@ -5,7 +5,7 @@ Qu et al., Budgeted Embedding Table For Recommender Systems, WSDM 2024 (arXiv 23
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,9 @@ from ciess.methods.shared.fitness import FitnessPredictor
 from ciess.tables.budget import Budget
 from ciess.tables.plan import SizePlan
 
-_LEAST = 1e-6
+N = TypeVar("N", np.float64, np.int32)
+
+LEAST = 1e-6
 """The smallest number drawn, of 1: a size must not be 0."""
 
 
@@ -116,19 +118,19 @@ class BET(Checked):
 
 def draw(problem: Problem, budget: Budget, rng: np.random.Generator) -> SizePlan:
     """A plan that fills the budget: its numbers shared at random between the sides, on each larger for who has more."""
-    users, items = (_by_popularity(_numbers(len(side), rng), side) for side in problem.popularity)
+    users, items = (by_popularity(_numbers(len(side), rng), side) for side in problem.popularity)
     return problem.project_sides(users, items, rng.random(), budget)
 
 
 def _numbers(n: int, rng: np.random.Generator) -> NDArray[np.float64]:
     """(n,) positive numbers from a distribution drawn at random, its parameters too."""
     drawn = DISTRIBUTIONS[rng.integers(len(DISTRIBUTIONS))](n, rng)
-    return np.asarray(np.maximum(drawn, _LEAST * drawn.max()))
+    return np.asarray(np.maximum(drawn, LEAST * drawn.max()))
 
 
-def _by_popularity(numbers: NDArray[np.float64], popularity: NDArray[np.int64]) -> NDArray[np.float64]:
+def by_popularity(numbers: NDArray[N], popularity: NDArray[np.int64]) -> NDArray[N]:
     """The same numbers, the largest for the most popular; of equals, the earlier entity gets the larger."""
-    given = np.empty(len(numbers))
+    given = np.empty_like(numbers)
     given[np.argsort(-popularity, kind="stable")] = np.sort(numbers)[::-1]
     return given
 

@@ -64,10 +64,12 @@ class SearchResult:
     Attributes:
         best: for each budget, candidates that fit it, the best first.
         trace: everything measured, in order: episode, step, budget, quality and so on, one row each.
+        carried: what the method's next search in a stream is to know; None for nothing.
     """
 
     best: dict[Budget, list[Candidate]]
     trace: list[dict[str, float | str]] = field(default_factory=list)
+    carried: State | None = None
 
     def measure(self, problem: "Problem", budget: Budget, *plans: SizePlan) -> None:
         """Measure plans for a budget: its candidates, the best first."""
@@ -146,6 +148,8 @@ class Problem:
         popularity: train interactions of each user, (n_users,), and of each item, (n_items,).
         measurements: how many plans were measured so far.
         kept: keeps parts of a search that is at work; what runs the search sets it.
+        carried: what the same method's search left before the segment of a stream that is over; else None. It stays as
+            it is.
         trainings: how many models were trained so far: for measurements that train, and by the search itself, which
             counts them here.
     """
@@ -180,6 +184,7 @@ class Problem:
         self.popularity = (train.user_counts, train.item_counts)
         self.measurements = self.trainings = 0
         self.kept = NOTHING
+        self.carried: State | None = None
 
     @property
     def budgets(self) -> tuple[Budget, ...]:

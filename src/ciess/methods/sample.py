@@ -52,11 +52,11 @@ class Sampled(Checked):
     def search(self, problem: Problem) -> SearchResult:
         """A plan of all rows for every one that the method found for the sample's; nothing is measured on all."""
         some = sample(problem, self.share, self.seed)
-        some.kept = problem.kept
+        some.kept, some.carried = problem.kept, problem.carried
         found = self._seeded().search(some)
         problem.trainings += some.trainings
         problem.measurements += some.measurements
-        result, name = SearchResult(best={}, trace=found.trace), method_name(self.method)
+        result, name = SearchResult({}, found.trace, found.carried), method_name(self.method)
         for budget, candidates in found.best.items():
             policies = [policy_of(self.method, some, each.plan, each.found_by or name) for each in candidates]
             result.best[budget] = [

@@ -148,14 +148,14 @@ class Kept:
         parts, step, kept_at = {**parts, "torch": torch.default_generator}, 0, time.perf_counter()
         if self.path is not None and (found := self.read()) is not None:
             step = found.told["step"]
-            _put_back(parts, found)
+            put_back(parts, found)
         while step < last and not done():
             step += 1
             yield step
             if self.path is None:
                 safe_point()
             elif asked() or time.perf_counter() - kept_at > _BETWEEN:
-                state = _taken(parts)
+                state = taken(parts)
                 state.told["step"] = step
                 if asked() or self._spent.allows(state):
                     with suppress(OSError):
@@ -194,7 +194,8 @@ NOTHING = Kept(None)
 """Keeps nothing."""
 
 
-def _taken(parts: Mapping[str, Part]) -> State:
+def taken(parts: Mapping[str, Part]) -> State:
+    """Parts as they are, which may share memory with what comes."""
     told, tensors = dict[str, Any](), dict[str, Tensor]()
     for name, part in parts.items():
         if isinstance(part, Tensor):
@@ -212,7 +213,8 @@ def _taken(parts: Mapping[str, Part]) -> State:
 
 
 @torch.no_grad()
-def _put_back(parts: Mapping[str, Part], state: State) -> None:
+def put_back(parts: Mapping[str, Part], state: State) -> None:
+    """Make parts what they were when a state was taken, which stays as it is."""
     for name, part in parts.items():
         inner = {
             key.removeprefix(f"{name}."): each for key, each in state.tensors.items() if key.startswith(f"{name}.")
@@ -225,7 +227,8 @@ def _put_back(parts: Mapping[str, Part], state: State) -> None:
             kept = dict[int, dict[str, Tensor]]()
             for key, each in inner.items():
                 at, _, what = key.partition(".")
-                kept.setdefault(int(at), {})[what] = each
+                # An optimiser works on what it is given.
+                kept.setdefault(int(at), {})[what] = each.clone()
             part.load_state_dict({**part.state_dict(), "state": kept})
         else:
             part.restore(State(state.told[name], inner))

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
 from ciess.checks import AboveZero, Checked, NotNegative, Positive, Share
+from ciess.train.checkpoint import State
 
 _IMITATION_STEPS, _IMITATION_LR = 300, 3e-3
 
@@ -51,7 +52,7 @@ class TD3Settings(Checked):
 
 
 class Transitions(NamedTuple):
-    """States (n, s), actions (n,) in [−1, 1], rewards (n,), next states (n, s)."""
+    """States (n, s), actions (n,) or (n, a) in [−1, 1], rewards (n,), next states (n, s)."""
 
     states: Tensor
     actions: Tensor
@@ -65,15 +66,21 @@ class Replay:
     Args:
         capacity: how many are kept.
         state_size: numbers of a state.
+        action_shape: of one action; a single number unless it is given.
     """
 
-    def __init__(self, capacity: int, state_size: int) -> None:
-        states, numbers = torch.zeros(2, capacity, state_size), torch.zeros(2, capacity)
-        self._kept = Transitions(states[0], numbers[0], numbers[1], states[1])
+    def __init__(self, capacity: int, state_size: int, action_shape: tuple[int, ...] = ()) -> None:
+        states = torch.zeros(2, capacity, state_size)
+        self._kept = Transitions(states[0], torch.zeros(capacity, *action_shape), torch.zeros(capacity), states[1])
         self._added = 0
 
     def __len__(self) -> int:
         return min(self._added, len(self._kept.actions))
+
+    @property
+    def rewards(self) -> Tensor:
+        """All that are stored."""
+        return self._kept.rewards[: len(self)]
 
     def add(self, new: Transitions) -> None:
         """Store transitions in the place of the oldest."""
@@ -86,6 +93,16 @@ class Replay:
         """Draw n transitions, uniformly and with replacement."""
         at = torch.randint(len(self), (n,), generator=generator)
         return Transitions(*(kept[at] for kept in self._kept))
+
+    def state(self) -> State:
+        """What is stored, see `Resumable`."""
+        return State({"added": self._added}, self._kept._asdict())
+
+    def restore(self, state: State) -> None:
+        """See `Resumable`."""
+        self._added = state.told["added"]
+        for name, kept in self._kept._asdict().items():
+            kept.copy_(state.tensors[name])
 
 
 class TD3:
@@ -121,21 +138,21 @@ class TD3:
     @torch.no_grad()
     def value(self, states: Tensor, actions: Tensor) -> Tensor:
         """(n,) values Q₁(s, a)."""
-        return _value(self.critics[0], states, actions)
+        return value(self.critics[0], states, actions)
 
     def update(self, replay: Replay) -> None:
         """One update of the critics and, every `policy_delay` updates, of the actor and the target networks."""
         batch = replay.sample(self.settings.batch_size, self._generator)
         target = self.td_target(batch)
-        losses = [mse_loss(_value(critic, batch.states, batch.actions), target) for critic in self.critics]
+        losses = [mse_loss(value(critic, batch.states, batch.actions), target) for critic in self.critics]
         self._descend(torch.stack(losses).sum(), self.critics, self._critic_optimiser)
         self._updates += 1
         if self._updates % self.settings.policy_delay == 0:
             # Deterministic policy gradient: the actor ascends Q₁(s, μ(s)).
-            loss = -_value(self.critics[0], batch.states, action(self.actor, batch.states)).mean()
+            loss = -value(self.critics[0], batch.states, action(self.actor, batch.states)).mean()
             self._descend(loss, self.actor, self._actor_optimiser)
-            self._soft_update(self.target_actor, self.actor)
-            self._soft_update(self.target_critics, self.critics)
+            soft_update(self.target_actor, self.actor, self.settings.tau)
+            soft_update(self.target_critics, self.critics, self.settings.tau)
 
     @torch.no_grad()
     def td_target(self, batch: Transitions) -> Tensor:
@@ -145,7 +162,7 @@ class TD3:
         )
         noise = (torch.randn(len(batch.actions), generator=self._generator) * scale).clamp(-bound, bound)
         actions = (action(self.target_actor, batch.next_states) + noise).clamp(-1, 1)
-        values = [_value(critic, batch.next_states, actions) for critic in self.target_critics]
+        values = [value(critic, batch.next_states, actions) for critic in self.target_critics]
         return batch.rewards + self.settings.gamma * torch.minimum(*values)
 
     def imitate(self, states: Tensor, actions: Tensor) -> None:
@@ -163,16 +180,17 @@ class TD3:
             nn.utils.clip_grad_norm_(network.parameters(), self.settings.max_grad_norm)
         optimiser.step()
 
-    @torch.no_grad()
-    def _soft_update(self, target: nn.Module, network: nn.Module) -> None:
-        """θ′ ← τ θ + (1 − τ) θ′."""
-        for old, new in zip(target.parameters(), network.parameters(), strict=True):
-            old.lerp_(new, self.settings.tau)
+
+@torch.no_grad()
+def soft_update(target: nn.Module, network: nn.Module, tau: float) -> None:
+    """θ′ ← τ θ + (1 − τ) θ′."""
+    for old, new in zip(target.parameters(), network.parameters(), strict=True):
+        old.lerp_(new, tau)
 
 
-def mlp(inputs: int, hidden: int) -> nn.Sequential:
-    """Two hidden layers and one output."""
-    layers = [nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, 1)]
+def mlp(inputs: int, hidden: int, outputs: int = 1) -> nn.Sequential:
+    """Two hidden layers."""
+    layers = [nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, outputs)]
     return nn.Sequential(*layers)
 
 
@@ -181,6 +199,7 @@ def action(actor: nn.Module, states: Tensor) -> Tensor:
     return torch.tanh(actor(states)).squeeze(1)
 
 
-def _value(critic: nn.Module, states: Tensor, actions: Tensor) -> Tensor:
-    values: Tensor = critic(torch.cat([states, actions[:, None]], dim=1)).squeeze(1)
+def value(critic: nn.Module, states: Tensor, actions: Tensor) -> Tensor:
+    """(n,) values Q(s, a) of a critic, of (n,) or (n, a) actions."""
+    values: Tensor = critic(torch.cat([states, actions.view(len(states), -1)], dim=1)).squeeze(1)
     return values

@@ -26,7 +26,7 @@ from ciess.train.finish import Finish, finish
 from ciess.train.fit import fit
 from ciess.train.losses import BPR
 
-_FINISHES = 3
+_FINISHES = 2
 """Plans finished for each budget, equal sizes among them."""
 _Counted = Annotated[int, Within(1, 10**12)]
 _ROWS_PROBED, _INTERACTIONS_PROBED = 12_000, 200_000
@@ -172,10 +172,12 @@ def _seconds(shape: TableShape, interactions: int, config: BackboneConfig, budge
     learned = (rounds + starts / 2) * method.steps * steps / recipe.training.steps
     # Each look at all rows is as many draws as it takes, each about two steps.
     looked = rounds * 2 * method.looks / min(share, 0.5) * 2
+    # Each is finished on train, and built with validation; one of them is built with test. What is built learns on.
+    runs = _FINISHES + (_FINISHES + 1) * (2 if config.training.steps else 1)
     return Seconds(
         training=4 / 3 * config.training.steps * step + config.training.steps / config.training.eval_every * ranking,
         search=budgets * ((learned + looked) * finish_step + ranking),
-        finish=budgets * ((_FINISHES + 1) * steps * finish_step + 5 * _FINISHES * ranking),
+        finish=budgets * (runs * steps * finish_step + 5 * _FINISHES * ranking),
         test=(2 * budgets + 1) * near.seconds_a_score * min(shape.n_users, tested_users(shape.n_items)) * shape.n_items,
     )
 

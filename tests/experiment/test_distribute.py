@@ -123,6 +123,13 @@ def test_other_settings_do_not_go_on_from_there(split: Split, tmp_path: Path) ->
     assert steps[0] == ("full model", 1)
 
 
+def test_what_a_run_that_was_killed_has_left_is_no_hindrance(split: Split, tmp_path: Path) -> None:
+    """Written aside while the model was saved."""
+    (tmp_path / ".ciess-0123456789abcdef.part").mkdir()
+    made(split, tmp_path)
+    assert [path for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
 def test_what_is_not_for_several_processes_is_refused(split: Split, tmp_path: Path) -> None:
     actor = ciess.SizePolicy(Actor.__new__(Actor), Actor.__new__(Actor), 16)
     for settings, told in (

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.distributions import Normal, TransformedDistribution
 from torch.distributions.transforms import TanhTransform
 
+from ciess.errors import InputError
 from ciess.methods.ciess.td3 import Replay, Transitions
 from ciess.methods.shared.sac import SAC, SACSettings
 from ciess.train.checkpoint import put_back, taken
@@ -120,3 +121,11 @@ def test_what_is_put_back_goes_on_to_the_same_bits() -> None:
     states = transitions().states
     assert torch.equal(first.act(states), other.act(states))
     assert all(torch.equal(each, before.tensors[name]) for name, each in state.tensors.items()), "it stays as it is"
+
+
+def test_an_agent_that_has_diverged_is_told() -> None:
+    agent, new = SAC(2, 2, SACSettings(lr=1e9, batch_size=8, hidden=8), seed=0), transitions()
+    with pytest.raises(InputError, match=r"diverged at a learning rate of 1e\+09"):
+        for _ in range(20):
+            agent.update(remembered(new))
+            agent.act(new.states)

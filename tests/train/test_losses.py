@@ -6,6 +6,7 @@ import torch
 
 from ciess.data import Split
 from ciess.models import Training, backbone_named
+from ciess.models.mf import MFModel
 from ciess.tables.encoding import Encoding
 from ciess.tables.packed import rounded
 from ciess.tables.plan import SizePlan, TableShape
@@ -148,3 +149,15 @@ def test_rounded_tables_learn_and_stay_rounded(precision: Encoding, split: Split
         table = small.user_table.detach().numpy()
         np.testing.assert_array_equal(rounded(table, plan.user_sizes, precision), table)
     assert distances[1] < distances[0] - 0.1
+
+
+@pytest.mark.parametrize(("count", "share", "rows"), [(2, 0.5, [0, 1]), (7, 0.4, [0, 2, 4, 6]), (1, 0.5, [0])])
+def test_rows_that_tell_the_spread_of_scores_are_two_at_least(count: int, share: float, rows: list[int]) -> None:
+    assert losses.spaced(count, share).tolist() == rows
+
+
+def test_two_items_are_distilled() -> None:
+    """Of one item alone, scores would have no standard deviation."""
+    full = MFModel(3, 2, dim=4, seed=0)
+    small, _ = finish(full, SizePlan.equal(TableShape(3, 2, 4), 2), Finish().lasting(3), seed=0)
+    assert small.item_table.isfinite().all()

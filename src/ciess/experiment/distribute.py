@@ -119,7 +119,8 @@ def check_distributed(out: Path, precision: str | Precision) -> Precision:
             f"precision '{precision}' is found or scaled by many rows, which lie apart: use float32 or int8"
         )
     check_folder(out)
-    if held := {path.name for path in out.glob("*")} - {*MODEL_FILES, UNFINISHED}:
+    # Hidden files are those of a run that was stopped, or nobody's results.
+    if held := {path.name for path in out.glob("*") if not path.name.startswith(".")} - {*MODEL_FILES}:
         raise InputError(f"{out} holds other files ({min(held)}): choose a new folder, or empty this one")
     return stored
 

@@ -133,7 +133,7 @@ class Distillation:
     @cached_property
     @torch.no_grad()
     def _sharpness(self) -> float:
-        users, items = (torch.arange(0, len(side), int(1 / self.share)) for side in self._wanted)
+        users, items = (spaced(len(side), self.share) for side in self._wanted)
         spread = float(_scores_of(self._teacher, _among(self._wanted, users, items)).std(dim=1).mean())
         return SPREAD / spread if spread > 0 else 1.0
 
@@ -198,6 +198,11 @@ def share_drawn(n_users: int, n_items: int, training: Training) -> float:
     """Of the users and of the items, the share that a step of distillation draws."""
     share: float = min(_MOST, ((training.batch_size or _SCORES) / (n_users * n_items)) ** 0.5)
     return share
+
+
+def spaced(count: int, share: float) -> Tensor:
+    """Evenly spaced rows of so many, a share of them; two at least, since the scores of one item have no spread."""
+    return torch.arange(0, count, max(1, min(int(1 / share), count - 1)))
 
 
 class _Pull(Function):

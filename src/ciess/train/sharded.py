@@ -26,7 +26,7 @@ from ciess.tables.order import rotation_by
 from ciess.tables.plan import SizePlan
 from ciess.train.finish import PEAK_RATES, Finish, Finishing, Run
 from ciess.train.fit import Descent, Fitted
-from ciess.train.losses import SPREAD, Distillation, bpr_loss, share_drawn
+from ciess.train.losses import SPREAD, Distillation, bpr_loss, share_drawn, spaced
 from ciess.train.sharded_fit import Kept, Lesson, ShardedEvaluator, Tables, fit_shards
 from ciess.train.shards import Checkpoint, Side, total
 
@@ -213,7 +213,7 @@ class ShardedDistillation(Distillation):
         super().__init__(_SCORER, _SCORER, training, seed)
         self._sides, self._full = sides, full
         self.share = _share(sides, training)
-        users, items = (torch.arange(0, side.rows, int(1 / self.share)) for side in sides)
+        users, items = (spaced(side.rows, self.share) for side in sides)
         with torch.no_grad():
             scores = full[0][self._own(users)] @ sides[1].look_up(full[1], items).T
         spread = float(total(scores.std(dim=1).double().sum())) / len(users)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import mse_loss, softplus
 
 from ciess.checks import AboveZero, Checked, Positive, Share
+from ciess.errors import InputError
 from ciess.methods.ciess.td3 import Replay, Transitions, mlp, soft_update, value
 from ciess.train.checkpoint import Part, State, put_back, taken
 
@@ -73,8 +74,15 @@ class SAC:
 
     @torch.no_grad()
     def act(self, states: Tensor, drawn: bool = True) -> Tensor:
-        """(n, a) actions in [−1, 1]: drawn from π(· | s), or the middle of it."""
-        return self._drawn(states)[0] if drawn else torch.tanh(self._normal(states)[0])
+        """(n, a) actions in [−1, 1]: drawn from π(· | s), or the middle of it.
+
+        Raises:
+            InputError: learning has diverged.
+        """
+        actions = self._drawn(states)[0] if drawn else torch.tanh(self._normal(states)[0])
+        if not actions.isfinite().all():
+            raise InputError(f"SAC has diverged at a learning rate of {self.settings.lr:g}: lower its lr")
+        return actions
 
     def update(self, replay: Replay) -> None:
         """One update of the critics, the actor, the temperature and the target networks (Alg. 1)."""

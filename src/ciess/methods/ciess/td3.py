@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
 from ciess.checks import AboveZero, Checked, NotNegative, Positive, Share
+from ciess.errors import InputError
 from ciess.train.checkpoint import State
 
 _IMITATION_STEPS, _IMITATION_LR = 300, 3e-3
@@ -132,8 +133,12 @@ class TD3:
 
     @torch.no_grad()
     def act(self, states: Tensor) -> Tensor:
-        """(n,) actions μ(s) in [−1, 1]."""
-        return action(self.actor, states)
+        """(n,) actions μ(s) in [−1, 1].
+
+        Raises:
+            InputError: learning has diverged.
+        """
+        return whole(action(self.actor, states), "actor_lr and critic_lr")
 
     @torch.no_grad()
     def value(self, states: Tensor, actions: Tensor) -> Tensor:
@@ -197,6 +202,21 @@ def mlp(inputs: int, hidden: int, outputs: int = 1) -> nn.Sequential:
 def action(actor: nn.Module, states: Tensor) -> Tensor:
     """(n,) actions in [−1, 1] of an actor in (n, s) states."""
     return torch.tanh(actor(states)).squeeze(1)
+
+
+def whole(actions: Tensor, rates: str) -> Tensor:
+    """The actions of an agent, if they are finite.
+
+    Args:
+        actions: of any shape.
+        rates: the settings to lower where they are not.
+
+    Raises:
+        InputError: they are not.
+    """
+    if not actions.isfinite().all():
+        raise InputError(f"the agent has diverged: lower its {rates}")
+    return actions
 
 
 def value(critic: nn.Module, states: Tensor, actions: Tensor) -> Tensor:

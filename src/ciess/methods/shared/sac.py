@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import mse_loss, softplus
 
 from ciess.checks import AboveZero, Checked, Positive, Share
-from ciess.errors import InputError
-from ciess.methods.ciess.td3 import Replay, Transitions, mlp, soft_update, value
+from ciess.methods.ciess.td3 import Replay, Transitions, mlp, soft_update, value, whole
 from ciess.train.checkpoint import Part, State, put_back, taken
 
 _LEAST_LOG, _MOST_LOG = -5.0, 2.0
@@ -79,10 +78,7 @@ class SAC:
         Raises:
             InputError: learning has diverged.
         """
-        actions = self._drawn(states)[0] if drawn else torch.tanh(self._normal(states)[0])
-        if not actions.isfinite().all():
-            raise InputError(f"SAC has diverged at a learning rate of {self.settings.lr:g}: lower its lr")
-        return actions
+        return whole(self._drawn(states)[0] if drawn else torch.tanh(self._normal(states)[0]), "lr")
 
     def update(self, replay: Replay) -> None:
         """One update of the critics, the actor, the temperature and the target networks (Alg. 1)."""

@@ -133,6 +133,7 @@ def test_what_a_run_that_was_killed_has_left_is_no_hindrance(split: Split, tmp_p
 def test_what_is_not_for_several_processes_is_refused(split: Split, tmp_path: Path) -> None:
     actor = ciess.SizePolicy(Actor.__new__(Actor), Actor.__new__(Actor), 16)
     for settings, told in (
+        ({"backbone": type("MF", (ciess.MF,), {})()}, "MF is not trained on several processes"),
         ({"backbone": "lightgcn"}, "LightGCN is not trained on several processes: use mf or als"),
         ({"precision": "tapered"}, "scaled by many rows"),
         ({"precision": "auto"}, "is found or scaled"),

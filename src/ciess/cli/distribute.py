@@ -62,7 +62,7 @@ class Distribute:
         config = configured(self.backbone, settings_given({"dim": self.dim}, self.set))
         Budget.parse(self.budget)
         check("--seed", self.seed, Seed)
-        check_distributed(self.out, self.precision)
+        check_distributed(config, self.out, self.precision)
         first = os.environ.get("RANK", "0") == "0"
         with at_work(Console(quiet=True) if self.json or not first else console) as progress:
             found = distribute(

@@ -33,7 +33,7 @@ from ciess.tables.budget import Budget
 from ciess.tables.plan import SizePlan, TableShape
 from ciess.tables.precision import Precision
 from ciess.train.finish import Finish
-from ciess.train.sharded import Sharded
+from ciess.train.sharded import Sharded, check_backbone
 from ciess.train.sharded_fit import ShardedEvaluator
 from ciess.train.shards import Side, processes
 
@@ -96,7 +96,7 @@ def distribute(
     recipe = Recipe.of(backbone, finishing, precision, "input", False)
     wanted, seed, folder = Budget.parse(budget), check("seed", seed, Seed), given_path("out", out)
     check("progress", progress, Callable)
-    stored = check_distributed(folder, precision)
+    stored = check_distributed(recipe.config, folder, precision)
     sizes = SizePolicy.load(policy) if isinstance(policy, str | Path) else check("policy", policy, SizePolicy | None)
     if sizes is not None and sizes.needs_rows:
         raise InputError("the policy looks at full rows, which lie apart here: take one of marginal or popularity")
@@ -107,12 +107,13 @@ def distribute(
         return _distributed(split, folder, recipe, plan, str(wanted), seed, progress)
 
 
-def check_distributed(out: Path, precision: str | Precision) -> Precision:
-    """Refuse, before data are read, a folder that is not for the model, and a precision whose rows share scales.
+def check_distributed(config: BackboneConfig, out: Path, precision: str | Precision) -> Precision:
+    """Refuse, before data are read, other backbones, a folder that is not for the model, and shared scales of rows.
 
     Raises:
-        InputError: either is refused.
+        InputError: one of these is refused.
     """
+    check_backbone(config)
     stored = parsed_precision(precision)
     if not isinstance(stored, Precision) or stored.scale_a_group:
         raise InputError(

@@ -20,7 +20,7 @@ from ciess.data.sampling import Triplets, TripletSampler
 from ciess.errors import InputError
 from ciess.models.als import ALS, STEPS, closer_rows, interactions_a_row
 from ciess.models.base import BackboneConfig, Represented, Training
-from ciess.models.mf import MFModel
+from ciess.models.mf import MF, MFModel
 from ciess.progress import Progress, silent
 from ciess.tables.order import rotation_by
 from ciess.tables.plan import SizePlan
@@ -34,11 +34,21 @@ _PAIRS_AT_ONCE = 1 << 20
 """Interactions of the rows that ALS solves for together: no more rows of the other side are looked up at once."""
 
 
+def check_backbone(config: BackboneConfig) -> None:
+    """Refuse what is not trained here: one's own backbone too, whatever it is called or derived from.
+
+    Raises:
+        InputError: it is neither MF nor ALS.
+    """
+    if type(config) not in (MF, ALS):
+        raise InputError(f"{type(config).__name__} is not trained on several processes: use mf or als")
+
+
 class Sharded:
     """A model of two tables, scored by inner products of their rows, which lie on several processes.
 
     Args:
-        config: its settings.
+        config: its settings, which `check_backbone` has let pass.
         train: what it learns, the whole of it.
         seed: of the first rows and of draws.
 
@@ -47,12 +57,10 @@ class Sharded:
         tables: this process' rows.
 
     Raises:
-        InputError: another backbone than MF and ALS, or more processes than rows.
+        InputError: more processes than rows.
     """
 
     def __init__(self, config: BackboneConfig, train: Interactions, seed: int) -> None:
-        if type(config).__name__ not in ("MF", "ALS"):
-            raise InputError(f"{type(config).__name__} is not trained on several processes: use mf or als")
         self._config, self._train, self._seed = config, train, seed
         self.sides = Side("users", train.n_users), Side("items", train.n_items)
         generator = torch.Generator().manual_seed(seed)

@@ -144,8 +144,11 @@ def test_what_is_not_for_several_processes_is_refused(split: Split, tmp_path: Pa
             ciess.distribute(split, tmp_path / "out", **settings)
     assert not (tmp_path / "out").exists()
     (tmp_path / "thesis.tex").touch()
-    with pytest.raises(InputError, match=r"holds other files \(thesis.tex\)"):
+    with pytest.raises(InputError, match=r"holds files already \(thesis.tex\)"):
         ciess.distribute(split, tmp_path)
+    made(split, tmp_path / "model")
+    with pytest.raises(InputError, match=r"holds files already \(ids"):
+        made(split, tmp_path / "model", seed=1)
     assert together(2, tmp_path, _made, split, tmp_path / "new", {"seed": -1})[1].args[0].startswith("seed is -1")
 
 

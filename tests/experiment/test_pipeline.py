@@ -708,6 +708,19 @@ def test_rows_say_how_their_training_went(split: Split, tmp_path: Path) -> None:
     assert "runs" not in found.table().columns
 
 
+@dataclass(frozen=True)
+class LeavesNothingKnown:
+    def search(self, problem: Problem) -> SearchResult:
+        found = EqualSizes().search(problem)
+        found.carried = {"last": 1}  # type: ignore[assignment]
+        return found
+
+
+def test_what_a_search_leaves_to_the_next_is_a_state(split: Split) -> None:
+    with pytest.raises(InputError, match="carried is"):
+        ciess.search(split, backbone=PLAIN, budgets="40%", method=LeavesNothingKnown(), finishing=CUT)
+
+
 @pytest.mark.parametrize(("parts", "learns_on"), [(1, False), (2, True), (3, True)])
 def test_what_is_built_learns_on_where_its_full_model_has_learned_more(
     parts: int, learns_on: bool, split: Split

@@ -202,6 +202,7 @@ class Bench:
         def made() -> Sought:
             before, start = (problem.trainings, problem.measurements), time.perf_counter()
             found = method.search(problem)
+            check("carried", found.carried, State | None)
             effort = problem.trainings - before[0], problem.measurements - before[1]
             return Sought(found, *effort, time.perf_counter() - start)
 

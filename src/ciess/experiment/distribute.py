@@ -120,9 +120,10 @@ def check_distributed(config: BackboneConfig, out: Path, precision: str | Precis
             f"precision '{precision}' is found or scaled by many rows, which lie apart: use float32 or int8"
         )
     check_folder(out)
-    # Hidden files are those of a run that was stopped, or nobody's results.
-    if held := {path.name for path in out.glob("*") if not path.name.startswith(".")} - {*MODEL_FILES}:
-        raise InputError(f"{out} holds other files ({min(held)}): choose a new folder, or empty this one")
+    # Hidden files are nobody's results; a model beside what is unfinished is of a run that was stopped as it ended.
+    ours = MODEL_FILES if (out / UNFINISHED).exists() else ()
+    if held := {path.name for path in out.glob("*") if not path.name.startswith(".")} - {*ours}:
+        raise InputError(f"{out} holds files already ({min(held)}): choose a new folder, or empty this one")
     return stored
 
 

@@ -17,7 +17,7 @@ import ciess
 from ciess.data import Split
 from ciess.errors import InputError
 from ciess.experiment.cells import UNFINISHED
-from ciess.experiment.distribute import Distributed
+from ciess.experiment.distribute import Distributed, check_distributed
 from ciess.methods.ciess.policy import Actor
 from ciess.models import Training
 from ciess.tables.budget import Budget
@@ -162,3 +162,17 @@ def test_torchrun_starts_it(split: Split, tmp_path: Path) -> None:
     told = json.loads(run.stdout)
     assert (told["processes"], told["folder"]) == (2, "out")
     assert ciess.load(tmp_path / "out", verify=True).table_bytes == told["table_bytes"]
+
+
+def _refused(folder: Path) -> list[str]:
+    found = []
+    for _ in range(300):
+        try:
+            check_distributed(BACKBONE, folder / "deep" / "out", "float32")
+        except InputError as error:
+            found.append(str(error))
+    return found
+
+
+def test_processes_that_try_one_folder_are_not_in_each_others_way(tmp_path: Path) -> None:
+    assert together(3, tmp_path, _refused, tmp_path) == [[], [], []]

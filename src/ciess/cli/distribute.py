@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -57,13 +56,14 @@ class Distribute:
         """Train, finish, pack, save, print the table."""
         from ciess.experiment.distribute import check_distributed, distribute
         from ciess.tables.budget import Budget
+        from ciess.train.shards import is_first
 
         # What can be refused at once is refused before data are read.
         config = configured(self.backbone, settings_given({"dim": self.dim}, self.set))
         Budget.parse(self.budget)
         check("--seed", self.seed, Seed)
         check_distributed(config, self.out, self.precision)
-        first = os.environ.get("RANK", "0") == "0"
+        first = is_first()
         with at_work(Console(quiet=True) if self.json or not first else console) as progress:
             found = distribute(
                 self.columns.prepared_or_read(self.data),

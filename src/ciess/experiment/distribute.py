@@ -35,7 +35,7 @@ from ciess.tables.precision import Precision
 from ciess.train.finish import Finish
 from ciess.train.sharded import Sharded, check_backbone
 from ciess.train.sharded_fit import ShardedEvaluator
-from ciess.train.shards import Side, processes
+from ciess.train.shards import Side, is_first, processes
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,9 @@ def check_distributed(config: BackboneConfig, out: Path, precision: str | Precis
         raise InputError(
             f"precision '{precision}' is found or scaled by many rows, which lie apart: use float32 or int8"
         )
-    check_folder(out)
+    if is_first():
+        # It makes and removes what is not there: two that do so at once would be in each other's way.
+        check_folder(out)
     # Hidden files are nobody's results; a model beside what is unfinished is of a run that was stopped as it ended.
     ours = MODEL_FILES if (out / UNFINISHED).exists() else ()
     if held := {path.name for path in out.glob("*") if not path.name.startswith(".")} - {*ours}:

@@ -31,6 +31,11 @@ _PATIENCE = timedelta(days=1)
 """Others wait while the first process packs. That one is lost they see at once, as it closes its connections."""
 
 
+def is_first() -> bool:
+    """Whether this is the first of the processes, which may still have to join."""
+    return (dist.get_rank() if dist.is_initialized() else int(os.environ.get("RANK", 0))) == 0
+
+
 @contextmanager
 def processes() -> Iterator[None]:
     """Join the processes that `torchrun` started, over gloo, or be one alone; those that are joined already stay so."""

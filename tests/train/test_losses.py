@@ -6,6 +6,7 @@ import torch
 
 from ciess.data import Split
 from ciess.models import Training, backbone_named
+from ciess.models.base import Represented
 from ciess.models.mf import MFModel
 from ciess.tables.encoding import Encoding
 from ciess.tables.packed import rounded
@@ -57,6 +58,26 @@ def test_distillation_by_the_plain_formula(
             assert float((slope - each).norm() / each.norm()) < tolerance
     loss = Distillation(small, full, Training(batch_size=10**6), seed=0)
     assert loss.measured(small.vectors()) == pytest.approx(float(expected.detach()), rel=1e-5)
+
+
+class Moody(MFModel):
+    """Each user's scores are stretched by a number of its own, which is no part of its vector."""
+
+    def score_all(self, vectors: Represented, users: torch.Tensor) -> torch.Tensor:
+        return super().score_all(vectors, users) * (1 + users[:, None])
+
+
+def test_users_are_known_to_ones_own_scoring_by_their_rows(split: Split, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(losses, "_BFLOAT16", False)
+    full, small = (Moody(split.train.n_users, split.train.n_items, 4, seed) for seed in (0, 1))
+    loss = Distillation(small, full, Training(batch_size=10**6), seed=0)
+    users, items = torch.tensor([5, 140, 7]), torch.tensor([9, 0, 30])
+    with torch.no_grad():
+        taught, scores = (
+            model.score_all(model.vectors(), users)[:, items].double() * loss._sharpness for model in (full, small)
+        )
+    expected = -(taught.softmax(1) * scores.log_softmax(1)).sum() / len(users)
+    assert loss.on(small.vectors(), users, items) == pytest.approx(float(expected), rel=1e-5)
 
 
 @pytest.mark.parametrize("scale", [1.0, 2.0**-5])

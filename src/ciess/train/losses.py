@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy, softmax, softplus
 
 from ciess.data import Interactions
 from ciess.data.sampling import Triplets, TripletSampler
-from ciess.models.base import Backbone, Represented, Training
+from ciess.models.base import Backbone, InnerProduct, Represented, Training
 
 SPREAD = 2.0
 """Standard deviation of a user's scores that distillation scales the full model's to, so that its softmax is neither
@@ -134,7 +134,7 @@ class Distillation:
     @torch.no_grad()
     def _sharpness(self) -> float:
         users, items = (spaced(len(side), self.share) for side in self._wanted)
-        spread = float(_scores_of(self._teacher, _among(self._wanted, users, items)).std(dim=1).mean())
+        spread = float(self._teacher.score_all(*_among(self._teacher, self._wanted, users, items)).std(dim=1).mean())
         return SPREAD / spread if spread > 0 else 1.0
 
     def __call__(self, vectors: Represented, user_table: Tensor, item_table: Tensor) -> Tensor:
@@ -163,9 +163,9 @@ class Distillation:
 
     def compared(self, vectors: Represented, users: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
         """The teacher's probabilities and the model's scores, scaled for a softmax: (users, items) each."""
-        wanted, near = (_among(each, users, items) for each in (self._wanted, vectors))
         with self._fast_products():
-            return self._shares(wanted), _sharpened(_scores_of(self._backbone, near), self._sharpness)
+            scores = self._backbone.score_all(*_among(self._backbone, vectors, users, items))
+            return self._shares(*_among(self._teacher, self._wanted, users, items)), _sharpened(scores, self._sharpness)
 
     def _fast_products(self) -> AbstractContextManager[object]:
         """Within this, factors of products are rounded to bfloat16 where that is faster."""
@@ -178,15 +178,16 @@ class Distillation:
 
         What passes over a block several times finds it in the processor's cache, and no memory is asked for anew.
         """
-        wanted, near = (_among(each, users, items) for each in (self._wanted, vectors))
         count = max(1, _BLOCK // len(items))
-        for some in torch.arange(len(users), device=users.device).split(count):
-            yield self._shares(_of_users(wanted, some)), _scores_of(self._backbone, _of_users(near, some))
+        wanted, taught = _among(self._teacher, self._wanted, users, items)
+        near, learning = _among(self._backbone, vectors, users, items)
+        for theirs, mine in zip(taught.split(count), learning.split(count), strict=True):
+            yield self._shares(wanted, theirs), self._backbone.score_all(near, mine)
 
     @torch.no_grad()
-    def _shares(self, wanted: Represented) -> Tensor:
+    def _shares(self, wanted: Represented, users: Tensor) -> Tensor:
         """The teacher's probabilities."""
-        return softmax(_sharpened(_scores_of(self._teacher, wanted), self._sharpness), dim=1)
+        return softmax(_sharpened(self._teacher.score_all(wanted, users), self._sharpness), dim=1)
 
     def _draw(self, *counts: int) -> list[Tensor]:
         # Two items at least: one alone has nothing to be ranked against.
@@ -230,16 +231,12 @@ def _sharpened(scores: Tensor, by: float) -> Tensor:
     return by * (scores.float() if scores.dtype == torch.bfloat16 else scores)
 
 
-def _among(vectors: Represented, users: Tensor, items: Tensor) -> Represented:
-    """With these users and items only."""
-    return Represented(vectors.users[users], vectors.items[items])
+def _among(model: Backbone, vectors: Represented, users: Tensor, items: Tensor) -> tuple[Represented, Tensor]:
+    """With these items only, and the rows of these users there: where scores are inner products, with these users only.
 
-
-def _of_users(vectors: Represented, users: Tensor) -> Represented:
-    """With some users that follow each other, and all items."""
-    return vectors._replace(users=vectors.users[users[0] : users[-1] + 1])
-
-
-def _scores_of(model: Backbone, vectors: Represented) -> Tensor:
-    """Of all users for all items that have a vector."""
-    return model.score_all(vectors, torch.arange(len(vectors.users), device=vectors.users.device))
+    Others may know something of a user by its row.
+    """
+    if type(model).score_all is InnerProduct.score_all:
+        near = Represented(vectors.users[users], vectors.items[items])
+        return near, torch.arange(len(users), device=users.device)
+    return Represented(vectors.users, vectors.items[items]), users

@@ -125,8 +125,7 @@ def test_processes_come_to_what_one_comes_to(
 
 
 @keeping
-@pytest.mark.parametrize("name", CONFIGS)
-@pytest.mark.parametrize("others", [1, 3])
+@pytest.mark.parametrize(("name", "others"), [("mf", 1), ("als", 3)])
 def test_what_two_processes_have_kept_another_number_goes_on_with(
     name: str, others: int, split: Split, tmp_path: Path
 ) -> None:

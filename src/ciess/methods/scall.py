@@ -21,7 +21,7 @@ from ciess.methods.problem import Candidate, Problem, SearchResult, seed_for
 from ciess.methods.shared.sac import SAC, SACSettings
 from ciess.tables.budget import Budget
 from ciess.tables.plan import SizePlan
-from ciess.train.checkpoint import Part, State, put_back, taken
+from ciess.train.checkpoint import Composed, Part, put_back, taken
 
 _STORED = 512
 """Transitions that are remembered, over all segments."""
@@ -126,7 +126,7 @@ class SCALL(Checked):
         return SizePlan.from_sizes(sizes, plan.shape, plan.precision)
 
 
-class _Agent:
+class _Agent(Composed):
     """SAC with its replay buffer and the last reward."""
 
     def __init__(self, settings: SCALL, seen: int, seed: int) -> None:
@@ -149,16 +149,9 @@ class _Agent:
     def _state(self, seen: Tensor) -> Tensor:
         return torch.cat([seen, self._last])[None]
 
-    def state(self) -> State:
-        """See `Resumable`."""
-        return taken(self._parts)
-
-    def restore(self, state: State) -> None:
-        """See `Resumable`."""
-        put_back(self._parts, state)
-
     @property
-    def _parts(self) -> dict[str, Part]:
+    def parts(self) -> dict[str, Part]:
+        """All that learning changes."""
         return {"sac": self._sac, "replay": self._replay, "last": self._last}
 
 

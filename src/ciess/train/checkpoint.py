@@ -5,6 +5,7 @@ import json
 import logging
 import re
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -80,6 +81,23 @@ class Attributes:
         for each, tensor in state.tensors.items():
             name, _, key = each.partition(":")
             getattr(modules[name], key).set_state(tensor)
+
+
+class Composed(ABC):
+    """What changes in parts, each by itself."""
+
+    @property
+    @abstractmethod
+    def parts(self) -> "Mapping[str, Part]":
+        """All that changes, by names."""
+
+    def state(self) -> State:
+        """See `Resumable`."""
+        return taken(self.parts)
+
+    def restore(self, state: State) -> None:
+        """See `Resumable`."""
+        put_back(self.parts, state)
 
 
 class Kept:

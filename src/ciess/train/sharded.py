@@ -27,7 +27,7 @@ from ciess.tables.plan import SizePlan
 from ciess.train.finish import PEAK_RATES, Finish, Finishing, Run
 from ciess.train.fit import Descent, Fitted
 from ciess.train.losses import SPREAD, Distillation, bpr_loss, share_drawn, spaced
-from ciess.train.sharded_fit import Kept, Lesson, ShardedEvaluator, Tables, fit_shards
+from ciess.train.sharded_fit import Lesson, PlanPart, ShardedEvaluator, Tables, fit_shards
 from ciess.train.shards import Checkpoint, Side, total
 
 _PAIRS_AT_ONCE = 1 << 20
@@ -146,7 +146,7 @@ class Sharded:
         Returns:
             this process' rows, as wide as the plan's largest size, and how training went.
         """
-        start, own = time.perf_counter(), Kept(plan, self.sides)
+        start, own = time.perf_counter(), PlanPart(plan, self.sides)
         users, items = (nn.Parameter(table[:, : plan.max_size] * mask) for table, mask in own.of(self.tables))
         small: Tables = users, items
         recipe, share = settings.training, _share(self.sides, settings.training)

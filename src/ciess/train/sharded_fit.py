@@ -42,7 +42,7 @@ class Lesson:
     generator: torch.Generator | None = None
 
 
-class Kept:
+class PlanPart:
     """This process' part of what a plan keeps.
 
     Args:
@@ -140,7 +140,7 @@ class ShardedEvaluator:
 class _Best:
     """The best state on validation so far."""
 
-    def __init__(self, tables: Tables, valid: ShardedEvaluator, plan: Kept | None) -> None:
+    def __init__(self, tables: Tables, valid: ShardedEvaluator, plan: PlanPart | None) -> None:
         self._tables, self._valid, self._plan = tables, valid, plan
         self.kept = [table.detach().clone() for table in tables]
         self.told = torch.tensor([-1.0, 0.0, 0.0, 0.0], dtype=torch.float64)
@@ -200,7 +200,7 @@ def fit_shards(
     lesson: Lesson,
     training: Training,
     valid: ShardedEvaluator,
-    plan: Kept | None,
+    plan: PlanPart | None,
     checkpoint: Checkpoint,
     progress: Progress,
     phase: str,

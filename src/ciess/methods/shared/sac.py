@@ -13,7 +13,7 @@ from torch.nn.functional import mse_loss, softplus
 
 from ciess.checks import AboveZero, Checked, Positive, Share
 from ciess.methods.ciess.td3 import Replay, Transitions, mlp, soft_update, value, whole
-from ciess.train.checkpoint import Part, State, put_back, taken
+from ciess.train.checkpoint import Composed, Part
 
 _LEAST_LOG, _MOST_LOG = -5.0, 2.0
 """Of the actor's standard deviation."""
@@ -45,7 +45,7 @@ class SACSettings(Checked):
     hidden: Positive = 256
 
 
-class SAC:
+class SAC(Composed):
     """Actor π, critics Q₁ and Q₂ with target networks, and the temperature α.
 
     Rewards count in standard deviations from the mean of all that are stored, so that one temperature suits any scale.
@@ -100,16 +100,9 @@ class SAC:
         soft = self._least(self.target_critics, batch.next_states, actions) - self._temperature * log_likely
         return batch.rewards + self.settings.gamma * soft
 
-    def state(self) -> State:
-        """All that learning changes, see `Resumable`."""
-        return taken(self._parts)
-
-    def restore(self, state: State) -> None:
-        """See `Resumable`."""
-        put_back(self._parts, state)
-
     @property
-    def _parts(self) -> dict[str, Part]:
+    def parts(self) -> dict[str, Part]:
+        """All that learning changes."""
         networks = {"actor": self.actor, "critics": self.critics, "targets": self.target_critics}
         weights = {f"{name}.{key}": each for name, net in networks.items() for key, each in net.state_dict().items()}
         optimisers = {f"Adam of {name}": each for name, each in self._optimisers.items()}

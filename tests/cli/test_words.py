@@ -78,7 +78,7 @@ UNFIT = {
     "recommend": "Missing from ciess recommend: MODEL",
     "data prepare": "see ciess data prepare --help",
     "distribute synthetic --backbone ncf": "NCF is not trained on several processes: use mf or als",
-    "distribute synthetic --policy nowhere": "nowhere holds no policy.json: name a folder such as",
+    "distribute nowhere.csv --policy nowhere": "nowhere holds no policy.json: name a folder such as",
     "stream synthetic": "no times are known, by which a stream is cut: name their column, --columns time=NAME",
     "data": "Expected one of {list, fetch, describe, convert, prepare}: see ciess data --help",
 }

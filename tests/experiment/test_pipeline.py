@@ -306,6 +306,11 @@ def test_plans_follow_what_full_models_learn_and_tables_tell_them(split: Split, 
     assert same == (not tested), "test measures the plan that followed"
 
 
+def test_plans_stay_as_they_were_measured_where_a_tail_must_be_kept(split: Split) -> None:
+    found = plain(split, method=Sized(1), beside={"follower": Follower()}, max_tail_loss="99%")
+    assert found.row("follower", "40%").user_size == 1
+
+
 def test_a_model_that_is_given_back_has_the_plan_that_followed(
     split: Split, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -55,6 +55,7 @@ class Distribute:
     def run(self, console: Console) -> None:
         """Train, finish, pack, save, print the table."""
         from ciess.experiment.distribute import check_distributed, distribute
+        from ciess.methods.policy import SizePolicy
         from ciess.tables.budget import Budget
         from ciess.train.shards import is_first
 
@@ -62,6 +63,7 @@ class Distribute:
         config = configured(self.backbone, settings_given({"dim": self.dim}, self.set))
         Budget.parse(self.budget)
         check("--seed", self.seed, Seed)
+        policy = None if self.policy is None else SizePolicy.load(self.policy)
         check_distributed(config, self.out, self.precision)
         first = is_first()
         with at_work(Console(quiet=True) if self.json or not first else console) as progress:
@@ -70,7 +72,7 @@ class Distribute:
                 self.out,
                 backbone=config,
                 budget=self.budget,
-                policy=self.policy,
+                policy=policy,
                 precision=self.precision,
                 seed=self.seed,
                 progress=progress,

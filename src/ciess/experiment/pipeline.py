@@ -92,7 +92,8 @@ def search(
             the backbone's defaults; None tunes a backbone that is given by its name.
         max_tail_loss: the share of the full model's tail recall on validation, see `ciess.evaluation.metrics`, that a
             model that is kept may lose, such as `5%`. Where all lose more, the one that loses least is kept, and a
-            caution says so. None: any.
+            caution says so. The plans stay as they were measured, also where their method would size them anew as the
+            full model learns more. None: any.
         sample: the share of the users, such as `15%`, on whom and on whose items sizes are searched; what is found
             becomes a policy that sizes all rows. The full model is trained, and plans are finished and packed, on all.
             None: all.
@@ -278,8 +279,11 @@ class _Run:
         return kept
 
     def _followed(self, lines: Mapping[tuple[str, Budget], Finished]) -> dict[tuple[str, Budget], Finished]:
-        """The lines with plans as they are for models that have learned more than train, if there are such."""
-        if self._learned_parts() == 1:
+        """The lines with plans as they are for models that have learned more than train, if there are such.
+
+        Where a tail must be kept they stay: nothing is held out any more by which that could be measured.
+        """
+        if self._learned_parts() == 1 or self.loss is not None:
             return dict(lines)
         plans = {each: budget for (_, budget), each in lines.items()}
         found = {each: self.bench.followed(each, budget) for each, budget in plans.items()}

@@ -107,12 +107,13 @@ def test_gradients_are_clipped_to_a_norm(bound: float | None, clipped: bool) -> 
 def test_a_bandit_is_solved() -> None:
     """Reward −(action − first number of the state)²: the best action is that number."""
     generator = torch.Generator().manual_seed(0)
-    agent = TD3(2, TD3Settings(gamma=0.0, batch_size=256, hidden=64, max_grad_norm=1.0), seed=0)
+    rates = {"critic_lr": 3e-3, "actor_lr": 3e-3}
+    agent = TD3(2, TD3Settings(gamma=0.0, batch_size=128, hidden=64, max_grad_norm=1.0, **rates), seed=0)
     replay = Replay(5_000, 2)
     seen = states(5_000, generator)
     actions = torch.rand(5_000, generator=generator) * 2 - 1
     replay.add(Transitions(seen, actions, -(actions - seen[:, 0]).square(), seen))
-    for _ in range(1_500):
+    for _ in range(400):
         agent.update(replay)
     fresh = states(500, generator)
     assert (agent.act(fresh) - fresh[:, 0]).abs().mean() < 0.05
@@ -120,13 +121,14 @@ def test_a_bandit_is_solved() -> None:
 
 def test_values_are_discounted() -> None:
     """A reward of 1 for ever, at a discount of 0.5, is worth 2."""
+    quick = {"tau": 0.1, "critic_lr": 5e-3, "actor_lr": 5e-3}
     settings = TD3Settings(
-        gamma=0.5, tau=0.05, batch_size=64, hidden=16, max_grad_norm=10.0, target_policy_noise=0.03, noise_clip=0.08
+        gamma=0.5, batch_size=64, hidden=16, max_grad_norm=10.0, target_policy_noise=0.03, noise_clip=0.08, **quick
     )
     agent, replay = TD3(2, settings, seed=0), Replay(64, 2)
     same, actions = torch.zeros(64, 2), torch.linspace(-1, 1, 64)
     replay.add(Transitions(same, actions, torch.ones(64), same))
-    for _ in range(2_000):
+    for _ in range(400):
         agent.update(replay)
     assert (agent.value(same, actions) - 2).abs().max() < 0.1
 

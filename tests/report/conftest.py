@@ -10,7 +10,9 @@ from ciess.methods.mixed import MixedRandom
 from ciess.methods.popularity import Popularity
 from ciess.models import Training
 from ciess.report import Report, searched
+from ciess.train.finish import Finish
 
+BRIEF = Finish(training=ciess.ALS().distillation.lasting(12))
 
 @pytest.fixture(scope="session")
 def outcome(split: Split) -> Outcome:
@@ -21,6 +23,7 @@ def outcome(split: Split) -> Outcome:
         budgets=["40%", "20%"],
         method=ciess.Ciess(episodes=2, steps=1, finish_steps=5, updates=1, start=Popularity(rounds=1)),
         beside={"mixed <random>|": MixedRandom()},
+        finishing=BRIEF,
     )
 
 
@@ -34,7 +37,8 @@ def report(outcome: Outcome) -> Report:
 def comparison(split: Split) -> Comparison:
     """Quick methods side by side."""
     methods = {"mixed <random>|": MixedRandom(), "popularity": Popularity(rounds=1), "ciess": MixedRandom(draws=2)}
-    return ciess.compare(split, methods=methods, backbone=ciess.ALS(dim=16), budgets=["40%", "20%"], seeds=[0, 1])
+    told = {"backbone": ciess.ALS(dim=16), "budgets": ["40%", "20%"], "seeds": [0, 1], "finishing": BRIEF}
+    return ciess.compare(split, methods=methods, **told)
 
 
 @pytest.fixture(scope="session")

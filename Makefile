@@ -24,13 +24,13 @@ campaign: install
 	$(BIN)/python tests/hostile.py
 	$(BIN)/python tests/kills.py 60
 
-# Environments of their own: the lowest versions that pyproject.toml admits, and the newest that there are.
+# Environments of their own: the lowest versions that pyproject.toml admits, which warn of each other, and the newest there are.
 lowest: install
 	mkdir -p runs
 	$(BIN)/python tests/lowest.py > runs/lowest.txt
 	$(PYTHON) -m venv --clear runs/lowest
 	runs/lowest/bin/python -m pip install --quiet --constraint runs/lowest.txt --editable '.[dev]'
-	runs/lowest/bin/python -m pytest -n 2 --dist loadfile
+	runs/lowest/bin/python -m pytest -n 2 --dist loadfile -W default
 
 newest:
 	$(PYTHON) -m venv --clear runs/newest

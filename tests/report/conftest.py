@@ -14,6 +14,7 @@ from ciess.train.finish import Finish
 
 BRIEF = Finish(training=ciess.ALS().distillation.lasting(12))
 
+
 @pytest.fixture(scope="session")
 def outcome(split: Split) -> Outcome:
     """A quick search with a method beside CIESS."""

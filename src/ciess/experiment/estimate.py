@@ -6,7 +6,7 @@ import time
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -24,7 +24,7 @@ from ciess.tables.plan import SizePlan, TableShape
 from ciess.tables.precision import Precision
 from ciess.train.finish import Finish, finish
 from ciess.train.fit import fit
-from ciess.train.losses import BPR
+from ciess.train.losses import BPR, share_drawn
 
 _FINISHES = 2
 """Plans finished for each budget, equal sizes among them."""
@@ -161,17 +161,17 @@ def _seconds(shape: TableShape, interactions: int, config: BackboneConfig, budge
         return max(0.0, small - growing / scale) + growing
 
     step = at_full_size(near.training_step, far.training_step)
-    finish_step = at_full_size(near.finish_step, far.finish_step)
+    share = share_drawn(shape.n_users, shape.n_items, recipe.training)
+    finish_step = distillation_step(near.steps, far.steps[0], shape.rows, share**2 * shape.n_users * shape.n_items)
     users = min(shape.n_users, measured_users(shape.n_items))
     ranking = near.seconds_a_score * users * shape.n_items
-    share = min(1.0, ((recipe.training.batch_size or 2_000_000) / (shape.n_users * shape.n_items)) ** 0.5)
     steps = recipe.training.steps * (max(1.0, recipe.share / share) if model.rows_stand_alone else 1.0)
     method = Marginal()
     # A plan follows the full model that has learned more, too.
     rounds, starts = method.rounds + FOLLOWING, STARTS + 1
     learned = (rounds + starts / 2) * method.steps * steps / recipe.training.steps
     # Each look at all rows is as many draws as it takes, each about two steps.
-    looked = rounds * 2 * method.looks / min(share, 0.5) * 2
+    looked = rounds * 2 * method.looks / share * 2
     # Each is finished on train, and built with validation; one of them is built with test. What is built learns on.
     runs = _FINISHES + (_FINISHES + 1) * (2 if config.training.steps else 1)
     return Seconds(
@@ -182,13 +182,40 @@ def _seconds(shape: TableShape, interactions: int, config: BackboneConfig, budge
     )
 
 
+class Step(NamedTuple):
+    """A timed step of distillation: seconds, the rows of both tables, and the scores that it draws."""
+
+    seconds: float
+    rows: int
+    scores: float
+
+
+def distillation_step(near: tuple[Step, Step], far: Step, rows: int, scores: float) -> float:
+    """Seconds of a step on tables of so many rows that draws so many scores.
+
+    A part of a step goes with the scores, a part with the rows, a part with neither. Scores do not grow with rows where
+    a step draws as many as a recipe says, so that neither can be told from the other by tables of two sizes alone.
+
+    Args:
+        near: two steps on the same tables, the second of fewer scores.
+        far: a step on smaller tables, if there are any.
+        rows: of both tables.
+        scores: drawn in a step.
+    """
+    many, few = near
+    a_score = max(0.0, many.seconds - few.seconds) / (many.scores - few.scores)
+    beside = [max(0.0, step.seconds - a_score * step.scores) for step in (few, far)]
+    a_row = max(0.0, beside[0] - beside[1]) / max(1, few.rows - far.rows)
+    return a_score * scores + a_row * rows + max(0.0, beside[0] - a_row * few.rows)
+
+
 class _Probe:
     """Times of steps on a small random set of the same proportions.
 
     Attributes:
         model: of the backbone, hardly trained.
         training_step: seconds of a step of the full model's training; 0 where there is none.
-        finish_step: seconds of a step of distillation.
+        steps: of distillation, as the recipe says and with a quarter of the scores.
         seconds_a_score: of ranking, for each user and item.
     """
 
@@ -199,19 +226,25 @@ class _Probe:
         self.model = config.build(data, seed)
         clock = _Clock()
         if config.training.steps:
-            lesson = self.model.solver(data) or BPR(self.model, data, config.training, seed)
-            fit(self.model, lesson, config.training.lasting(3), progress=clock)
+            # As many triplets for each row as in a step at full size.
+            triplets = max(1, round(config.training.triplets(shape.rows) / scale))
+            training = dataclasses.replace(config.training, steps=3, batch_size=triplets)
+            fit(self.model, self.model.solver(data) or BPR(self.model, data, training, seed), training, progress=clock)
         self.training_step = clock.fastest
         plan = SizePlan.equal(TableShape(n_users, n_items, config.dim), max(1, config.dim // 10))
-        clock = _Clock()
         short = dataclasses.replace(Finish.suiting(config).lasting(3), refit_steps=1)
-        finish(self.model, plan, short, seed=seed, progress=clock)
-        self.finish_step = clock.fastest
+        drawn = share_drawn(n_users, n_items, short.training) ** 2 * n_users * n_items
+        self.steps = self._timed(plan, short, drawn, seed), self._timed(plan, short, drawn / 4, seed)
         users = np.arange(min(n_users, 500))
         evaluator = Evaluator(data.matrix, data.matrix, users=users)
         start = _worked()
         evaluate(self.model, evaluator)
         self.seconds_a_score = (_worked() - start) / (len(users) * n_items)
+
+    def _timed(self, plan: SizePlan, settings: Finish, scores: float, seed: int) -> Step:
+        clock, training = _Clock(), dataclasses.replace(settings.training, batch_size=max(1, round(scores)))
+        finish(self.model, plan, dataclasses.replace(settings, training=training), seed=seed, progress=clock)
+        return Step(clock.fastest, plan.shape.rows, scores)
 
 
 def _worked() -> float:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import equal_bytes
+import faiss
 import frontier
 import numpy as np
 import peers
@@ -17,6 +18,10 @@ from ciess.data import split_random, synthetic
 from ciess.progress import silent
 from ciess.train import tune
 from ciess.train.finish import Finish
+
+needs_codes = pytest.mark.skipif(
+    not hasattr(faiss.ScalarQuantizer, "QT_1bit_tqmse"), reason="this faiss has no TurboQuant: 1.15 has"
+)
 
 
 def test_a_search_gives_what_is_ahead_of_equal_sizes_on_validation_by_more_than_chance() -> None:
@@ -49,6 +54,7 @@ def test_a_search_gives_what_is_ahead_of_equal_sizes_on_validation_by_more_than_
     ]
 
 
+@needs_codes
 def test_a_cell_holds_every_method_within_its_bytes_and_goes_on_where_it_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,9 +1,14 @@
+import faiss
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from peers import DIRECTION_BITS, PRUNED_BITS, Table, in_a_byte, peers_for, place_bytes
+
+needs_codes = pytest.mark.skipif(
+    not hasattr(faiss.ScalarQuantizer, "QT_1bit_tqmse"), reason="this faiss has no TurboQuant: 1.15 has"
+)
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +61,7 @@ def test_pruning_keeps_the_largest_numbers_that_fit_with_their_places(rows: Tabl
         assert error < {3: 0.4, 4: 0.2, 8: 0.02, 16: 1e-3, 32: 1e-9}[bits]
 
 
+@needs_codes
 def test_all_quantised_peers_fit_and_come_back_whole(rows: Table) -> None:
     limit = 6900
     found = [peer for peer in peers_for(limit, rows) if peer.method != "magnitude"]
@@ -87,6 +93,7 @@ def test_all_dimensions_are_tried_whatever_their_number() -> None:
     assert "PQ20x4 of 20" in names
 
 
+@needs_codes
 @pytest.mark.parametrize(
     ("method", "errors", "extra"),
     # Of the best levels for normal numbers (Max, 1960), which keep no more than the mean of what they stand for; RaBitQ
@@ -109,6 +116,7 @@ def test_directions_come_back_as_well_as_theory_says(method: str, errors: tuple[
         assert error.mean() == pytest.approx(expected, rel=0.06)
 
 
+@needs_codes
 def test_more_bits_of_rabitq_are_closer(rows: Table) -> None:
     found = {peer.name: peer for stored in range(1000, 9000, 300) for peer in peers_for(stored, rows)}
     errors = [np.square(found[f"{bits} bits of 16"].coded(rows).rows - rows).mean() for bits in DIRECTION_BITS]

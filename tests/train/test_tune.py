@@ -30,7 +30,7 @@ def test_a_known_optimum_is_found(
     found = tune(ALS(), split, tuning=Tuning(trials=40))
     narrow = [trial for trial in found.trials if trial["dim"] == 32]
     assert len(narrow) <= 80
-    assert [trial["dim"] for trial in found.trials[len(narrow) :]] == [128] * 3
+    assert [trial["dim"] for trial in found.trials[len(narrow) :]] == [128] * 4
     assert isinstance(found.config, ALS)
     assert found.config.alpha == pytest.approx(alpha, rel=0.3)
     assert found.config.regularisation == pytest.approx(regularisation, rel=0.3)
@@ -68,6 +68,16 @@ def test_the_best_trial_is_taken_if_it_is_half_a_percent_better_narrow_and_wide(
     names = ("alpha", "regularisation")
     assert {name: found.trials[2][name] for name in names} != {name: ALS().setting(name) for name in names}
     assert found.config == (ALS().changed(**{name: found.trials[2][name] for name in names}) if changes else ALS())
+
+
+def test_wide_models_may_be_best_between_the_start_and_what_narrow_ones_go_on_to(
+    split: Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    narrow, wide = peaked(135.0, 11.7), peaked(45.0, 3.9)
+    monkeypatch.setattr(tuning._Search, "_quality", lambda _, config: (narrow if config.dim == 32 else wide)(_, config))
+    found = tune(ALS(), split, tuning=Tuning(trials=40)).config
+    assert found.setting("alpha") == pytest.approx(45, rel=0.15)
+    assert found.setting("regularisation") == pytest.approx(3.9, rel=0.15)
 
 
 def test_what_is_held_stays_and_the_rest_is_tuned(split: Split, monkeypatch: pytest.MonkeyPatch) -> None:

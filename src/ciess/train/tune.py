@@ -3,7 +3,7 @@
 A backbone names these settings, `BackboneConfig.tuned`. They are searched on a logarithmic scale by the simplex method
 of Nelder and Mead (The Computer Journal, 1965). What is best for 32 dimensions and a part of the steps is close to best
 for the whole model (docs/search.md), at a small part of its cost. Not always: more dimensions may need more of a prior.
-So the best of what was tried and the start are compared once more at the model's own width.
+So the best of what was tried, the start and the middle between them are compared once more at the model's own width.
 """
 
 import time
@@ -39,13 +39,13 @@ class Tuning(Checked):
     Attributes:
         trials: trainings of narrow models; up to twice as many while the latest five gain half a percent.
         dim: dimensions of the models that are tried, at most.
-        finals: trainings of the model's own width: the best settings, and those at the start.
+        finals: trainings of the model's own width: the best settings, those at the start, and what lies between.
         users: users that they are measured on, at most.
     """
 
     trials: Positive = 16
     dim: Positive = 32
-    finals: Annotated[int, Within(2)] = 3
+    finals: Annotated[int, Within(3)] = 4
     users: Positive = 2000
 
 
@@ -127,7 +127,10 @@ def _tuned(
     )
     ranked = _ranked(search.trials)
     if len(ranked) > 1 and config.dim > limits.dim:
-        ranked = _ranked([search.tried(trial, config.dim) for trial in ranked[: limits.finals]])
+        first, best = ranked[:2]
+        between = {name: float(f"{(first[name] * best[name]) ** 0.5:.3g}") for name in names}
+        finals = [*ranked[: limits.finals - 1], between]
+        ranked = _ranked([search.tried(trial, config.dim) for trial in finals])
     if len(ranked) == 1:
         return Tuned(config, search.trials)
     return Tuned(config.changed(**{name: ranked[1][name] for name in names}), search.trials)

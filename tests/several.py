@@ -43,7 +43,7 @@ def together(count: int, folder: Path, work: Callable[..., Any], *given: Any) ->
 
 def _received(here: Connection) -> Any:
     try:
-        return pickle.loads(here.recv_bytes())
+        return here.recv()
     except EOFError as error:
         # It was killed.
         return error

@@ -5,7 +5,7 @@ import torch
 from scipy.stats import chisquare
 
 from ciess.data import Interactions, Split
-from ciess.data.sampling import TripletSampler
+from ciess.data.sampling import TripletSampler, _Pairs
 from ciess.errors import InputError
 
 
@@ -16,6 +16,14 @@ def test_positives_are_owned_and_negatives_are_not(split: Split, by: str) -> Non
     assert owned[users, positives].all()
     assert not owned[users, negatives].any()
     assert (users.diff() >= 0).all()
+
+
+def test_pairs_are_told_from_others_whatever_their_number() -> None:
+    # Products of such numbers and the hash function's go beyond 64 bits.
+    keys = np.unique(np.random.default_rng(0).integers(2**40, size=3000) * 2**20)
+    asked = np.random.default_rng(1).permutation(np.concatenate([keys[::3], keys[1:1000] + 1, [0, 2**62]]))
+    found = _Pairs(keys, "cpu").places(torch.from_numpy(asked))
+    assert found.tolist() == np.flatnonzero(np.isin(asked, keys)).tolist()
 
 
 def test_other_ways_to_draw_are_refused(tiny: Interactions) -> None:

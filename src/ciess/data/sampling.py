@@ -21,6 +21,45 @@ class Triplets(NamedTuple):
     negatives: Tensor
 
 
+_SLOTS = 32
+"""For each pair that is there: of the others about one in so many is looked up in vain."""
+_HASH = -0x61C8864680B583EB
+"""2⁶⁴ over the golden ratio, as a signed number: its products' first bits are spread evenly (Knuth, The Art of Computer
+Programming, vol. 3, 1973, Sec. 6.4)."""
+
+
+class _Pairs:
+    """Which pairs of a user and an item there are; most that are asked for are none.
+
+    A filter of one bit a slot, into which pairs fall by a hash function, tells so of most of them (Bloom,
+    Communications of the ACM, 1970). Only the rest is looked up among the sorted pairs, which takes ten times as long.
+
+    Args:
+        keys: (n,) numbers of the pairs, rising; one or more.
+        device: where they are asked for.
+    """
+
+    def __init__(self, keys: NDArray[np.int64], device: torch.device | str) -> None:
+        self._width = (_SLOTS * len(keys)).bit_length()
+        slots = self._slots(torch.from_numpy(keys)).numpy()
+        filled = np.zeros(2**self._width // 8, dtype=np.uint8)
+        np.bitwise_or.at(filled, slots >> 3, np.left_shift(1, slots & 7).astype(np.uint8))
+        self._filled, self._keys = torch.as_tensor(filled, device=device), torch.as_tensor(keys, device=device)
+
+    def places(self, keys: Tensor) -> Tensor:
+        """Where among some keys those are that are there, rising."""
+        slots = self._slots(keys)
+        bits = self._filled[slots >> 3] >> (slots & 7).to(torch.uint8)
+        likely = (bits & 1).nonzero().squeeze(1)
+        asked = keys[likely]
+        at = torch.searchsorted(self._keys, asked).clamp(max=len(self._keys) - 1)
+        return likely[self._keys[at] == asked]
+
+    def _slots(self, keys: Tensor) -> Tensor:
+        slots: Tensor = (keys * _HASH >> (64 - self._width)) & (2**self._width - 1)
+        return slots
+
+
 class TripletSampler:
     """Draws triplets in bulk; no negative is ever among the user's items.
 
@@ -57,7 +96,7 @@ class TripletSampler:
         if not eligible.any():
             raise InputError("every user has every item: there is nothing to learn")
         self._keys = torch.as_tensor(keys, device=device)
-        self._owned_keys = self._keys if known is None else torch.as_tensor(owned, device=device)
+        self._owned = _Pairs(owned, device)
         self._counts = torch.as_tensor(counts, device=device)
         self._first = torch.as_tensor(interactions.matrix.indptr[:-1].astype(np.int64), device=device)
         drawn = np.flatnonzero(eligible) if by == "user" else np.flatnonzero(np.repeat(eligible, counts))
@@ -89,16 +128,11 @@ class TripletSampler:
     def _with_negatives(self, keys: Tensor) -> Triplets:
         users, positives = keys // self._n_items, keys % self._n_items
         negatives = self._integers(self._n_items, len(keys))
-        wrong = self._owned(users, negatives).nonzero().squeeze(1)
+        wrong = self._owned.places(users * self._n_items + negatives)
         while len(wrong):
             negatives[wrong] = self._integers(self._n_items, len(wrong))
-            wrong = wrong[self._owned(users[wrong], negatives[wrong])]
+            wrong = wrong[self._owned.places(users[wrong] * self._n_items + negatives[wrong])]
         return Triplets(users, positives, negatives)
-
-    def _owned(self, users: Tensor, items: Tensor) -> Tensor:
-        keys = users * self._n_items + items
-        at = torch.searchsorted(self._owned_keys, keys).clamp(max=len(self._owned_keys) - 1)
-        return self._owned_keys[at] == keys
 
     def _integers(self, high: int, n: int) -> Tensor:
         return torch.randint(high, (n,), generator=self.generator, device=self._keys.device)

@@ -248,9 +248,12 @@ def test_ids_may_be_of_another_kind_than_the_models() -> None:
     assert grown.known(["ann", 5, "5", "7x", "bob"]).tolist() == [True, True, True, True, False]
 
 
+@pytest.mark.parametrize("precision", ["float32", "int8", "int4-shared", "tapered:4x2,2x6"])
 @pytest.mark.parametrize("config", [MF, ALS, ciess.LightGCN(dim=DIM)])
-def test_somebody_without_an_id_gets_what_goes_with_what_they_have(config: ciess.BackboneConfig) -> None:
-    model = packed(config)
+def test_somebody_without_an_id_gets_what_goes_with_what_they_have(
+    config: ciess.BackboneConfig, precision: str
+) -> None:
+    model = packed(config, precision)
     vectors = model.vectors()[1]
     has = [1003, 1004, 1007]
     ids, scores = model.recommend(items=has, k=5)

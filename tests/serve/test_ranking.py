@@ -3,7 +3,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ciess.serve.ranking import _is_exact, packed_scores, top_items
+from ciess.serve.ranking import _are_exact, packed_scores, top_items
 from ciess.serve.seen import SeenItems
 from ciess.tables.packed import PackedTable
 from ciess.tables.precision import Precision
@@ -21,18 +21,23 @@ def table(rows: int, seed: int, precision: Precision, whole: bool) -> PackedTabl
 @given(
     st.integers(0, 999),
     st.integers(1, 60),
-    st.sampled_from(list(Precision)),
+    st.tuples(*2 * [st.sampled_from(list(Precision))]),
     st.booleans(),
     st.sampled_from([1, 2, 5, 100]),
 )
 def test_the_best_of_all_scores_are_found(
-    monkeypatch: pytest.MonkeyPatch, seed: int, n_items: int, precision: Precision, whole: bool, block: int
+    monkeypatch: pytest.MonkeyPatch,
+    seed: int,
+    n_items: int,
+    precisions: tuple[Precision, Precision],
+    whole: bool,
+    block: int,
 ) -> None:
     monkeypatch.setattr("ciess.serve.ranking._ITEMS_AT_ONCE", block)
     monkeypatch.setattr("ciess.serve.ranking._SCORES_AT_ONCE", 3 * block)
     monkeypatch.setattr("ciess.serve.ranking._USERS_AT_ONCE", 7)
     rng = np.random.default_rng(seed)
-    users, items = table(20, seed, precision, whole), table(n_items, seed + 1, precision, whole)
+    users, items = table(20, seed, precisions[0], whole), table(n_items, seed + 1, precisions[1], whole)
     known = rng.random((20, n_items)) < rng.choice([0.1, 0.9])
     offsets = np.concatenate([[0], known.sum(1).cumsum()])
     seen = SeenItems.of(offsets, np.nonzero(known)[1], n_items)
@@ -43,7 +48,9 @@ def test_the_best_of_all_scores_are_found(
     best = np.take_along_axis(scores, expected, axis=1)
     np.testing.assert_allclose(found_scores, best, rtol=1e-4, atol=1e-5)
     np.testing.assert_array_equal(found == -1, np.isneginf(best))
-    if whole and precision is Precision.FLOAT32:
+    every = packed_scores(users, items, rows, np.arange(n_items))
+    np.testing.assert_allclose(every, (users.dense() @ items.dense().T)[rows], rtol=1e-4, atol=1e-5)
+    if whole and precisions == (Precision.FLOAT32, Precision.FLOAT32):
         np.testing.assert_array_equal(found, np.where(np.isneginf(best), -1, expected))
 
 
@@ -70,7 +77,7 @@ def test_sums_of_whole_numbers_beyond_what_floats_hold_are_rounded_as_floats_are
     # 127² × 1,041 is the first sum that float32 may not hold.
     dense = np.full((3, 1041), 127, dtype=np.float32)
     tables = [PackedTable.pack(dense[:, :dim], np.full(3, dim, dtype=np.int32), Precision.INT8) for dim in (1040, 1041)]
-    assert [_is_exact(each) for each in tables] == [True, False]
+    assert [_are_exact(each) for each in tables] == [True, False]
     for each in tables:
         rounded = each.dense().astype(np.float64)
         [scores] = top_items(each, each, np.array([0]), 3)[1]

@@ -120,22 +120,25 @@ def packed_scores(
     users: PackedTable, items: PackedTable, rows: NDArray[np.int64], columns: NDArray[np.int64]
 ) -> NDArray[np.float32]:
     """(b, m) inner products of users, (b,) rows, and items, (m,) rows."""
-    vectors = _rows(users, rows)
+    exact = _are_exact(users, items)
+    vectors = _rows(users, rows, exact)
     scores = np.empty((len(rows), len(columns)), dtype=np.float32)
     for start in range(0, len(columns), _ITEMS_AT_ONCE):
         block = slice(start, start + _ITEMS_AT_ONCE)
-        scores[:, block] = _products(vectors, _rows(items, columns[block]))
+        scores[:, block] = _products(vectors, _rows(items, columns[block], exact))
     return scores
 
 
-def _is_exact(table: PackedTable) -> bool:
-    """Whether inner products of rows as they are stored are exact: whole numbers, and small ones."""
-    precision = table.precision
-    return isinstance(precision, Precision) and precision.whole and table.dim * precision.largest**2 < _EXACT
+def _are_exact(*tables: PackedTable) -> bool:
+    """Whether inner products of rows as they are stored are exact: whole numbers on both sides, and small ones."""
+    return all(
+        isinstance(each.precision, Precision) and each.precision.whole and each.dim * each.precision.largest**2 < _EXACT
+        for each in tables
+    )
 
 
-def _rows(table: PackedTable, rows: NDArray[np.int64]) -> _Rows:
-    if _is_exact(table):
+def _rows(table: PackedTable, rows: NDArray[np.int64], as_stored: bool) -> _Rows:
+    if as_stored:
         return _Rows(table.stored_rows(rows), table.scales_of(rows))
     return _Rows(table.rows(rows), None)
 
@@ -157,8 +160,8 @@ def _scores(
     allowed: NDArray[np.bool_] | None,
 ) -> Iterator[tuple[int, NDArray[np.float32]]]:
     """For each block of items: the row of the first, and (b, block) scores, −∞ for what is left out."""
-    exact = _is_exact(items)
-    vectors, at_once = _rows(users, rows), _ITEMS_AT_ONCE
+    exact = _are_exact(users, items)
+    vectors, at_once = _rows(users, rows, exact), _ITEMS_AT_ONCE
     if exact:
         at_once = max(at_once, min(_SCORES_AT_ONCE // max(1, len(rows)), _NUMBERS_AT_ONCE // items.dim))
     else:

@@ -416,6 +416,41 @@ def test_plans_that_exceed_their_budget_or_are_missing_are_refused(split: Split)
             ciess.search(split, backbone=SHORT, budgets=["30%"], method=method)
 
 
+@dataclass(frozen=True)
+class Misshapen:
+    """Gives plans of other tables, or nothing."""
+
+    rows: int = 0
+    dims: int = 0
+    measures: bool = False
+
+    def search(self, problem: Problem) -> SearchResult:
+        found, (n_users, n_items, dim) = SearchResult({}), problem.shape
+        plan = SizePlan(np.ones(n_users + self.rows, int), np.ones(n_items, int), dim + self.dims)
+        if not self.measures:
+            return None  # type: ignore[return-value]
+        for budget in problem.budgets:
+            found.measure(problem, budget, plan)
+        return found
+
+
+def test_plans_of_other_tables_are_refused(split: Split) -> None:
+    n_users = split.train.n_users
+    for method, message in (
+        (Misshapen(rows=5, measures=True), rf"a plan is of {n_users + 5:,} users, .* the tables of {n_users:,} users"),
+        (Misshapen(dims=-1, measures=True), "and dim 15, the tables of"),
+        (Misshapen(), "what search returns is of type NoneType: give a SearchResult"),
+    ):
+        with pytest.raises(InputError, match=message):
+            plain(split, method=method)
+
+
+def test_a_single_user_is_searched_for() -> None:
+    one = Interactions.from_frame(pl.DataFrame({"user": ["a"] * 40, "item": range(40)}))
+    found = ciess.search(one, backbone=ciess.ALS(dim=4, training=Training(steps=2)), budgets="90%", tune=False)
+    assert found.models["90%"].table_bytes <= 0.9 * 41 * 4 * 4
+
+
 @pytest.mark.parametrize(("name", "fidelity"), [("mf", "Truncate"), ("als", "Truncate"), ("lightgcn", "FineTune")])
 def test_plans_are_measured_by_what_suits_the_backbone(name: str, fidelity: str, split: Split) -> None:
     training = Training(steps=2, eval_every=1)

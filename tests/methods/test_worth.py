@@ -91,6 +91,17 @@ def test_every_row_is_looked_at_as_often(split: Split) -> None:
     assert {float(sign) for draw in found for side in draw.signs for sign in side} == {-1.0, 1.0}
 
 
+@pytest.mark.parametrize("shape", [(1, 9), (9, 2), (1, 3)])
+def test_no_draw_is_without_a_user_or_with_a_single_item(shape: tuple[int, int], split: Split) -> None:
+    full, small, _ = models("mf", split)
+    loss = Distillation(small, full, Training(batch_size=1), seed=0)
+    assert loss.parts > 3
+    found = draws(loss, shape, 2, torch.Generator().manual_seed(0))
+    assert sum(len(draw.users) for draw in found) == 2 * shape[0]
+    assert min(len(draw.users) for draw in found) >= 1
+    assert min(len(draw.items) for draw in found) >= 2
+
+
 def test_smoothing_keeps_the_sums_of_rows_and_columns() -> None:
     squares = torch.tensor([[1.0, 3.0], [0.0, 4.0]])
     torch.testing.assert_close(smoothed(squares), torch.tensor([[0.5, 3.5], [0.5, 3.5]]))

@@ -18,8 +18,8 @@ from ciess.cli import main
 from ciess.data import Interactions
 from ciess.errors import InputError
 from ciess.models import Training
-from ciess.models.als import closer_rows
-from ciess.serve.arrivals import Weights, folded, gramian
+from ciess.models.als import closer_rows, interactions_a_row
+from ciess.serve.arrivals import Weights, folded, gramian, weights_of
 from ciess.serve.model import CompressedModel
 from ciess.tables.encoding import Encoding
 from ciess.tables.layout import stored_bytes
@@ -130,6 +130,15 @@ def solved(interactions: Any, other: torch.Tensor, sizes: Any, weight: float) ->
     """Rows of ALS' own solver, after more steps than they have dimensions."""
     start = torch.zeros(interactions.shape[0], DIM)
     return closer_rows(interactions, start, other, sizes, ALS.alpha, weight, steps=3 * DIM).numpy()
+
+
+@pytest.mark.parametrize("refit", [False, True])
+def test_new_rows_weigh_norms_as_the_model_did_that_was_trained(split: ciess.Split, refit: bool) -> None:
+    config = ciess.ALS(dim=DIM, regularisation=2.5, training=Training(steps=1))
+    found = ciess.search(split, backbone=config, budgets="60%", method="popularity", tune=False, refit=refit)
+    weights = weights_of(found.models["60%"])
+    assert weights is not None
+    assert weights.regularisation == pytest.approx(2.5 * interactions_a_row(split.train))
 
 
 def test_new_rows_of_als_are_those_of_its_solver() -> None:

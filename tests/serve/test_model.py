@@ -302,6 +302,11 @@ def test_weights_of_another_backbone_are_refused(models: dict[str, CompressedMod
         mixed.recommend("u0")
 
 
+def test_a_backbone_s_name_is_no_settings(models: dict[str, CompressedModel], tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="backbone is of type str: give a BackboneConfig"):
+        ciess.load(models["ncf"].save(tmp_path), backbone="ncf")  # type: ignore[arg-type]
+
+
 def test_no_network_is_left_behind_by_an_earlier_model(
     models: dict[str, CompressedModel], split: Split, tmp_path: Path
 ) -> None:

@@ -38,3 +38,9 @@ def test_equality_and_hash_go_by_sizes() -> None:
 def test_impossible_sizes_are_refused(size: float, message: str) -> None:
     with pytest.raises(InputError, match=message):
         SizePlan.equal(SHAPE, size)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("rows", [4, 6])
+def test_sizes_of_more_or_fewer_rows_than_there_are_make_no_plan(rows: int) -> None:
+    with pytest.raises(InputError, match=rf"sizes are of shape \({rows},\): give \(5,\)"):
+        SizePlan.from_sizes(np.ones(rows), TableShape(3, 2, 8))

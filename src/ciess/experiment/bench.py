@@ -22,7 +22,7 @@ from ciess.experiment.users import measured_users, sampled, tested_part
 from ciess.methods import method_name
 from ciess.methods.fidelity import Fidelity, suiting
 from ciess.methods.policy import Applied
-from ciess.methods.problem import Following, Method, Problem
+from ciess.methods.problem import Following, Method, Problem, SearchResult
 from ciess.methods.sample import Sampled, drawn
 from ciess.models import Backbone, Training
 from ciess.models.factors import Factors, FactorsModel
@@ -173,7 +173,7 @@ class Bench:
             found_by: dict[SizePlan, str] = {}
             for candidate in found.best.get(budget, []):
                 found_by.setdefault(candidate.plan, candidate.found_by or name)
-            check_plans(name, list(found_by), budget)
+            check_plans(name, list(found_by), budget, problem.shape)
             # Equal sizes have a line of their own: others are shown by what they found themselves.
             equal = problem.equal(budget)
             own = {plan: f"{budget} {name}" for plan in found_by if plan != equal} or {equal: f"{budget} equal sizes"}
@@ -202,6 +202,7 @@ class Bench:
         def made() -> Sought:
             before, start = (problem.trainings, problem.measurements), time.perf_counter()
             found = method.search(problem)
+            check("what search returns", found, SearchResult)
             check("carried", found.carried, State | None)
             effort = problem.trainings - before[0], problem.measurements - before[1]
             return Sought(found, *effort, time.perf_counter() - start)
@@ -243,7 +244,7 @@ class Bench:
 
             sizes = kept.once(made).tensors["sizes"].numpy()
             plan = SizePlan.from_sizes(sizes, chosen.plan.shape, chosen.plan.precision)
-        check_plans(chosen.found_by, [plan], budget)
+        check_plans(chosen.found_by, [plan], budget, chosen.plan.shape)
         if self.full_models.learn:
             return dataclasses.replace(chosen, plan=plan)
         return best_of([chosen, self._found(plan, chosen.found_by, f"{budget} follows", chosen.seconds, False)])
@@ -278,10 +279,11 @@ class Bench:
     def _built(self, chosen: Finished, about: Mapping[str, Any] | None, parts: int) -> CompressedModel:
         if chosen.from_scratch:
             learned = self.split.first(parts)
-            steps = self.recipe.config.on_more(learned, self.split.train).training.lasting(chosen.fitted.steps)
+            config = self.recipe.config.on_more(learned, self.split.train)
+            steps = config.training.lasting(chosen.fitted.steps)
             kept = self._kept.within("scratch", parts, chosen.plan.digest)
             small, _ = self._trained_anew(learned, chosen.plan, "from scratch, all data", steps, kept=kept)
-            return CompressedModel.pack(self.recipe.config, small, chosen.plan, learned, about, self._given)
+            return CompressedModel.pack(config, small, chosen.plan, learned, about, self._given)
         full, finishing = self.full_models.on(parts), self.recipe.finishing
         phase, kept = "finish, test too" if parts > 2 else "finish, all data", self._kept.within("built", parts)
         told = {"seed": self.seed, "phase": phase, "progress": self.progress}
@@ -291,7 +293,8 @@ class Bench:
             small = learned_on(small, full.packed, chosen.plan, finishing, kept=kept.within("on"), **told)
         # Rows that are scored as they are need no more of the backbone than their width.
         outputs = isinstance(small, FactorsModel) and not isinstance(self.recipe.config, Factors)
-        config = Factors(dim=chosen.plan.dim) if outputs else self.recipe.config
+        config = self.recipe.config.on_more(full.data, self.split.train)
+        config = Factors(dim=chosen.plan.dim) if outputs else config
         return CompressedModel.pack(config, small, chosen.plan, full.data, about, self._given)
 
     def _precision(self, budget: Budget) -> Encoding:

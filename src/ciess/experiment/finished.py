@@ -13,7 +13,7 @@ from ciess.methods.problem import Candidate, Following, Problem, SearchResult
 from ciess.results.outcome import Row
 from ciess.tables.budget import Budget
 from ciess.tables.layout import stored_bytes
-from ciess.tables.plan import SizePlan
+from ciess.tables.plan import SizePlan, TableShape, check_shape
 from ciess.tables.taper import read_encoding
 from ciess.train.checkpoint import State
 from ciess.train.finish import Finishing, Run
@@ -223,15 +223,16 @@ def keeping_tail(finished: Sequence[Finished], least: float) -> list[Finished]:
     return [each for each in finished if each.tail_recall >= least]
 
 
-def check_plans(name: str, plans: list[SizePlan], budget: Budget) -> None:
-    """Refuse what a method gives for a budget.
+def check_plans(name: str, plans: list[SizePlan], budget: Budget, shape: TableShape) -> None:
+    """Refuse what a method gives for a budget, of tables of some shape.
 
     Raises:
-        InputError: no plan, or one that exceeds the budget.
+        InputError: no plan, or one of other tables or that exceeds the budget.
     """
     if not plans:
         raise InputError(f"{name} gives no plan for {budget}: a search gives one or more for every budget")
     for plan in plans:
+        check_shape(plan, shape)
         if (stored := stored_bytes(plan)) > budget.limit(plan.shape):
             raise InputError(
                 f"{name} gives a plan of {stored:,} bytes for {budget}, which is {budget.limit(plan.shape):,}: "

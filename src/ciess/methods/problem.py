@@ -18,7 +18,7 @@ from ciess.models.base import Backbone, BackboneConfig
 from ciess.progress import Progress, silent
 from ciess.tables.budget import Budget, project
 from ciess.tables.encoding import Encoding
-from ciess.tables.plan import SizePlan, TableShape
+from ciess.tables.plan import SizePlan, TableShape, check_shape
 from ciess.tables.precision import Precision
 from ciess.train.checkpoint import NOTHING, State
 
@@ -304,6 +304,7 @@ class Problem:
         return self._latest[key]
 
     def _key(self, plan: SizePlan, fidelity: Fidelity | None) -> "_Key":
+        check_shape(plan, self.shape)
         return plan.digest, fidelity or self.fidelity
 
     @torch.no_grad()

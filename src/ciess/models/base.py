@@ -300,8 +300,8 @@ class BackboneConfig(Checked, ABC):
         interactions grow. A solver has its own way.
         """
         share, training = len(before) / max(1, len(data)), self.training
-        training = dataclasses.replace(training, l2=share * training.l2, network_l2=share * training.network_l2)
-        return dataclasses.replace(self, training=training)
+        weights = {name: share * self.setting(name) for name in ("l2", "network_l2") if name not in self.unused}
+        return dataclasses.replace(self, training=dataclasses.replace(training, **weights))
 
     @property
     def learns(self) -> bool:

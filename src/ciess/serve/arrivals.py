@@ -51,7 +51,7 @@ def weights_of(model: "PackedModel") -> Weights | None:
     # A stranger's settings may be anything.
     alpha = check("alpha", model.settings.get("alpha"), NotNegative)
     regularisation = check("regularisation", model.settings.get("regularisation"), AboveZero)
-    a_row = len(model.seen.items) / (len(model.users) * len(model.items)) ** 0.5
+    a_row = model.seen.n_learned / (len(model.users) * len(model.items)) ** 0.5
     return Weights(float(alpha), float(regularisation) * a_row)
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ciess.checks import check
 from ciess.data.ids import RowIds
 from ciess.errors import InputError
 from ciess.files import given_path, reading
@@ -72,8 +73,9 @@ def _refuse_other(folder: Path, saved: str, stands_alone: bool, given: "Backbone
     """A backbone that is needed and not known, or is not the one given."""
     if given is None and stands_alone:
         return
-    from ciess.models import backbone_names, backbone_settings
+    from ciess.models import BackboneConfig, backbone_names, backbone_settings
 
+    check("backbone", given, BackboneConfig | None)
     if given is None:
         if saved not in backbone_names():
             raise InputError(

@@ -97,6 +97,11 @@ class SeenItems:
         places, entries = self._entries(users)
         return places, self.items[entries].astype(np.int64)
 
+    @property
+    def n_learned(self) -> int:
+        """How many interactions the model has learned."""
+        return len(self.items) if self.learned is None else int(np.count_nonzero(self.learned))
+
     def learned_counts(self, users: NDArray[np.int64]) -> NDArray[np.int64]:
         """(b,) how many interactions of each user the model has learned."""
         places, entries = self._entries(users)

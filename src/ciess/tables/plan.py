@@ -67,8 +67,14 @@ class SizePlan:
 
     @classmethod
     def from_sizes(cls, sizes: ArrayLike, shape: TableShape, precision: Encoding = Precision.FLOAT32) -> "SizePlan":
-        """From the sizes of users and items in one (n_users + n_items,) array, users first."""
+        """From the sizes of users and items in one (n_users + n_items,) array, users first.
+
+        Raises:
+            InputError: sizes of more or fewer rows, or as `SizePlan`.
+        """
         sizes = np.asarray(sizes)
+        if sizes.shape != (shape.rows,):
+            raise InputError(f"sizes are of shape {sizes.shape}: give ({shape.rows},), users first, then items")
         return cls(sizes[: shape.n_users], sizes[shape.n_users :], shape.dim, precision)
 
     @property
@@ -111,6 +117,17 @@ class SizePlan:
 
     def __hash__(self) -> int:
         return hash((self.user_sizes.tobytes(), self.item_sizes.tobytes(), self.dim, self.precision))
+
+
+def check_shape(plan: SizePlan, shape: TableShape) -> None:
+    """Refuse a plan of other tables.
+
+    Raises:
+        InputError: it is of another shape.
+    """
+    if plan.shape != shape:
+        given, wanted = (f"{a:,} users, {b:,} items and dim {dim}" for a, b, dim in (plan.shape, shape))
+        raise InputError(f"a plan is of {given}, the tables of {wanted}: make it by problem.shape")
 
 
 def _checked_sizes(sizes: ArrayLike, dim: int, side: str) -> NDArray[np.int32]:

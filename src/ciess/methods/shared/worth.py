@@ -67,10 +67,12 @@ def draws(loss: Distillation, shape: tuple[int, int], looks: int, generator: tor
         looks: at every row.
         generator: of the samples.
     """
-    found = []
+    found, (n_users, n_items) = [], shape
+    # Somebody in each part, and two items, since one alone has nothing to be ranked against.
+    parts = max(1, min(loss.parts, n_users, n_items // 2))
     for _ in range(looks):
         groups = [
-            [group.sort().values for group in torch.randperm(count, generator=generator).tensor_split(loss.parts)]
+            [group.sort().values for group in torch.randperm(count, generator=generator).tensor_split(parts)]
             for count in shape
         ]
         for users, items in zip(*groups, strict=True):

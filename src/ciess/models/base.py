@@ -299,9 +299,8 @@ class BackboneConfig(Checked, ABC):
         A prior counts once, however much is seen. Since l2 and network_l2 weigh a mean over triplets, they fall as
         interactions grow. A solver has its own way.
         """
-        share, training = len(before) / max(1, len(data)), self.training
-        weights = {name: share * self.setting(name) for name in ("l2", "network_l2") if name not in self.unused}
-        return dataclasses.replace(self, training=dataclasses.replace(training, **weights))
+        share = len(before) / max(1, len(data))
+        return self.changed(**{n: share * self.setting(n) for n in ("l2", "network_l2") if n not in self.unused})
 
     @property
     def learns(self) -> bool:

@@ -15,6 +15,7 @@ import pytest
 import ciess
 from ciess.data.catalogue import fetch
 from ciess.errors import InputError
+from ciess.results.outcome import ByBudget
 from ciess.tables.plan import SizePlan
 
 ROOT = Path(__file__).parent.parent
@@ -154,3 +155,32 @@ def test_other_objects_are_refused_by_their_type() -> None:
     ):
         with pytest.raises(InputError, match=told):
             call()
+
+
+@pytest.mark.parametrize(
+    ("made", "message"),
+    [
+        (lambda: ciess.Budget(5, "foo"), "'5foo' has an unknown unit: use one of %, dims, B"),
+        (lambda: ciess.Budget(-5, "%"), "'-5%' leaves no room"),
+        (lambda: ciess.Budget(101, "%"), "'101%' is more than the full tables"),
+        (lambda: ciess.SizePlan([1], [3], 8, "int8"), "precision is of type str: give an Encoding"),
+        (lambda: ciess.SizePlan([1], [3], 8.5), "dim is 8.5"),
+        (lambda: ciess.synthetic(users=0), "users is 0"),
+        (lambda: ciess.synthetic(items=2.5), "items is 2.5"),
+        (lambda: ciess.synthetic(mean_count=-1.0), "mean_count is -1"),
+    ],
+)
+def test_what_is_none_of_its_kind_is_refused_where_it_enters(made: Callable[[], object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        made()
+
+
+def test_values_by_budget_are_asked_for_by_any_text() -> None:
+    found = ByBudget({ciess.Budget.parse("5%"): 1})
+    assert ("5 %" in found, "abc" in found, found.get("5%"), found.get("abc"), found.get("6%", 7)) == (
+        True,
+        False,
+        1,
+        None,
+        7,
+    )

@@ -214,4 +214,4 @@ def _listed(words: Iterable[Any]) -> str:
 
 def article(noun: str) -> str:
     """A noun with `a` or `an` before it."""
-    return f"{'an' if noun[0].lower() in 'aeiou' else 'a'} {noun}"
+    return f"{'an' if noun[0].lower() in 'aeio' else 'a'} {noun}"

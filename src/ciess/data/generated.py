@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from ciess.checks import Seed, check
+from ciess.checks import AboveZero, Positive, Seed, check
 from ciess.data.interactions import Interactions
 
 _BLOCK = 2048
@@ -46,8 +46,10 @@ def synthetic(users: int = 1000, items: int = 600, mean_count: int = 60, dim: in
         seed: of everything.
 
     Raises:
-        InputError: a seed below 0.
+        InputError: a number that is none of its kind.
     """
+    users, items, dim = (check(*each, Positive) for each in (("users", users), ("items", items), ("dim", dim)))
+    check("mean_count", mean_count, AboveZero)
     check("seed", seed, Seed)
     rng = np.random.default_rng(seed)
     activity = _power_law(users, 0.5, rng)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ciess.experiment.runs import COMPARISON, LATEX, former_files
-from ciess.files import write_together
+from ciess.files import given_path, write_together
 from ciess.report import (
     as_fragment,
     as_latex,
@@ -43,7 +43,7 @@ class Comparison(ComparisonData):
         Raises:
             InputError: the folder cannot be written.
         """
-        return write(compared(self), Path(folder))
+        return write(compared(self), given_path("folder", folder))
 
     def save(self, folder: str | Path) -> list[Path]:
         """Write `comparison.json`, `comparison.tex` and the report; the paths of these and of the page.
@@ -53,7 +53,7 @@ class Comparison(ComparisonData):
         Raises:
             InputError: the folder cannot be written.
         """
-        folder = Path(folder)
+        folder = given_path("folder", folder)
         written = {
             COMPARISON: json.dumps(self.to_dict(), indent=1, default=str) + "\n",
             LATEX: self.to_latex(),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ciess.experiment.runs import RESULT, former_files
-from ciess.files import Content, write_together
+from ciess.files import Content, given_path, write_together
 from ciess.report import as_fragment, report_files, searched, summary, write
 from ciess.results.outcome import KEPT, OutcomeData
 from ciess.tables.budget import Budget
@@ -26,7 +26,7 @@ class Outcome(OutcomeData):
         Raises:
             InputError: the folder cannot be written.
         """
-        return write(searched(self), Path(folder))
+        return write(searched(self), given_path("folder", folder))
 
     def _repr_html_(self) -> str:
         """What notebooks show: the answer and the result table."""
@@ -41,7 +41,7 @@ class Outcome(OutcomeData):
         Raises:
             InputError: the folder cannot be written.
         """
-        folder = Path(folder)
+        folder = given_path("folder", folder)
         result = {
             "shown": self.shown,
             "rows": [dataclasses.asdict(row) for row in self.rows],

@@ -10,7 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from ciess.errors import InputError
-from ciess.files import write_together
+from ciess.files import given_path, write_together
 from ciess.serve.model import CompressedModel
 
 _ROWS_AT_ONCE = 1 << 13
@@ -77,7 +77,7 @@ def library(name: str) -> Any:
 
 def write_files(folder: str | Path, files: Mapping[str, Callable[[Path], object]]) -> list[Path]:
     """Write files into a folder, see `write_together`; their paths."""
-    folder = Path(folder)
+    folder = given_path("folder", folder)
     write_together(folder, files)
     return [folder / name for name in files]
 

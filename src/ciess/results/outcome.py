@@ -40,11 +40,14 @@ class ByBudget(dict[Budget, T]):
         return self[budget]
 
     def __contains__(self, key: object) -> bool:
-        return isinstance(key, str | Budget) and super().__contains__(Budget.parse(key))
+        try:
+            return isinstance(key, str | Budget) and super().__contains__(Budget.parse(key))
+        except InputError:
+            return False
 
     def get(self, key: Budget | str, default: Any = None) -> Any:
         """The value, or the default where the budget is not there."""
-        return super().get(Budget.parse(key), default)
+        return super().get(Budget.parse(key), default) if key in self else default
 
 
 @dataclass(frozen=True)

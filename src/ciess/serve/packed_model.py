@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ciess.data.ids import RowIds
 from ciess.errors import InputError
-from ciess.files import Content, write_together
+from ciess.files import Content, given_path, write_together
 from ciess.serve.folder import NETWORK, Opened, Parts, model_files
 from ciess.serve.packing import packed_seen, packed_table
 from ciess.serve.seen import SeenItems
@@ -259,5 +259,6 @@ class PackedModel:
         Raises:
             InputError: the folder cannot be written, or the model was read from files that are damaged.
         """
-        write_together(Path(folder), self.files, stale=() if self.network else (NETWORK,))
-        return Path(folder)
+        folder = given_path("folder", folder)
+        write_together(folder, self.files, stale=() if self.network else (NETWORK,))
+        return folder

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ciess.checks import check
 from ciess.errors import InputError, shortened
 from ciess.tables.encoding import Encoding
 from ciess.tables.layout import equal_bytes, most_bytes, stored_bytes
@@ -30,10 +31,22 @@ class Budget:
 
     Written `5%` (of both full tables in float32), `32MB` (also B, kB, GB, KiB, MiB, GiB) or `6.4dims`
     (mean float32 dimensions a row); units in any case. At most the full tables.
+
+    Raises:
+        InputError: an unknown unit, nothing at all, or more than any tables have.
     """
 
     amount: float
     unit: str
+
+    def __post_init__(self) -> None:
+        text = shortened(f"{self.amount}{self.unit}")
+        if self.unit not in _SPELLED.values():
+            raise InputError(f"budget '{text}' has an unknown unit: use one of {', '.join(_SPELLED.values())}")
+        if not check("amount", self.amount, float) > 0:
+            raise InputError(f"budget '{text}' leaves no room: it must be above zero")
+        if self.amount > _MOST or (self.unit == "%" and self.amount > 100):
+            raise InputError(f"budget '{text}' is more than the full tables: use at most '100%'")
 
     @classmethod
     def parse(cls, text: "str | Budget") -> "Budget":
@@ -47,18 +60,11 @@ class Budget:
         form, text = _FORM.fullmatch(str(text)), shortened(str(text))
         if form is None:
             raise InputError(f"budget '{text}' is not a budget: write it like '5%', '32MB' or '6.4dims'")
-        amount = float(form[1])
+        amount = min(float(form[1]), 2 * _MOST)
         if not form[2]:
             share = f"'{100 * amount if amount < 1 else amount:g}%'"
             raise InputError(f"budget '{text}' has no unit: write {share} for a share of the full tables, or '32MB'")
-        if form[2].lower() not in _SPELLED:
-            raise InputError(f"budget '{text}' has an unknown unit: use one of {', '.join(_SPELLED.values())}")
-        budget = cls(amount, _SPELLED[form[2].lower()])
-        if amount <= 0:
-            raise InputError(f"budget '{text}' leaves no room: it must be above zero")
-        if amount > _MOST or (budget.unit == "%" and amount > 100):
-            raise InputError(f"budget '{text}' is more than the full tables: use at most '100%'")
-        return budget
+        return cls(amount, _SPELLED.get(form[2].lower(), form[2]))
 
     def __str__(self) -> str:
         return f"{self.amount:.12g}{self.unit}"

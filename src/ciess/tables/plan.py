@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ciess.checks import check
 from ciess.errors import InputError
 from ciess.tables.encoding import Encoding
 from ciess.tables.precision import Precision
@@ -54,6 +55,8 @@ class SizePlan:
     precision: Encoding = Precision.FLOAT32
 
     def __post_init__(self) -> None:
+        check("dim", self.dim, int)
+        check("precision", self.precision, Encoding)
         if self.dim > MOST_DIM:
             raise InputError(f"dim is {self.dim}: tables have at most {MOST_DIM:,} dimensions")
         self.precision.check(self.dim)

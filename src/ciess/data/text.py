@@ -10,6 +10,7 @@ import polars as pl
 from ciess.data.columns import refuse_rows
 from ciess.data.foreign import GZIP, ZSTD, check_unpacked, ungzipped, zstd_bound
 from ciess.data.frames import Rows, Wanted, rows_of_table
+from ciess.data.quotes import Lines
 from ciess.errors import InputError, refused
 from ciess.files import check_file
 
@@ -97,10 +98,11 @@ def rows_of_text(path: Path, content: bytes, wanted: Wanted) -> Rows:
     Raises:
         InputError: no such table, or as `Interactions.from_frame`.
     """
+    original = content
     content = _BLANK_LINE.sub(b"", content.lstrip(b"\r\n") + b"\n")
     first = content.split(b"\n", 1)[0]
     separator = _separator(first)
-    quote = None if separator == "::" or ending(path) in (".inter", ".dat") else '"'
+    quoted = separator != "::" and ending(path) not in (".inter", ".dat")
     if separator == "::":
         # Polars separates by one byte only.
         content, separator = content.replace(b"::", b"\t"), "\t"
@@ -115,8 +117,14 @@ def rows_of_text(path: Path, content: bytes, wanted: Wanted) -> Rows:
             raise InputError(f"{path} has no line of column names: add one, such as user,item,rating,time")
         names, body = _MOVIELENS_COLUMNS[: len(names)], content
 
+    lines = Lines(path, original, body, len(names), separator)
+    quoted = quoted and lines.has_quotes
+    if quoted and separator == "\t":
+        # Many programs separate by tabs and quote nothing.
+        quoted = lines.are_proper() and not lines.may_break_rows()
+
     def take(places: list[int]) -> list[pl.Series]:
-        return _columns(path, body, len(names), places, separator, quote)
+        return _columns(lines, places, quoted)
 
     return rows_of_table(names, take, wanted, untyped=True)
 
@@ -131,19 +139,32 @@ def _separator(first: bytes) -> str:
     return most if counts[most] else " "
 
 
-def _columns(
-    path: Path, body: bytes, width: int, places: list[int], separator: str, quote: str | None
-) -> list[pl.Series]:
+def _columns(lines: Lines, places: list[int], quoted: bool) -> list[pl.Series]:
     """Columns as text, without spaces around it, in the order of their rising places."""
+    if not quoted:
+        found = _by_polars(lines, places, None)
+    elif lines.separator == "\t" or lines.are_proper():
+        found = _by_polars(lines, places, '"')
+    else:
+        found = lines.columns(places)
+        if _any_replaced(found) and not _is_utf8(lines.body):
+            raise InputError(_no_utf8(lines.path))
+    if quoted:
+        lines.refuse_rows_within(found)
+    return [column.str.strip_chars() for column in found]
+
+
+def _by_polars(lines: Lines, places: list[int], quote: str | None) -> list[pl.Series]:
+    """Columns as polars reads them, where there are no quotes or all are proper."""
     # A column more than there are: polars itself counts the entries of a line only where it reads all columns.
-    header = separator.join(map(str, range(width + 1))).encode() + b"\n"
+    header = lines.separator.join(map(str, range(lines.width + 1))).encode() + b"\n"
     for encoding in ("utf8", "utf8-lossy"):
         try:
             table = pl.read_csv(
-                BytesIO(header + body),
-                columns=[*places, width],
+                BytesIO(header + lines.body),
+                columns=[*places, lines.width],
                 infer_schema=False,
-                separator=separator,
+                separator=lines.separator,
                 quote_char=quote,
                 encoding=encoding,
             )
@@ -151,11 +172,27 @@ def _columns(
             reason = str(error).split("\n", 1)[0]
             if "utf-8" in reason:
                 continue
-            raise InputError(f"{path} cannot be read as a table ({reason}): fix it") from error
-        *found, beyond = (column.str.strip_chars() for column in table)
-        refuse_rows(beyond.is_not_null(), f"{path} has more entries than columns")
+            raise InputError(f"{lines.path} cannot be read as a table ({reason}): fix it") from error
+        *found, beyond = table
+        refuse_rows(beyond.str.strip_chars().is_not_null(), f"{lines.path} has more entries than columns")
         # Letters of other encodings do no harm where they are not needed.
-        if encoding != "utf8" and any(column.str.contains(_REPLACED, literal=True).any() for column in found):
+        if encoding != "utf8" and _any_replaced(found):
             break
         return found
-    raise InputError(f"{path} is not UTF-8 text: save it as UTF-8")
+    raise InputError(_no_utf8(lines.path))
+
+
+def _any_replaced(columns: list[pl.Series]) -> bool:
+    return any(column.str.contains(_REPLACED, literal=True).any() for column in columns)
+
+
+def _is_utf8(text: bytes) -> bool:
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _no_utf8(path: Path) -> str:
+    return f"{path} is not UTF-8 text: save it as UTF-8"

@@ -73,7 +73,10 @@ def rows_of_table(
     Raises:
         InputError: a column that is missing or not told apart from others, or values that are missing or of no use.
     """
-    places = {"user": _place(labels, "user", wanted.user), "item": _place(labels, "item", wanted.item)}
+    hint = ""
+    if untyped and not any(_usual(labels, role) for role in _USUAL_NAMES):
+        hint = ", or add a line of column names if there is none, such as user,item,rating,time"
+    places = {"user": _place(labels, "user", wanted.user, hint), "item": _place(labels, "item", wanted.item, hint)}
     if wanted.min_rating is not None or wanted.rating is not None:
         places["rating"] = _place(labels, "rating", wanted.rating)
     if (time := _place_of_time(labels, wanted.time)) is not None:
@@ -129,8 +132,8 @@ def _rated_enough(found: dict[str, pl.Series], name: dict[str, str], least: floa
     return ratings >= least
 
 
-def _place(labels: Sequence[Hashable], role: str, named: Hashable) -> int:
-    """Where a column is that must be there."""
+def _place(labels: Sequence[Hashable], role: str, named: Hashable, hint: str = "") -> int:
+    """Where a column is that must be there; the hint is what else may be done where it is not known."""
     if named is not None:
         return _place_named(labels, named)
     usual = _usual(labels, role)
@@ -142,7 +145,7 @@ def _place(labels: Sequence[Hashable], role: str, named: Hashable) -> int:
         return _place_named(labels, labels[usual[0]])
     if role == "rating":
         raise InputError(f"a rating threshold needs a rating column; found {known}: name it, rating=NAME")
-    raise InputError(f"no column of {role}s is known among {known}: name it, {role}=NAME")
+    raise InputError(f"no column of {role}s is known among {known}: name it, {role}=NAME{hint}")
 
 
 def _place_of_time(labels: Sequence[Hashable], named: Hashable) -> int | None:

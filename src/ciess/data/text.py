@@ -24,6 +24,10 @@ _DIGITS = b"0123456789 \t\r\n"
 _NUMBERS = _DIGITS + b".+-eE"
 _NO_LINE_HOLDS = "\x1f"
 _MOVIELENS_COLUMNS = ["user", "item", "rating", "time"]
+_NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
+_DATUM = re.compile(r"-\d+|[+-]?\d+\.\d+|\d{9,}")
+"""What is a number, and no column's name: below 0, with decimals, or a time."""
+_JSON = re.compile(rb"\s*(\{|\[\s*[\[{\"\d])")
 _RECBOLE_TYPE = re.compile(r":(token|float)(_seq)?$")
 _BLANK_LINE = re.compile(rb"\n[ \t\r]*(?=\n)")
 _UNEVEN = re.compile(rb"\t|  |^ | $", re.MULTILINE)
@@ -98,6 +102,7 @@ def rows_of_text(path: Path, content: bytes, wanted: Wanted) -> Rows:
     Raises:
         InputError: no such table, or as `Interactions.from_frame`.
     """
+    _refuse_others(path, content)
     original = content
     content = _BLANK_LINE.sub(b"", content.lstrip(b"\r\n") + b"\n")
     first = content.split(b"\n", 1)[0]
@@ -112,11 +117,13 @@ def rows_of_text(path: Path, content: bytes, wanted: Wanted) -> Rows:
     with refused(f"{path} has no line of column names", "add one, such as user,item,rating,time"):
         names = next(csv.reader([line.decode(errors="replace").strip("\r")], delimiter=separator))
     names = [_RECBOLE_TYPE.sub("", name.strip()) for name in names]
-    if all(name.replace(".", "").isdigit() for name in names[:2]):
+    headless = f"{path} has no line of column names: add one, such as user,item,rating,time"
+    if all(name.removeprefix("-").replace(".", "").isdigit() for name in names[:2]):
         if separator in ",;|" or not 2 <= len(names) <= len(_MOVIELENS_COLUMNS):
-            raise InputError(f"{path} has no line of column names: add one, such as user,item,rating,time")
+            raise InputError(headless)
         names, body = _MOVIELENS_COLUMNS[: len(names)], content
-
+    elif _are_data(names, wanted):
+        raise InputError(headless)
     lines = Lines(path, original, body, len(names), separator)
     quoted = quoted and lines.has_quotes
     if quoted and separator == "\t":
@@ -127,6 +134,31 @@ def rows_of_text(path: Path, content: bytes, wanted: Wanted) -> Rows:
         return _columns(lines, places, quoted)
 
     return rows_of_table(names, take, wanted, untyped=True)
+
+
+def _refuse_others(path: Path, content: bytes) -> None:
+    """Refuse what other programs write and is no table.
+
+    Raises:
+        InputError: it is JSON, or begins with a comment of KONECT or Matrix Market.
+    """
+    if _JSON.match(content):
+        raise InputError(f"{path} holds JSON, and no column of users or items: convert it to .csv or .parquet")
+    if content.startswith(b"%%MatrixMarket"):
+        raise InputError(
+            f"{path} is of Matrix Market: read it by scipy.io.mmread, and write it by scipy.sparse.save_npz"
+        )
+    if content.startswith(b"%"):
+        raise InputError(
+            f"{path} begins with comments: put a line of column names in their place, such as user,item,rating,time"
+        )
+
+
+def _are_data(names: list[str], wanted: Wanted) -> bool:
+    """Whether what is named as columns are values of the first row."""
+    named = {wanted.user, wanted.item, wanted.rating, wanted.time}
+    numbers = any(name in named and _NUMBER.fullmatch(name) for name in names)
+    return numbers or (named != {None} and any(_DATUM.fullmatch(name) for name in names))
 
 
 def _separator(first: bytes) -> str:

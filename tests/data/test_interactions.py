@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.sparse import coo_array, coo_matrix, csr_array
+from scipy.sparse import bsr_array, coo_array, coo_matrix, csc_array, csr_array
 
 from ciess.data import Interactions, interactions_of
 from ciess.data.columns import encode
@@ -254,6 +254,23 @@ def test_a_matrix_in_any_form_is_brought_into_order() -> None:
     assert found.times is not None
     assert found.times.tolist() == [10, 20, 2], "of a pair that comes twice the latest"
     assert matrix.nnz == 5, "what is given is left as it is"
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value", "n"),
+    [("uint8", 1, 256), ("int8", 64, 4), ("int64", 2**62, 4), ("bool", 1, 2)],
+)
+@pytest.mark.parametrize("form", ["coo", "bsr", "csr", "csc"])
+def test_a_pair_that_comes_often_does_not_vanish(dtype: str, value: float, n: int, form: str) -> None:
+    """By hand: but for truth values, the sums are 0 in the matrix' own type."""
+    data, places, offsets = np.full(n, value, dtype=dtype), np.zeros(n, dtype=np.int32), np.array([0, n])
+    matrix = {
+        "coo": lambda: coo_array((data, (places, places)), shape=(1, 1)),
+        "bsr": lambda: bsr_array((data.reshape(-1, 1, 1), places, offsets), shape=(1, 1)),
+        "csr": lambda: csr_array((data, places, offsets), shape=(1, 1)),
+        "csc": lambda: csc_array((data, places, offsets), shape=(1, 1)),
+    }[form]()
+    assert pairs(Interactions.from_matrix(matrix)) == {(0, 0)}
 
 
 def test_indices_beyond_the_matrix_are_refused() -> None:

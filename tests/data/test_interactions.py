@@ -219,6 +219,14 @@ def test_columns_are_refused_where_they_are_asked_for_and_only_there(
         Interactions.from_frame(frame, **options)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("named", [{"item": "user"}, {"user": "item"}, {"user": "user", "item": "user"}])
+def test_one_column_is_not_both_users_and_items(named: dict[str, str]) -> None:
+    frame = pl.DataFrame({"user": [1, 2], "item": [3, 4]})
+    with pytest.raises(InputError, match=r"column '(user|item)' is named as that of users and of items: name that of"):
+        Interactions.from_frame(frame, **named)  # type: ignore[arg-type]
+    assert pairs(Interactions.from_frame(frame, user="item", item="user")) == {(3, 1), (4, 2)}
+
+
 def test_missing_columns_are_named() -> None:
     frame = pl.DataFrame({"user": [1], "item": [1]})
     with pytest.raises(InputError, match="no column 'buyer' among user, item"):

@@ -77,6 +77,9 @@ def rows_of_table(
     if untyped and not any(_usual(labels, role) for role in _USUAL_NAMES):
         hint = ", or add a line of column names if there is none, such as user,item,rating,time"
     places = {"user": _place(labels, "user", wanted.user, hint), "item": _place(labels, "item", wanted.item, hint)}
+    if places["user"] == places["item"]:
+        both = labels[places["user"]]
+        raise InputError(f"column '{both}' is named as that of users and of items: name that of the items, item=NAME")
     if wanted.min_rating is not None or wanted.rating is not None:
         places["rating"] = _place(labels, "rating", wanted.rating)
     if (time := _place_of_time(labels, wanted.time)) is not None:

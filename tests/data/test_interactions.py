@@ -336,10 +336,23 @@ def test_taking_apart_and_joining_again(drawn: list[tuple[int, int]], seed: int)
         np.testing.assert_array_equal(joined.times, everything.times)
 
 
-@pytest.mark.parametrize("data", [[(1, 2)], np.ones((2, 2)), pl.LazyFrame({"user": [1], "item": [2]})])
+@pytest.mark.parametrize(
+    "data",
+    [
+        [(1, 2)],
+        np.ones((2, 2)),
+        pl.LazyFrame({"user": [1], "item": [2]}),
+        pd.Series([1, 2, 3]),
+        pd.Index([1, 2]),
+        pd.DataFrame({"user": [1], "item": [2]}).groupby("user"),
+    ],
+    ids=lambda each: type(each).__name__,
+)
 def test_what_holds_no_interactions_is_named(data: object) -> None:
     with pytest.raises(InputError, match=f"of type {type(data).__name__}: give"):
         Interactions.of(data)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=f"of type {type(data).__name__}: give a polars or pandas frame"):
+        Interactions.from_frame(data)
 
 
 @given(st.integers(0, 10_000), st.booleans())

@@ -55,6 +55,8 @@ def rows_of_frame(frame: Any, wanted: Wanted) -> Rows:
     """
     if isinstance(frame, pl.DataFrame):
         return rows_of_table(frame.columns, lambda places: [frame.to_series(place) for place in places], wanted)
+    if not (hasattr(frame, "iloc") and hasattr(frame, "columns")):
+        raise InputError(f"a table cannot be of type {type(frame).__name__}: give a polars or pandas frame")
     labels = list(frame.columns)
     return rows_of_table(labels, lambda places: [columns.series_of(frame.iloc[:, place]) for place in places], wanted)
 

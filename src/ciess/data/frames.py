@@ -76,7 +76,7 @@ def rows_of_table(
         InputError: a column that is missing or not told apart from others, or values that are missing or of no use.
     """
     hint = ""
-    if untyped and not any(_usual(labels, role) for role in _USUAL_NAMES):
+    if untyped and not any(usual_places(labels, role) for role in _USUAL_NAMES):
         hint = ", or add a line of column names if there is none, such as user,item,rating,time"
     places = {"user": _place(labels, "user", wanted.user, hint), "item": _place(labels, "item", wanted.item, hint)}
     if places["user"] == places["item"]:
@@ -141,7 +141,7 @@ def _place(labels: Sequence[Hashable], role: str, named: Hashable, hint: str = "
     """Where a column is that must be there; the hint is what else may be done where it is not known."""
     if named is not None:
         return _place_named(labels, named)
-    usual = _usual(labels, role)
+    usual = usual_places(labels, role)
     known = ", ".join(map(str, labels))
     if len({labels[place] for place in usual}) > 1:
         several = " and ".join(f"'{labels[place]}'" for place in usual)
@@ -157,7 +157,7 @@ def _place_of_time(labels: Sequence[Hashable], named: Hashable) -> int | None:
     """Where the times are; nothing is guessed where several columns may hold them."""
     if named is not None:
         return _place_named(labels, named)
-    usual = _usual(labels, "time")
+    usual = usual_places(labels, "time")
     return usual[0] if len(usual) == 1 else None
 
 
@@ -170,7 +170,8 @@ def _place_named(labels: Sequence[Hashable], named: Hashable) -> int:
     return places[0]
 
 
-def _usual(labels: Sequence[Hashable], role: str) -> list[int]:
+def usual_places(labels: Sequence[Hashable], role: str) -> list[int]:
+    """The places of columns that have a usual name of a role: `user`, `item`, `rating` or `time`."""
     return [
         place
         for place, label in enumerate(labels)

@@ -78,6 +78,18 @@ def test_quotes_that_stay_doubtful_are_refused(tmp_path: Path, content: str, mes
         found(tmp_path / "own.csv", content)
 
 
+@pytest.mark.parametrize("row", ['1  "New York"', '1 "New  York"', '1\t"New York" ', '"1" "2"\t" x"', '1  12" or 7"'])
+def test_spaces_in_quotes_between_uneven_spaces_are_refused(tmp_path: Path, row: str) -> None:
+    with pytest.raises(InputError, match=r"own.txt, line 4: spaces stand within quotes, .*: separate them by commas"):
+        found(tmp_path / "own.txt", f'user item\n\n1 "York"\n{row}\n')
+
+
+def test_quotes_between_spaces(tmp_path: Path) -> None:
+    text = '"user" "item"\n"1" "New York"\n2 York\n'
+    assert found(tmp_path / "own.txt", text) == [(1, "New York"), (2, "York")]
+    assert found(tmp_path / "own.txt", '"user"  "item"\n"1"\t"York"\n 2  "a"\n') == [(1, "York"), (2, "a")]
+
+
 def test_rows_are_counted_over_all_that_are_read_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ciess.data.quotes._ROWS_AT_ONCE", 2)
     rows = [(user, f'{user}"') for user in range(5)]

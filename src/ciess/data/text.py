@@ -31,6 +31,7 @@ _JSON = re.compile(rb"\s*(\{|\[\s*[\[{\"\d])")
 _RECBOLE_TYPE = re.compile(r":(token|float)(_seq)?$")
 _BLANK_LINE = re.compile(rb"\n[ \t\r]*(?=\n)")
 _UNEVEN = re.compile(rb"\t|  |^ | $", re.MULTILINE)
+_SPACE_IN_QUOTES = re.compile(rb'^(?:[^"\n]*"[^" \t\n]*")*[^"\n]*"[^"\n]*[ \t]', re.MULTILINE)
 _OUTER_SPACES = re.compile(rb"^[ \t]+|[ \t\r]+$", re.MULTILINE)
 _REPLACED = "\ufffd"
 
@@ -112,6 +113,8 @@ def rows_of_text(path: Path, content: bytes, wanted: Wanted) -> Rows:
         # Polars separates by one byte only.
         content, separator = content.replace(b"::", b"\t"), "\t"
     elif separator == " " and _UNEVEN.search(content):
+        if quoted:
+            _refuse_spaces_in_quotes(path, original)
         content, separator = re.sub(rb"[ \t]+", b"\t", _OUTER_SPACES.sub(b"", content)), "\t"
     line, body = content.split(b"\n", 1)
     with refused(f"{path} has no line of column names", "add one, such as user,item,rating,time"):
@@ -151,6 +154,20 @@ def _refuse_others(path: Path, content: bytes) -> None:
     if content.startswith(b"%"):
         raise InputError(
             f"{path} begins with comments: put a line of column names in their place, such as user,item,rating,time"
+        )
+
+
+def _refuse_spaces_in_quotes(path: Path, content: bytes) -> None:
+    """Refuse what would be taken apart, or be joined with what differs by spaces alone.
+
+    Raises:
+        InputError: there are spaces between quotes, where any number of spaces separates columns.
+    """
+    if found := _SPACE_IN_QUOTES.search(content):
+        line = content.count(b"\n", 0, found.start()) + 1
+        raise InputError(
+            f"{path}, line {line}: spaces stand within quotes, where several spaces or tabs separate columns: "
+            "separate them by commas, by tabs alone, or by one space each"
         )
 
 

@@ -23,6 +23,7 @@ _CONTROLS = bytes(set(range(32)) - set(b"\t\n\v\f\r"))
 _DIGITS = b"0123456789 \t\r\n"
 _NUMBERS = _DIGITS + b".+-eE"
 _NO_LINE_HOLDS = "\x1f"
+_HEADED = "add one, such as user,item,rating,time"
 _MOVIELENS_COLUMNS = ["user", "item", "rating", "time"]
 _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
 _DATUM = re.compile(r"-\d+|[+-]?\d+\.\d+|\d{9,}")
@@ -104,30 +105,9 @@ def rows_of_text(path: Path, content: bytes, wanted: Wanted) -> Rows:
         InputError: no such table, or as `Interactions.from_frame`.
     """
     _refuse_others(path, content)
-    original = content
-    content = _BLANK_LINE.sub(b"", content.lstrip(b"\r\n") + b"\n")
-    first = content.split(b"\n", 1)[0]
-    separator = _separator(first)
-    quoted = separator != "::" and ending(path) not in (".inter", ".dat")
-    if separator == "::":
-        # Polars separates by one byte only.
-        content, separator = content.replace(b"::", b"\t"), "\t"
-    elif separator == " " and _UNEVEN.search(content):
-        if quoted:
-            _refuse_spaces_in_quotes(path, original)
-        content, separator = re.sub(rb"[ \t]+", b"\t", _OUTER_SPACES.sub(b"", content)), "\t"
-    line, body = content.split(b"\n", 1)
-    with refused(f"{path} has no line of column names", "add one, such as user,item,rating,time"):
-        names = next(csv.reader([line.decode(errors="replace").strip("\r")], delimiter=separator))
-    names = [_RECBOLE_TYPE.sub("", name.strip()) for name in names]
-    headless = f"{path} has no line of column names: add one, such as user,item,rating,time"
-    if all(name.removeprefix("-").replace(".", "").isdigit() for name in names[:2]):
-        if separator in ",;|" or not 2 <= len(names) <= len(_MOVIELENS_COLUMNS):
-            raise InputError(headless)
-        names, body = _MOVIELENS_COLUMNS[: len(names)], content
-    elif _are_data(names, wanted):
-        raise InputError(headless)
-    lines = Lines(path, original, body, len(names), separator)
+    text, separator, quoted = _separated(path, content)
+    names, body = _named(path, text, separator, wanted)
+    lines = Lines(path, content, body, len(names), separator)
     quoted = quoted and lines.has_quotes
     if quoted and separator == "\t":
         # Many programs separate by tabs and quote nothing.
@@ -137,6 +117,35 @@ def rows_of_text(path: Path, content: bytes, wanted: Wanted) -> Rows:
         return _columns(lines, places, quoted)
 
     return rows_of_table(names, take, wanted, untyped=True)
+
+
+def _separated(path: Path, content: bytes) -> tuple[bytes, str, bool]:
+    """Lines that are not blank, what separates their columns, one byte, and whether quotes may enclose fields."""
+    text = _BLANK_LINE.sub(b"", content.lstrip(b"\r\n") + b"\n")
+    separator = _separator(text.split(b"\n", 1)[0])
+    if separator == "::":
+        # Polars separates by one byte only.
+        return text.replace(b"::", b"\t"), "\t", False
+    quoted = ending(path) not in (".inter", ".dat")
+    if separator != " " or not _UNEVEN.search(text):
+        return text, separator, quoted
+    if quoted:
+        _refuse_spaces_in_quotes(path, content)
+    return re.sub(rb"[ \t]+", b"\t", _OUTER_SPACES.sub(b"", text)), "\t", quoted
+
+
+def _named(path: Path, text: bytes, separator: str, wanted: Wanted) -> tuple[list[str], bytes]:
+    """Column names, and the lines that hold data: all but the first, or all where they are as MovieLens has them."""
+    line, body = text.split(b"\n", 1)
+    with refused(f"{path} has no line of column names", _HEADED):
+        names = next(csv.reader([line.decode(errors="replace").strip("\r")], delimiter=separator))
+    names = [_RECBOLE_TYPE.sub("", name.strip()) for name in names]
+    numbers = all(name.removeprefix("-").replace(".", "").isdigit() for name in names[:2])
+    if numbers and separator not in ",;|" and 2 <= len(names) <= len(_MOVIELENS_COLUMNS):
+        return _MOVIELENS_COLUMNS[: len(names)], text
+    if numbers or _are_data(names, wanted):
+        raise InputError(f"{path} has no line of column names: {_HEADED}")
+    return names, body
 
 
 def _refuse_others(path: Path, content: bytes) -> None:

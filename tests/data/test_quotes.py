@@ -30,9 +30,19 @@ def found(path: Path, content: str) -> list[tuple[object, object]]:
         ('user,item,x\r\n1,a"b,"x, y"\r\n2,"3"\r\n', [(1, 'a"b'), (2, "3")]),
         ('user,item,x\n1,a""b,"two\nlines"\n2,3,4\n', [(1, 'a""b'), (2, "3")]),
         ('user,item,x\n1,2,"two\nlines, ""quoted"", with, more, commas"\n3,4,\n', [(1, 2), (3, 4)]),
+        ('user,item\n1,24",\n2,x,\n', [(1, '24"'), (2, "x")]),
         ('user;item\n1;24" black\n2;x\n', [(1, '24" black'), (2, "x")]),
     ],
-    ids=["inch", "inch beside quoted", "both", "returns", "lines beside doubled", "lines", "semicolons"],
+    ids=[
+        "inch",
+        "inch beside quoted",
+        "both",
+        "returns",
+        "lines beside doubled",
+        "lines",
+        "nothing beyond",
+        "semicolons",
+    ],
 )
 def test_a_quote_within_a_field_is_a_letter(
     tmp_path: Path, content: str, expected: list[tuple[object, object]]

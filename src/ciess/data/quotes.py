@@ -100,7 +100,7 @@ class Lines:
 
     def _refuse_long(self, rows: list[list[str]], done: int) -> None:
         for number, row in enumerate(rows, done + 1):
-            if len(row) > self.width:
+            if any(row[self.width :]):
                 raise InputError(f"{self.path} has more entries than columns in row {number}: fix or remove these rows")
 
     def _rows(self) -> Iterator[list[str]]:

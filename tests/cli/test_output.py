@@ -4,6 +4,7 @@ import logging
 import re
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 from rich.console import Console
@@ -97,6 +98,39 @@ def test_many_users_come_from_a_file_or_the_input(
         with pytest.raises(SystemExit) as end:
             main(["recommend", model, "--users-from", str(file)])
         assert end.value.code == 2
+        assert said in capsys.readouterr().err
+
+
+def test_users_are_found_however_their_ids_are_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of ids from -196 on, as numbers that are floats or stand between spaces; what is none is told."""
+    users = [user - 196 for user in range(30) for _ in range(8)]
+    items = [(user * 7 + 3 * s) % 20 for user in range(30) for s in range(8)]
+    pl.DataFrame({"user": users, "item": items}).write_csv(tmp_path / "data.csv")
+    main([*SEARCH, str(tmp_path / "data.csv"), "--out", str(tmp_path / "out"), "--quiet"])
+    model = str(tmp_path / "out" / "budget-60")
+
+    def told(source: str) -> list[tuple[str, bool]]:
+        capsys.readouterr()
+        main(["recommend", model, "--users-from", source, "-k", "1", "--json"])
+        return [(each["user"], each["known"]) for each in json.loads(capsys.readouterr().out)]
+
+    pl.DataFrame({"user": [-196.0, -195.0, 7.5]}).write_parquet(tmp_path / "ids.parquet")
+    np.save(tmp_path / "ids.npy", np.array([-196.0, -195.0, 7.5]))
+    (tmp_path / "ids.csv").write_text("\ufeffCustomer ID\n -196\n-195 \n7.5\n", encoding="utf-8")
+    (tmp_path / "ids.txt").write_text("\ufeff -196\n-195\t\r\n \n7.5\n", encoding="utf-8")
+    monkeypatch.setattr("sys.stdin", io.StringIO("\ufeff-196\n -195 \n\n7.5\n"))
+    for source in (*map(str, sorted(tmp_path.glob("ids.*"))), "-"):
+        assert told(source) == [("-196", True), ("-195", True), ("7.5", False)], source
+    (tmp_path / "ids.csv").write_text("-196\n-195\n")
+    pl.DataFrame({"user": [1.0, 2.0**53]}).write_parquet(tmp_path / "ids.parquet")
+    for name, said in (
+        ("ids.csv", "begins with '-196', which may be an id: write 'user' in a line before"),
+        ("ids.parquet", "holds what is no id in row 2"),
+    ):
+        with pytest.raises(SystemExit):
+            told(str(tmp_path / name))
         assert said in capsys.readouterr().err
 
 

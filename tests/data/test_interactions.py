@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.sparse import coo_array, coo_matrix, csr_array
+from scipy.sparse import bsr_array, coo_array, coo_matrix, csc_array, csr_array
 
 from ciess.data import Interactions, interactions_of
 from ciess.data.columns import encode
@@ -219,6 +219,14 @@ def test_columns_are_refused_where_they_are_asked_for_and_only_there(
         Interactions.from_frame(frame, **options)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("named", [{"item": "user"}, {"user": "item"}, {"user": "user", "item": "user"}])
+def test_one_column_is_not_both_users_and_items(named: dict[str, str]) -> None:
+    frame = pl.DataFrame({"user": [1, 2], "item": [3, 4]})
+    with pytest.raises(InputError, match=r"column '(user|item)' is named as that of users and of items: name that of"):
+        Interactions.from_frame(frame, **named)  # type: ignore[arg-type]
+    assert pairs(Interactions.from_frame(frame, user="item", item="user")) == {(3, 1), (4, 2)}
+
+
 def test_missing_columns_are_named() -> None:
     frame = pl.DataFrame({"user": [1], "item": [1]})
     with pytest.raises(InputError, match="no column 'buyer' among user, item"):
@@ -254,6 +262,23 @@ def test_a_matrix_in_any_form_is_brought_into_order() -> None:
     assert found.times is not None
     assert found.times.tolist() == [10, 20, 2], "of a pair that comes twice the latest"
     assert matrix.nnz == 5, "what is given is left as it is"
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value", "n"),
+    [("uint8", 1, 256), ("int8", 64, 4), ("int64", 2**62, 4), ("bool", 1, 2)],
+)
+@pytest.mark.parametrize("form", ["coo", "bsr", "csr", "csc"])
+def test_a_pair_that_comes_often_does_not_vanish(dtype: str, value: float, n: int, form: str) -> None:
+    """By hand: but for truth values, the sums are 0 in the matrix' own type."""
+    data, places, offsets = np.full(n, value, dtype=dtype), np.zeros(n, dtype=np.int32), np.array([0, n])
+    matrix = {
+        "coo": lambda: coo_array((data, (places, places)), shape=(1, 1)),
+        "bsr": lambda: bsr_array((data.reshape(-1, 1, 1), places, offsets), shape=(1, 1)),
+        "csr": lambda: csr_array((data, places, offsets), shape=(1, 1)),
+        "csc": lambda: csc_array((data, places, offsets), shape=(1, 1)),
+    }[form]()
+    assert pairs(Interactions.from_matrix(matrix)) == {(0, 0)}
 
 
 def test_indices_beyond_the_matrix_are_refused() -> None:
@@ -311,10 +336,23 @@ def test_taking_apart_and_joining_again(drawn: list[tuple[int, int]], seed: int)
         np.testing.assert_array_equal(joined.times, everything.times)
 
 
-@pytest.mark.parametrize("data", [[(1, 2)], np.ones((2, 2)), pl.LazyFrame({"user": [1], "item": [2]})])
+@pytest.mark.parametrize(
+    "data",
+    [
+        [(1, 2)],
+        np.ones((2, 2)),
+        pl.LazyFrame({"user": [1], "item": [2]}),
+        pd.Series([1, 2, 3]),
+        pd.Index([1, 2]),
+        pd.DataFrame({"user": [1], "item": [2]}).groupby("user"),
+    ],
+    ids=lambda each: type(each).__name__,
+)
 def test_what_holds_no_interactions_is_named(data: object) -> None:
     with pytest.raises(InputError, match=f"of type {type(data).__name__}: give"):
         Interactions.of(data)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=f"of type {type(data).__name__}: give a polars or pandas frame"):
+        Interactions.from_frame(data)
 
 
 @given(st.integers(0, 10_000), st.booleans())

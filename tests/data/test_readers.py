@@ -265,6 +265,64 @@ def test_bad_files_are_refused_with_a_sentence(tmp_path: Path, name: str, conten
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "first", "columns"),
+    [
+        ("amazon.csv", "A2YK,B0001,5.0,1391990400", {"user": "A2YK", "item": "B0001"}),
+        ("whole.csv", "A2YK,B0001,5,1391990400", {"user": "A2YK", "item": "B0001"}),
+        ("gowalla.txt", "0\t2010-10-19T23:55:27Z\t30.23\t-97.79\t22847", {"user": "0", "item": "22847"}),
+        ("numbers.csv", "7,x,12", {"user": "7", "item": "12"}),
+        ("negative.csv", "-7,12,5", {}),
+        ("five.txt", "-7\t12\t5\t6\t7", {}),
+    ],
+)
+def test_data_in_place_of_column_names_are_refused(
+    tmp_path: Path, name: str, first: str, columns: dict[str, str]
+) -> None:
+    """Even where they are named as the columns: the first interaction would be lost."""
+    path = write(tmp_path, name, f"{first}\n{first}\n")
+    said = "has no line of column names: add one, such as user,item,rating,time"
+    if columns:
+        with pytest.raises(
+            InputError, match=r"no column of users .* user=NAME, or add a line of column names if there"
+        ):
+            read(path)
+    with pytest.raises(InputError, match=said):
+        read(path, **columns)  # type: ignore[arg-type]
+
+
+def test_numbers_as_names_of_other_columns(tmp_path: Path) -> None:
+    path = write(tmp_path, "own.csv", "buyer,sku,2019,2020\n1,2,3,4\n")
+    assert pairs(read(path, user="buyer", item="sku")) == {(1, 2)}
+    path = write(tmp_path, "own.csv", "user,item,0.5,-1\n1,2,3,4\n")
+    assert pairs(read(path)) == {(1, 2)}
+
+
+def test_negative_ids_begin_a_table_of_numbers(tmp_path: Path) -> None:
+    assert pairs(read(write(tmp_path, "u.data", "-7\t10\t5\n8\t30\t4\n"))) == {(-7, 10), (8, 30)}
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ('{"user": 1, "item": 2}\n', "holds JSON, .*: convert it to .csv or .parquet"),
+        ('\n[ {"user": 1, "item": 2}]\n', "holds JSON, .*: convert it to .csv or .parquet"),
+        ("[[1, 2], [3, 4]]\n", "holds JSON, .*: convert it to .csv or .parquet"),
+        ("% bip unweighted\n1 2\n3 4\n", "begins with comments: put a line of column names in their place"),
+        ("%%MatrixMarket matrix coordinate real general\n2 2 1\n1 2 1\n", "is of Matrix Market: read it by scipy.io"),
+        ("1:\n5,3,2005-09-06\n", "no column of users is known .*, or add a line of column names if there is none"),
+    ],
+)
+def test_what_other_programs_write_is_named(tmp_path: Path, content: str, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        read(write(tmp_path, "own.txt", content))
+
+
+def test_names_in_brackets_are_no_json(tmp_path: Path) -> None:
+    path = write(tmp_path, "own.csv", "[buyer],[sku]\n1,2\n")
+    assert pairs(read(path, user="[buyer]", item="[sku]")) == {(1, 2)}
+
+
 def test_bad_requests_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="nowhere does not exist"):
         read(tmp_path / "nowhere")

@@ -64,16 +64,16 @@ class Recommend:
     def _users(self) -> list[str]:
         import polars as pl
 
-        from ciess.data.id_files import ids_in
+        from ciess.data.id_files import ids_in, ids_of_lines
 
         if self.users and self.users_from:
             raise InputError("--users and --users-from are both given: leave one out")
         if self.users_from is None:
             users = list(self.users)
         elif str(self.users_from) == "-":
-            users = sys.stdin.read().splitlines()
+            users = ids_of_lines(sys.stdin.read()).to_list()
         else:
-            users = ids_in(self.users_from, "user").cast(pl.String).to_list()
+            users = ids_in(self.users_from, "user", counted=False).cast(pl.String).to_list()
         users = [user for user in users if user]
         if not users:
             raise InputError(

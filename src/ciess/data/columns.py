@@ -42,15 +42,26 @@ def series_of(values: Any) -> pl.Series:
 
 
 def _from_pandas(column: Any) -> pl.Series:
+    if not hasattr(column, "iloc"):
+        # An index, which lacks half of what a column has.
+        column = column.to_series()
     kind = column.dtype.kind
     # Polars' own way from pandas would need pyarrow.
     if isinstance(column.dtype, np.dtype) and kind in f"{_NUMERIC}m":
-        return pl.Series(column.to_numpy())
+        return pl.Series(_in_known_units(column.to_numpy()))
     if kind == "M":
         zoned = getattr(column.dt, "tz", None) is not None
-        return pl.Series((column.dt.tz_convert("UTC").dt.tz_localize(None) if zoned else column).to_numpy())
+        plain = column.dt.tz_convert("UTC").dt.tz_localize(None) if zoned else column
+        return pl.Series(_in_known_units(plain.to_numpy()))
     missing = column.isna().to_numpy()
     return _from_objects([None if none else value for value, none in zip(column, missing, strict=True)])
+
+
+def _in_known_units(values: NDArray[Any]) -> NDArray[Any]:
+    """The same; times and spans of whole seconds in milliseconds: polars knows no longer unit of both."""
+    if values.dtype.kind in "mM" and np.datetime_data(values.dtype)[0] not in ("ms", "us", "ns"):
+        return values.astype(f"{values.dtype.kind}8[ms]")
+    return values
 
 
 def _from_objects(values: list[Any]) -> pl.Series:
@@ -164,6 +175,8 @@ def seconds(column: pl.Series) -> pl.Series:
     if column.dtype == pl.Object:
         texts = [value.isoformat() if isinstance(value, date) else id_text(value) for value in column]
         column = pl.Series(texts, dtype=pl.String)
+    if isinstance(column.dtype, pl.Categorical | pl.Enum):
+        column = column.cast(pl.String)
     if column.dtype == pl.String:
         column = _from_text(column)
     if column.dtype in (pl.Date, pl.Datetime):

@@ -75,6 +75,8 @@ def _check_text(ids: pl.Series) -> None:
     """Refuse ids that are others, or none, when they are read as text."""
     texts = ids.cast(pl.String)
     changed = is_missing(texts) | (texts.str.strip_chars() != texts) | texts.str.contains(f"[{NO_TEXT}]")
+    # What might be a row within quotes is refused by who reads it.
+    changed |= texts.str.contains(r"(?s)\n.*,")
     if changed.any():
         first = texts.filter(changed)[0]
         raise InputError(f"id {first!r} would not be the same when it is read from a .csv: write a .parquet")

@@ -55,6 +55,8 @@ def rows_of_frame(frame: Any, wanted: Wanted) -> Rows:
     """
     if isinstance(frame, pl.DataFrame):
         return rows_of_table(frame.columns, lambda places: [frame.to_series(place) for place in places], wanted)
+    if not (hasattr(frame, "iloc") and hasattr(frame, "columns")):
+        raise InputError(f"a table cannot be of type {type(frame).__name__}: give a polars or pandas frame")
     labels = list(frame.columns)
     return rows_of_table(labels, lambda places: [columns.series_of(frame.iloc[:, place]) for place in places], wanted)
 
@@ -73,7 +75,13 @@ def rows_of_table(
     Raises:
         InputError: a column that is missing or not told apart from others, or values that are missing or of no use.
     """
-    places = {"user": _place(labels, "user", wanted.user), "item": _place(labels, "item", wanted.item)}
+    hint = ""
+    if untyped and not any(usual_places(labels, role) for role in _USUAL_NAMES):
+        hint = ", or add a line of column names if there is none, such as user,item,rating,time"
+    places = {"user": _place(labels, "user", wanted.user, hint), "item": _place(labels, "item", wanted.item, hint)}
+    if places["user"] == places["item"]:
+        both = labels[places["user"]]
+        raise InputError(f"column '{both}' is named as that of users and of items: name that of the items, item=NAME")
     if wanted.min_rating is not None or wanted.rating is not None:
         places["rating"] = _place(labels, "rating", wanted.rating)
     if (time := _place_of_time(labels, wanted.time)) is not None:
@@ -129,11 +137,11 @@ def _rated_enough(found: dict[str, pl.Series], name: dict[str, str], least: floa
     return ratings >= least
 
 
-def _place(labels: Sequence[Hashable], role: str, named: Hashable) -> int:
-    """Where a column is that must be there."""
+def _place(labels: Sequence[Hashable], role: str, named: Hashable, hint: str = "") -> int:
+    """Where a column is that must be there; the hint is what else may be done where it is not known."""
     if named is not None:
         return _place_named(labels, named)
-    usual = _usual(labels, role)
+    usual = usual_places(labels, role)
     known = ", ".join(map(str, labels))
     if len({labels[place] for place in usual}) > 1:
         several = " and ".join(f"'{labels[place]}'" for place in usual)
@@ -142,14 +150,14 @@ def _place(labels: Sequence[Hashable], role: str, named: Hashable) -> int:
         return _place_named(labels, labels[usual[0]])
     if role == "rating":
         raise InputError(f"a rating threshold needs a rating column; found {known}: name it, rating=NAME")
-    raise InputError(f"no column of {role}s is known among {known}: name it, {role}=NAME")
+    raise InputError(f"no column of {role}s is known among {known}: name it, {role}=NAME{hint}")
 
 
 def _place_of_time(labels: Sequence[Hashable], named: Hashable) -> int | None:
     """Where the times are; nothing is guessed where several columns may hold them."""
     if named is not None:
         return _place_named(labels, named)
-    usual = _usual(labels, "time")
+    usual = usual_places(labels, "time")
     return usual[0] if len(usual) == 1 else None
 
 
@@ -162,7 +170,8 @@ def _place_named(labels: Sequence[Hashable], named: Hashable) -> int:
     return places[0]
 
 
-def _usual(labels: Sequence[Hashable], role: str) -> list[int]:
+def usual_places(labels: Sequence[Hashable], role: str) -> list[int]:
+    """The places of columns that have a usual name of a role: `user`, `item`, `rating` or `time`."""
     return [
         place
         for place, label in enumerate(labels)

@@ -1,6 +1,5 @@
 """Files of nothing but ids."""
 
-import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -8,39 +7,67 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from ciess.data.columns import is_missing, plain_ids, refuse_rows
 from ciess.data.foreign import array_in, panics_untold
+from ciess.data.frames import usual_places
 from ciess.errors import InputError, refused
 from ciess.files import check_file
 
 
-def ids_in(path: Path, side: str) -> pl.Series:
-    """Ids as a file holds them, in its order.
+def ids_in(path: Path, side: str, *, counted: bool = True) -> pl.Series:
+    """Ids as a file holds them, in its order: Int64, or String by `id_text`; null where one is missing.
 
     Args:
-        path: .npy, a column of .csv (with its header) or .parquet, or else a text with one id a line.
+        path: .npy, a column of .csv (with its header) or .parquet, or else a text with one id a line. Spaces around
+            ids of a text are none of theirs.
         side: `user` or `item`, what a column of several may be called.
+        counted: whether it is known how many ids there must be. If not, the column of a .csv must be called so, too:
+            nothing else tells a first line of names from one that is an id.
 
     Raises:
-        InputError: there is no such file, it cannot be read, or several columns may be meant.
+        InputError: there is no such file, it cannot be read, several columns may be meant, the first line may be an id,
+            or a value is none.
     """
     readers: Mapping[str, Callable[[Path], Any]] = {
         ".npy": _array,
-        ".csv": lambda each: pl.read_csv(each, infer_schema=False),
-        ".parquet": pl.read_parquet,
+        ".csv": lambda each: _column(_csv(each, side, counted), side, each).str.strip_chars(),
+        ".parquet": lambda each: _column(pl.read_parquet(each), side, each),
     }
     if not check_file(path, "a file of ids"):
         raise InputError(f"{path} is empty: name a file of ids")
     with refused(f"{path} is no file of ids", "write one id a line, or .npy, .csv or .parquet"), panics_untold():
         found = readers.get(path.suffix.lower(), _lines)(path)
-    return _column(found, side, path) if isinstance(found, pl.DataFrame) else found
+        ids = plain_ids(found)
+        refuse_rows(ids.is_null() & ~is_missing(found), f"{path} holds what is no id")
+    return ids
+
+
+def ids_of_lines(text: str) -> pl.Series:
+    """Ids of a text, one a line, without the spaces around them and a byte order mark."""
+    lines = text.removeprefix("\ufeff").rstrip("\n").split("\n")
+    return pl.Series(lines, dtype=pl.String).str.strip_chars()
+
+
+def _csv(path: Path, side: str, counted: bool) -> pl.DataFrame:
+    table = pl.read_csv(path, infer_schema=False)
+    if table.width == 1 and not counted and not _named(table, side):
+        raise InputError(
+            f"{path} begins with '{table.columns[0]}', which may be an id: write '{side}' in a line before"
+        )
+    return table
 
 
 def _column(table: pl.DataFrame, side: str, path: Path) -> pl.Series:
-    usual = [name for name in table.columns if re.sub("[ _-]", "", name.lower()) in (side, f"{side}id", "id")]
-    candidates = table.columns if table.width == 1 else usual
+    candidates = [0] if table.width == 1 else _named(table, side)
     if len(candidates) != 1:
         raise InputError(f"{path} has columns {', '.join(table.columns)}: keep one, or call that of the ids '{side}'")
-    return table[candidates[0]]
+    return table.to_series(candidates[0])
+
+
+def _named(table: pl.DataFrame, side: str) -> list[int]:
+    """The places of columns whose names are usual for ids."""
+    own = [place for place, name in enumerate(table.columns) if name.strip().lower() == "id"]
+    return sorted({*usual_places(table.columns, side), *own})
 
 
 def _array(path: Path) -> pl.Series:
@@ -51,4 +78,4 @@ def _array(path: Path) -> pl.Series:
 
 
 def _lines(path: Path) -> pl.Series:
-    return pl.Series(path.read_text(encoding="utf-8-sig").rstrip("\n").split("\n"), dtype=pl.String)
+    return ids_of_lines(path.read_text(encoding="utf-8"))

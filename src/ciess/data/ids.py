@@ -36,7 +36,8 @@ def id_text(value: Any) -> str | None:
     if isinstance(value, str):
         return str(value)
     if isinstance(value, int | np.integer):
-        return str(int(value))
+        # Spans of time are integers to NumPy.
+        return None if isinstance(value, np.timedelta64) else str(int(value))
     if isinstance(value, float | np.floating):
         if not np.isfinite(value):
             return None

@@ -59,6 +59,9 @@ def as_csr(matrix: sparray | spmatrix) -> csr_array:
         elif matrix.format == "coo":
             # It may have been changed since SciPy checked it.
             matrix = type(matrix)((matrix.data, matrix.coords), shape=matrix.shape)
+        if matrix.dtype.kind in "biu":
+            # SciPy sums what stands at one place in the matrix' own type, in which 256 ones may be 0.
+            matrix = matrix.astype(np.float32)
         return csr_array(matrix)
 
 

@@ -10,6 +10,7 @@ import polars as pl
 from ciess.data.columns import refuse_rows
 from ciess.data.foreign import GZIP, ZSTD, check_unpacked, ungzipped, zstd_bound
 from ciess.data.frames import Rows, Wanted, rows_of_table
+from ciess.data.quotes import Lines
 from ciess.errors import InputError, refused
 from ciess.files import check_file
 
@@ -22,10 +23,16 @@ _CONTROLS = bytes(set(range(32)) - set(b"\t\n\v\f\r"))
 _DIGITS = b"0123456789 \t\r\n"
 _NUMBERS = _DIGITS + b".+-eE"
 _NO_LINE_HOLDS = "\x1f"
+_HEADED = "add one, such as user,item,rating,time"
 _MOVIELENS_COLUMNS = ["user", "item", "rating", "time"]
+_NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
+_DATUM = re.compile(r"-\d+|[+-]?\d+\.\d+|\d{9,}")
+"""What is a number, and no column's name: below 0, with decimals, or a time."""
+_JSON = re.compile(rb"\s*(\{|\[\s*[\[{\"\d])")
 _RECBOLE_TYPE = re.compile(r":(token|float)(_seq)?$")
 _BLANK_LINE = re.compile(rb"\n[ \t\r]*(?=\n)")
 _UNEVEN = re.compile(rb"\t|  |^ | $", re.MULTILINE)
+_SPACE_IN_QUOTES = re.compile(rb'^(?:[^"\n]*"[^" \t\n]*")*[^"\n]*"[^"\n]*[ \t]', re.MULTILINE)
 _OUTER_SPACES = re.compile(rb"^[ \t]+|[ \t\r]+$", re.MULTILINE)
 _REPLACED = "\ufffd"
 
@@ -97,28 +104,87 @@ def rows_of_text(path: Path, content: bytes, wanted: Wanted) -> Rows:
     Raises:
         InputError: no such table, or as `Interactions.from_frame`.
     """
-    content = _BLANK_LINE.sub(b"", content.lstrip(b"\r\n") + b"\n")
-    first = content.split(b"\n", 1)[0]
-    separator = _separator(first)
-    quote = None if separator == "::" or ending(path) in (".inter", ".dat") else '"'
-    if separator == "::":
-        # Polars separates by one byte only.
-        content, separator = content.replace(b"::", b"\t"), "\t"
-    elif separator == " " and _UNEVEN.search(content):
-        content, separator = re.sub(rb"[ \t]+", b"\t", _OUTER_SPACES.sub(b"", content)), "\t"
-    line, body = content.split(b"\n", 1)
-    with refused(f"{path} has no line of column names", "add one, such as user,item,rating,time"):
-        names = next(csv.reader([line.decode(errors="replace").strip("\r")], delimiter=separator))
-    names = [_RECBOLE_TYPE.sub("", name.strip()) for name in names]
-    if all(name.replace(".", "").isdigit() for name in names[:2]):
-        if separator in ",;|" or not 2 <= len(names) <= len(_MOVIELENS_COLUMNS):
-            raise InputError(f"{path} has no line of column names: add one, such as user,item,rating,time")
-        names, body = _MOVIELENS_COLUMNS[: len(names)], content
+    _refuse_others(path, content)
+    text, separator, quoted = _separated(path, content)
+    names, body = _named(path, text, separator, wanted)
+    lines = Lines(path, content, body, len(names), separator)
+    quoted = quoted and lines.has_quotes
+    if quoted and separator == "\t":
+        # Many programs separate by tabs and quote nothing.
+        quoted = lines.are_proper() and not lines.may_break_rows()
 
     def take(places: list[int]) -> list[pl.Series]:
-        return _columns(path, body, len(names), places, separator, quote)
+        return _columns(lines, places, quoted)
 
     return rows_of_table(names, take, wanted, untyped=True)
+
+
+def _separated(path: Path, content: bytes) -> tuple[bytes, str, bool]:
+    """Lines that are not blank, what separates their columns, one byte, and whether quotes may enclose fields."""
+    text = _BLANK_LINE.sub(b"", content.lstrip(b"\r\n") + b"\n")
+    separator = _separator(text.split(b"\n", 1)[0])
+    if separator == "::":
+        # Polars separates by one byte only.
+        return text.replace(b"::", b"\t"), "\t", False
+    quoted = ending(path) not in (".inter", ".dat")
+    if separator != " " or not _UNEVEN.search(text):
+        return text, separator, quoted
+    if quoted:
+        _refuse_spaces_in_quotes(path, content)
+    return re.sub(rb"[ \t]+", b"\t", _OUTER_SPACES.sub(b"", text)), "\t", quoted
+
+
+def _named(path: Path, text: bytes, separator: str, wanted: Wanted) -> tuple[list[str], bytes]:
+    """Column names, and the lines that hold data: all but the first, or all where they are as MovieLens has them."""
+    line, body = text.split(b"\n", 1)
+    with refused(f"{path} has no line of column names", _HEADED):
+        names = next(csv.reader([line.decode(errors="replace").strip("\r")], delimiter=separator))
+    names = [_RECBOLE_TYPE.sub("", name.strip()) for name in names]
+    numbers = all(name.removeprefix("-").replace(".", "").isdigit() for name in names[:2])
+    if numbers and separator not in ",;|" and 2 <= len(names) <= len(_MOVIELENS_COLUMNS):
+        return _MOVIELENS_COLUMNS[: len(names)], text
+    if numbers or _are_data(names, wanted):
+        raise InputError(f"{path} has no line of column names: {_HEADED}")
+    return names, body
+
+
+def _refuse_others(path: Path, content: bytes) -> None:
+    """Refuse what other programs write and is no table.
+
+    Raises:
+        InputError: it is JSON, or begins with a comment of KONECT or Matrix Market.
+    """
+    if _JSON.match(content):
+        raise InputError(f"{path} holds JSON, and no column of users or items: convert it to .csv or .parquet")
+    if content.startswith(b"%%MatrixMarket"):
+        raise InputError(
+            f"{path} is of Matrix Market: read it by scipy.io.mmread, and write it by scipy.sparse.save_npz"
+        )
+    if content.startswith(b"%"):
+        raise InputError(
+            f"{path} begins with comments: put a line of column names in their place, such as user,item,rating,time"
+        )
+
+
+def _refuse_spaces_in_quotes(path: Path, content: bytes) -> None:
+    """Refuse what would be taken apart, or be joined with what differs by spaces alone.
+
+    Raises:
+        InputError: there are spaces between quotes, where any number of spaces separates columns.
+    """
+    if found := _SPACE_IN_QUOTES.search(content):
+        line = content.count(b"\n", 0, found.start()) + 1
+        raise InputError(
+            f"{path}, line {line}: spaces stand within quotes, where several spaces or tabs separate columns: "
+            "separate them by commas, by tabs alone, or by one space each"
+        )
+
+
+def _are_data(names: list[str], wanted: Wanted) -> bool:
+    """Whether what is named as columns are values of the first row."""
+    named = {wanted.user, wanted.item, wanted.rating, wanted.time}
+    numbers = any(name in named and _NUMBER.fullmatch(name) for name in names)
+    return numbers or (named != {None} and any(_DATUM.fullmatch(name) for name in names))
 
 
 def _separator(first: bytes) -> str:
@@ -131,19 +197,32 @@ def _separator(first: bytes) -> str:
     return most if counts[most] else " "
 
 
-def _columns(
-    path: Path, body: bytes, width: int, places: list[int], separator: str, quote: str | None
-) -> list[pl.Series]:
+def _columns(lines: Lines, places: list[int], quoted: bool) -> list[pl.Series]:
     """Columns as text, without spaces around it, in the order of their rising places."""
+    if not quoted:
+        found = _by_polars(lines, places, None)
+    elif lines.separator == "\t" or lines.are_proper():
+        found = _by_polars(lines, places, '"')
+    else:
+        found = lines.columns(places)
+        if _any_replaced(found) and not _is_utf8(lines.body):
+            raise InputError(_no_utf8(lines.path))
+    if quoted:
+        lines.refuse_rows_within(found)
+    return [column.str.strip_chars() for column in found]
+
+
+def _by_polars(lines: Lines, places: list[int], quote: str | None) -> list[pl.Series]:
+    """Columns as polars reads them, where there are no quotes or all are proper."""
     # A column more than there are: polars itself counts the entries of a line only where it reads all columns.
-    header = separator.join(map(str, range(width + 1))).encode() + b"\n"
+    header = lines.separator.join(map(str, range(lines.width + 1))).encode() + b"\n"
     for encoding in ("utf8", "utf8-lossy"):
         try:
             table = pl.read_csv(
-                BytesIO(header + body),
-                columns=[*places, width],
+                BytesIO(header + lines.body),
+                columns=[*places, lines.width],
                 infer_schema=False,
-                separator=separator,
+                separator=lines.separator,
                 quote_char=quote,
                 encoding=encoding,
             )
@@ -151,11 +230,27 @@ def _columns(
             reason = str(error).split("\n", 1)[0]
             if "utf-8" in reason:
                 continue
-            raise InputError(f"{path} cannot be read as a table ({reason}): fix it") from error
-        *found, beyond = (column.str.strip_chars() for column in table)
-        refuse_rows(beyond.is_not_null(), f"{path} has more entries than columns")
+            raise InputError(f"{lines.path} cannot be read as a table ({reason}): fix it") from error
+        *found, beyond = table
+        refuse_rows(beyond.str.strip_chars().is_not_null(), f"{lines.path} has more entries than columns")
         # Letters of other encodings do no harm where they are not needed.
-        if encoding != "utf8" and any(column.str.contains(_REPLACED, literal=True).any() for column in found):
+        if encoding != "utf8" and _any_replaced(found):
             break
         return found
-    raise InputError(f"{path} is not UTF-8 text: save it as UTF-8")
+    raise InputError(_no_utf8(lines.path))
+
+
+def _any_replaced(columns: list[pl.Series]) -> bool:
+    return any(column.str.contains(_REPLACED, literal=True).any() for column in columns)
+
+
+def _is_utf8(text: bytes) -> bool:
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _no_utf8(path: Path) -> str:
+    return f"{path} is not UTF-8 text: save it as UTF-8"

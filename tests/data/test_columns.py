@@ -1,0 +1,53 @@
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+
+from ciess.data import Interactions
+from ciess.data.columns import plain_ids, seconds, series_of
+from ciess.data.ids import id_text
+
+
+@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
+@pytest.mark.parametrize("zone", [None, "Europe/Athens"])
+def test_times_of_pandas_in_any_unit(unit: str, zone: str | None) -> None:
+    """By hand: two in the morning in Athens is midnight, UTC."""
+    moments = pd.Series(["1970-01-02 02:00:00", "1970-01-02 02:00:01", None]).astype(f"datetime64[{unit}]")
+    late = 0 if zone else 7200
+    found = seconds(series_of(moments.dt.tz_localize(zone) if zone else moments))
+    assert found.to_list() == [86_400 + late, 86_401 + late, None]
+
+
+@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
+def test_spans_of_time_are_neither_times_nor_ids(unit: str) -> None:
+    spans = np.array([1, 2], dtype=f"timedelta64[{unit}]")
+    for column in (series_of(pd.Series(spans)), series_of(spans)):
+        assert plain_ids(column).to_list() == seconds(column).to_list() == [None, None]
+    assert id_text(spans[0]) is None
+
+
+@pytest.mark.parametrize("dtype", [pl.Categorical, pl.Enum(["1970-01-02", "1970-01-03"])])
+def test_times_that_are_categories(dtype: pl.DataType) -> None:
+    days = pl.Series(["1970-01-03", "1970-01-02", None], dtype=dtype)
+    assert seconds(days).to_list() == [172_800, 86_400, None]
+    assert seconds(pl.Series(["7", "9.5"], dtype=pl.Categorical)).to_list() == [7, 9.5]
+
+
+@pytest.mark.parametrize(
+    ("index", "ids"),
+    [
+        (pd.Index(["b", "a"]), ["b", "a"]),
+        (pd.Index([7, 3]), [7, 3]),
+        (pd.Index([7, "x"]), ["7", "x"]),
+        (pd.MultiIndex.from_tuples([(1, 2), (3, 4)]), [None, None]),
+    ],
+)
+def test_ids_of_an_index(index: "pd.Index[object]", ids: list[object]) -> None:
+    assert plain_ids(series_of(index)).to_list() == ids
+
+
+def test_a_frame_with_times_in_seconds() -> None:
+    moments = np.array(["1970-01-02", "1970-01-01"], dtype="datetime64[s]")
+    found = Interactions.from_frame(pd.DataFrame({"user": [1, 2], "item": [3, 4], "time": moments}), time="time")
+    assert found.times is not None
+    assert found.times.tolist() == [86_400, 0]

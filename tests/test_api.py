@@ -150,6 +150,10 @@ def test_other_objects_are_refused_by_their_type() -> None:
         ),
         (lambda: ciess.compare(FRAME, methods={"a": "rule"}), "'rule' is not a method"),
         (lambda: ciess.stream(FRAME, methods="popularity"), "methods is of type str: give a Mapping"),
+        (
+            lambda: ciess.stream(FRAME, methods={"a": ciess.EqualSizes}),
+            "method a is the class EqualSizes: give its settings",
+        ),
         (lambda: ciess.stream(FRAME, methods={"a": 3}), "method a is of type int: give a name, or a method's settings"),
         (lambda: ciess.stream(FRAME, methods={"retrain": ciess.EqualSizes()}), "give another name, or retrain=False"),
     ):

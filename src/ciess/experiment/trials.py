@@ -51,6 +51,8 @@ def methods_by_name(methods: str | Method | Sequence[str | Method] | Mapping[str
     if len({*names}) < len(names) or FULL in names:
         raise InputError(f"methods are {', '.join(names)}: give each a name of its own, and none '{FULL}'")
     for name, method in given:
+        if isinstance(method, type):
+            raise InputError(f"method {name} is the class {method.__name__}: give its settings, {method.__name__}()")
         if not callable(getattr(method, "search", None)):
             raise InputError(f"method {name} is of type {type(method).__name__}: give a name, or a method's settings")
     return {EQUAL: EqualSizes(), **dict(given)}

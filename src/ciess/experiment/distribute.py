@@ -124,9 +124,17 @@ def check_distributed(config: BackboneConfig, out: Path, precision: str | Precis
         check_folder(out)
     # Hidden files are nobody's results; a model beside what is unfinished is of a run that was stopped as it ended.
     ours = MODEL_FILES if (out / UNFINISHED).exists() else ()
-    if held := {path.name for path in out.glob("*") if not path.name.startswith(".")} - {*ours}:
+    if held := {name for name in _names_in(out) if not name.startswith(".")} - {*ours}:
         raise InputError(f"{out} holds files already ({min(held)}): choose a new folder, or empty this one")
     return stored
+
+
+def _names_in(folder: Path) -> list[str]:
+    """What a folder holds: nothing where it is none, or where the first process, which tries it, removes it now."""
+    try:
+        return [path.name for path in folder.iterdir()]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
 
 
 def _plan(split: Split, dim: int, budget: Budget, policy: SizePolicy | None, precision: Precision) -> SizePlan:

@@ -40,10 +40,11 @@ class Budget:
     unit: str
 
     def __post_init__(self) -> None:
-        text = shortened(f"{self.amount}{self.unit}")
+        above_zero = check("amount", self.amount, float) > 0
+        text = shortened(str(self))
         if self.unit not in _SPELLED.values():
             raise InputError(f"budget '{text}' has an unknown unit: use one of {', '.join(_SPELLED.values())}")
-        if not check("amount", self.amount, float) > 0:
+        if not above_zero:
             raise InputError(f"budget '{text}' leaves no room: it must be above zero")
         if self.amount > _MOST or (self.unit == "%" and self.amount > 100):
             raise InputError(f"budget '{text}' is more than the full tables: use at most '100%'")

@@ -53,7 +53,7 @@ _BY_SIGNAL, _UNREAD = 128, 141
 """What shells expect of a program that a signal stopped: 128 and its number; 141 where nobody reads what it prints."""
 _SPINS = "1000"
 """Looks that a thread of PyTorch takes for the others before it sleeps. Without any, a training takes twice as long on
-two cores; with 300,000, as usual, 30 to 80 times as long beside another program; with these, as long as on one core."""
+two cores; with 100,000, fewer than usual, 10 to 80 times as long beside another program; with these, as on one core."""
 _GOES_ON = ("search", "compare", "stream", "compress", "apply", "distribute", "demo", "data")
 """Commands that go on from where they were stopped."""
 

@@ -15,8 +15,8 @@ class MF(BackboneConfig):
     unused = frozenset({"network_l2"})
     distillation = LEARNING_ALONE
 
-    training: Training = field(default_factory=lambda: Training(steps=600, lr=0.02, lr_every=20, l2=1e-2, patience=6))
     # The rate falls to a twentieth until the last step: slower, training would end while it still gains.
+    training: Training = field(default_factory=lambda: Training(steps=600, lr=0.02, lr_every=20, l2=1e-2, patience=6))
 
     def build(self, train: Interactions, seed: int = 0) -> "MFModel":
         """Rows drawn from N(0, 0.1²)."""

@@ -42,11 +42,12 @@ OURS = {
     "equal sizes, int8": ("int8", "equal"),
     "equal sizes, best precision": ("auto", "equal"),
     "marginal, best precision": ("auto", "marginal"),
+    "popularity rule, best precision": ("auto", "popularity"),
 }
 """Precision and method of each line."""
-EITHER = tuple(name for name, (precision, _) in OURS.items() if precision == "auto")
+CHOICE = tuple(name for name, (precision, _) in OURS.items() if precision == "auto")
 SEARCH = "search, best precision"
-"""What `ciess search --precision auto` gives: the second of these, if it is ahead on validation by more than chance."""
+"""What `ciess search --precision auto` gives, chosen of these on validation."""
 TOLD = (*SHOWN, *TAIL_METRICS)
 """Metrics that are kept of each line."""
 PEERS = sources([Path(__file__).with_name(name) for name in ("equal_bytes.py", "peers.py", "smaller.py")])
@@ -129,7 +130,7 @@ class EqualBytes:
         seed: of everything.
         cells: a folder that keeps the parts that are done.
         progress: told every step.
-        ours: precision and method of each of our lines, those of `EITHER` among them.
+        ours: precision and method of each of our lines, those of `CHOICE` among them.
     """
 
     def __init__(
@@ -155,7 +156,7 @@ class EqualBytes:
             "full": self.full.means(TOLD),
             "full_bytes": self._shape.full_bytes,
         }
-        return Cell(about, with_search(points))
+        return Cell(about, with_search(points, self.by_user(self._bench.full_models.finished.valid)))
 
     @cached_property
     def full(self) -> Evaluation:
@@ -283,20 +284,32 @@ class EqualBytes:
         return True
 
 
-def with_search(points: Sequence[Point]) -> list[Point]:
-    """With what a search gives at each budget, after what it chooses from."""
+def with_search(points: Sequence[Point], full: NDArray[np.float64]) -> list[Point]:
+    """With what a search gives at each budget, after what it chooses from.
+
+    Args:
+        points: of all methods and budgets.
+        full: (n_users,) quality of the full model on validation, NaN for users who are not measured.
+    """
     found = list(points)
     for budget in dict.fromkeys(point.budget for point in points):
-        equal, other = (
-            next(point for point in points if (point.row["method"], point.budget) == (name, budget)) for name in EITHER
+        equal, *others = (
+            next(point for point in points if (point.row["method"], point.budget) == (name, budget)) for name in CHOICE
         )
         assert equal.valid is not None
-        assert other.valid is not None
-        ahead = torch.from_numpy(other.valid - equal.valid)
-        ahead = ahead[~ahead.isnan()]
-        kept = other if float(ahead.mean()) > standard_error(ahead) else equal
-        found.insert(found.index(other) + 1, Point({**kept.row, "method": SEARCH}, kept.users))
+        kept = equal
+        for other in others if _ahead(full, equal.valid) else []:
+            if kept is equal and other.valid is not None and _ahead(other.valid, equal.valid):
+                kept = other
+        found.insert(found.index(others[-1]) + 1, Point({**kept.row, "method": SEARCH}, kept.users))
     return found
+
+
+def _ahead(quality: NDArray[np.float64], other: NDArray[np.float64]) -> bool:
+    """Whether the mean difference of two qualities, user by user, is more than its standard error."""
+    ahead = torch.from_numpy(quality - other)
+    ahead = ahead[~ahead.isnan()]
+    return float(ahead.mean()) > standard_error(ahead)
 
 
 def tails(metrics: Sequence[Mapping[str, float]]) -> str:

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 import tyro
-from equal_bytes import EITHER, OURS, TOLD, Cell, EqualBytes, Point, compared, tails
+from equal_bytes import CHOICE, OURS, TOLD, Cell, EqualBytes, Point, compared, tails
 from implicit.als import AlternatingLeastSquares
 from implicit.bpr import BayesianPersonalizedRanking
 from reproduce import RESULTS, SHOWN, commit, marked, spread
@@ -40,7 +40,7 @@ from ciess.progress import ConsoleProgress, Progress, silent
 from ciess.train.checkpoint import Kept
 from ciess.train.tune import tune
 
-LINES = {**{name: OURS[name] for name in EITHER}, "popularity rule, best precision": ("auto", "popularity")}
+LINES = {name: OURS[name] for name in CHOICE}
 """Precision and method of our lines."""
 SYNTHETIC = "synthetic"
 FACTORS = 128

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import unseen
-from equal_bytes import EITHER, SEARCH
+from equal_bytes import CHOICE, SEARCH
 
 from ciess.data import split_random, synthetic
 from ciess.evaluation.metrics import Evaluator
@@ -63,8 +63,8 @@ def test_tables_tell_gains_over_peers_of_the_full_model_and_of_the_search() -> N
         "data": {"users": 5, "items": 6, "interactions": 1234},
         "full": part([("full", "", 0.4), ("implicit ALS", "", 0.5)], [("implicit ALS", "", -0.2, 0.001)]),
         "small": part(
-            [(EITHER[0], "5%", 0.3), (SEARCH, "5%", 0.3), ("PQ", "10%", 0.2), ("PQ", "5%", 0.2)],
-            [("PQ", "5%", 0.5, 0.01), ("PQ", "10%", 0.1, 0.2), (EITHER[0], "5%", 0.0, 1.0)],
+            [(CHOICE[0], "5%", 0.3), (SEARCH, "5%", 0.3), ("PQ", "10%", 0.2), ("PQ", "5%", 0.2)],
+            [("PQ", "5%", 0.5, 0.01), ("PQ", "10%", 0.1, 0.2), (CHOICE[0], "5%", 0.0, 1.0)],
         ),
     }
     with pytest.raises(SystemExit, match=r"different settings cannot be merged: .*\[0\].* and .*\[1\]"):

@@ -279,6 +279,46 @@ def test_what_is_ahead_of_equal_sizes_by_no_more_than_chance_is_not_kept() -> No
     assert worth_keeping([finished(1, 0, 0, 0), two := finished(1, 1, 0, 0)], equal) is two
 
 
+FULL_SIZE, EQUAL_SIZE, FIRST, SECOND = 16, 6, 1, 2
+
+
+@pytest.mark.parametrize(
+    ("ahead", "names", "kept"),
+    [
+        ([], [], EQUAL_SIZE),
+        ([(FULL_SIZE, EQUAL_SIZE)], ["marginal", "popularity"], EQUAL_SIZE),
+        ([(FULL_SIZE, EQUAL_SIZE), (FIRST, EQUAL_SIZE)], ["marginal"], FIRST),
+        ([(FULL_SIZE, EQUAL_SIZE), (SECOND, EQUAL_SIZE)], ["marginal", "popularity"], SECOND),
+    ],
+    ids=["equal sizes are enough", "nothing is ahead", "the first is", "the second is"],
+)
+@pytest.mark.parametrize("beside", [{}, {"popularity": Sized(4)}], ids=["alone", "beside a method of the same name"])
+def test_by_default_methods_are_run_only_while_something_is_wanting(
+    ahead: list[tuple[int, int]],
+    names: list[str],
+    kept: int,
+    beside: dict[str, str | Method],
+    split: Split,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    methods = {"marginal": Sized(FIRST, rule="marginal"), "popularity": Sized(SECOND, rule="popularity")}
+    monkeypatch.setattr("ciess.experiment.pipeline._searching", lambda method, share: ("marginal", methods))
+    monkeypatch.setattr(Finished, "ahead_of", lambda one, other: (one.plan.max_size, other.plan.max_size) in ahead)
+    found = plain(split, method=None, beside=beside)
+    shown = {row.method: row.user_size for row in found.rows[2:-1]}
+    assert shown == {name: methods[name].size for name in names} | dict.fromkeys(beside, 4)
+    assert found.row("search", "40%").user_size == kept
+    assert found.settings["unsearched"] == ([] if names else ["40%"])
+
+
+def test_where_a_tail_must_be_kept_all_methods_of_the_default_are_run(
+    split: Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Finished, "ahead_of", lambda one, other: False)
+    found = plain(split, method=None, max_tail_loss="99%")
+    assert [row.method for row in found.rows] == ["full", "equal", "marginal", "popularity", "search"]
+
+
 @dataclass(frozen=True)
 class Follower:
     """Rows of one size at first, and of a larger one for a full model that has learned more."""

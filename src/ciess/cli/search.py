@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 class Search(Shared):
     """Find small models for your interactions, one for each budget."""
 
-    method: Name[str] = "marginal"
-    """A name, your own as mine.py:Mine, or auto"""
+    method: Name[str | None] = None
+    """A name, your own as mine.py:Mine, or auto; else marginal, where equal sizes lose"""
     preset: Name[Literal["default", "paper", "program"]] = "default"
     """CIESS as here (default), of its paper or program"""
     episodes: Count[int | None] = None
@@ -58,15 +58,15 @@ class Search(Shared):
                 **settings,
             )
 
-    def _method(self) -> "str | Method":
+    def _method(self) -> "str | Method | None":
         from ciess.methods import method_named
         from ciess.methods.ciess.budgeted import Ciess
         from ciess.methods.ciess.paper import CiessPaper
 
-        if self.method.lower() != "ciess":
+        if self.method is None or self.method.lower() != "ciess":
             if self.preset != "default" or self.episodes is not None:
                 raise InputError("--preset and --episodes are settings of CIESS: leave them out, or add --method ciess")
-            return self.method if self.method == "auto" else method_named(self.method)
+            return self.method if self.method in (None, "auto") else method_named(self.method)
         presets: dict[str, Ciess | CiessPaper] = {
             "default": Ciess(),
             "paper": Ciess.paper(),

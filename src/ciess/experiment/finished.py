@@ -91,6 +91,10 @@ class Finished:
         """On validation."""
         return self.valid["tail-recall@20"]
 
+    def ahead_of(self, other: "Finished") -> bool:
+        """Whether it is better on validation by more than the standard error of the difference."""
+        return self.quality - other.quality > self.valid.standard_error(other.valid)
+
     def row(self, method: str, budget: str, shown: Evaluation, full_quality: float) -> Row:
         """A line of a table.
 
@@ -204,17 +208,16 @@ def best_of(finished: Sequence[Finished]) -> Finished:
 
 
 def worth_keeping(found: Sequence[Finished], equal: Finished) -> Finished:
-    """The best on validation, if it is ahead of equal sizes by more than the standard error of the difference.
+    """The best on validation of those that are ahead of equal sizes by more than the standard error of the difference.
 
     What is ahead by less may as well be behind on other interactions, and equal sizes are the simpler plan: the rule of
     one standard error (Breiman et al., Classification and Regression Trees, 1984, Sec. 3.4.3).
 
     Args:
-        found: one or more.
-        equal: what is kept otherwise.
+        found: any number.
+        equal: what is kept where none is.
     """
-    best = best_of(found)
-    return best if best.quality - equal.quality > best.valid.standard_error(equal.valid) else equal
+    return best_of([each for each in found if each.ahead_of(equal)] or [equal])
 
 
 def keeping_tail(finished: Sequence[Finished], least: float) -> list[Finished]:

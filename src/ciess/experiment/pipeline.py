@@ -25,6 +25,7 @@ from ciess.methods import cheap_methods, method_name, method_named
 from ciess.methods.equal import EqualSizes
 from ciess.methods.marginal import Marginal
 from ciess.methods.policy import SizePolicy, policy_of
+from ciess.methods.popularity import Popularity
 from ciess.methods.problem import Method
 from ciess.methods.sample import Sampled
 from ciess.models import BackboneConfig
@@ -36,7 +37,7 @@ from ciess.tables.plan import SizePlan
 from ciess.tables.precision import Precision
 from ciess.train.finish import Finish
 
-AUTO = "auto"
+AUTO, DEFAULT = "auto", "marginal"
 _log = logging.getLogger(__name__)
 
 
@@ -77,8 +78,9 @@ def search(
         backbone: a name, or a backbone's settings.
         budgets: limits on the bytes of both tables as stored, one or several. Each budget's result is what it would be
             alone.
-        method: what finds the plans: a name, or a method's settings; None is `marginal`. `auto` tries the cheap
-            methods, CIESS among them, and keeps the best on validation for each budget.
+        method: what finds the plans: a name, or a method's settings. `auto` tries the cheap methods, CIESS among them,
+            and keeps the best on validation for each budget. None searches only where equal sizes are behind the full
+            model by more than chance: by `marginal`, and by `popularity`, too, where that is not ahead of equal sizes.
         beside: other methods, by the names that the table gives them: same data, fidelity and finish.
         finishing: how plans are brought to their best.
         precision: how parameters are stored; `auto` takes for each budget the one that is best for equal sizes.
@@ -111,8 +113,8 @@ def search(
     wanted = parsed_budgets(budgets)
     recipe = Recipe.of(backbone, finishing, precision, target, tune, test_users)
     share = None if sample is None else parsed_share("sample", sample, above_zero=True)
-    name, methods = _searching(Marginal() if method is None else method, share)
-    others = _named_apart(dict(check("beside", beside, Mapping | None) or {}), methods)
+    name, methods = _searching(method, share)
+    others = _named_apart(dict(check("beside", beside, Mapping | None) or {}), [name] if method is None else methods)
     seed = check("seed", seed, Seed)
     check("refit", refit, bool)
     check("progress", progress, Callable)
@@ -137,7 +139,8 @@ def search(
     found = given(data, recipe.config, seed)
     pieces = Known(found.split, recipe, seed).unfinished(None if kept is None else given_path("kept", kept))
     bench = Bench(found.split, recipe, seed, progress, pieces.within("full"), found.clock or clock, pieces, force)
-    return _Run(bench, name, methods, others, loss, share, refit, call, found.cautions).outcome(wanted)
+    while_wanting = method is None and loss is None
+    return _Run(bench, name, methods, while_wanting, others, loss, share, refit, call, found.cautions).outcome(wanted)
 
 
 def parsed_budgets(budgets: str | Budget | Sequence[str | Budget]) -> list[Budget]:
@@ -157,9 +160,13 @@ def parsed_budgets(budgets: str | Budget | Sequence[str | Budget]) -> list[Budge
     return wanted
 
 
-def _searching(method: str | Method, share: float | None) -> tuple[str, dict[str, Method]]:
+def _searching(method: str | Method | None, share: float | None) -> tuple[str, dict[str, Method]]:
     """What is searched by: under which name, and the methods of which the best is kept; on a sample if there is one."""
-    if method == AUTO:
+    name: str
+    methods: dict[str, Method]
+    if method is None:
+        name, methods = DEFAULT, {DEFAULT: Marginal(), "popularity": Popularity()}
+    elif method == AUTO:
         name, methods = AUTO, cheap_methods()
     else:
         one = method_named(method) if isinstance(method, str) else method
@@ -167,7 +174,7 @@ def _searching(method: str | Method, share: float | None) -> tuple[str, dict[str
     return name, methods if share is None else {name: Sampled(each, share) for name, each in methods.items()}
 
 
-def _named_apart(beside: dict[str, str | Method], methods: Mapping[str, Method]) -> dict[str, Method]:
+def _named_apart(beside: dict[str, str | Method], methods: Iterable[str]) -> dict[str, Method]:
     taken = {FULL, EQUAL, KEPT, *methods} & beside.keys()
     if taken:
         raise InputError(f"beside names {', '.join(sorted(taken))}, as other lines of the table: give other names")
@@ -181,6 +188,7 @@ class _Run:
         bench: runs the methods.
         name: of what is searched by.
         methods: the best of them and equal sizes is kept.
+        while_wanting: whether each is run only at budgets where what there is so far is not enough, see `_wanting`.
         beside: other methods that the table shows.
         loss: the largest share of the full model's tail recall that what is kept may lose; None: any.
         share: of the users on whom sizes are searched; None: all.
@@ -194,6 +202,7 @@ class _Run:
         bench: Bench,
         name: str,
         methods: dict[str, Method],
+        while_wanting: bool,
         beside: dict[str, Method],
         loss: float | None,
         share: float | None,
@@ -202,7 +211,7 @@ class _Run:
         cautions: Sequence[str] = (),
     ) -> None:
         self.bench, self.name, self.loss, self.share, self.refit, self.call = bench, name, loss, share, refit, call
-        self.cautions = list(cautions)
+        self.cautions, self.while_wanting = list(cautions), while_wanting
         self.methods = {name: bench.prepared(method) for name, method in methods.items()}
         self.beside = {name: bench.prepared(method) for name, method in beside.items()}
 
@@ -211,9 +220,9 @@ class _Run:
         bench = self.bench
         bench.check(budgets)
         bench.tune()
-        found = self._searched(budgets)
-        lines = self._followed(self._lines(found, budgets))
-        about = self._about(budgets)
+        beside, found = self._searched(budgets)
+        lines = self._followed(self._lines(beside, found, budgets))
+        about = self._about(budgets, found)
         full, shown = self._full_shown()
         kept = {budget: lines[KEPT, budget] for budget in budgets}
         measured = self._measured(lines, about) if shown == "test" else {}
@@ -239,29 +248,44 @@ class _Run:
             ],
             evaluations={(FULL, ""): full, **evaluations},
             shown=shown,
-            trace=[row for name in self.methods for row in found[name].trace],
+            trace=[row for each in found.values() for row in each.trace],
             settings=about,
             seconds=bench.clock.seconds(),
         )
 
-    def _searched(self, budgets: list[Budget]) -> dict[str, Searched]:
-        """What came of equal sizes, the methods beside, and those of which the best is kept."""
-        problem = self.bench.problem(budgets, getattr(self.methods.get(self.name), "fidelity", None))
-        methods = {EQUAL: EqualSizes(), **self.beside, **self.methods}
-        return {name: self.bench.run(name, method, problem) for name, method in methods.items()}
+    def _searched(self, budgets: list[Budget]) -> tuple[dict[str, Searched], dict[str, Searched]]:
+        """What came of equal sizes and the methods beside, and of those of which the best is kept, where they ran."""
+        bench, fidelity = self.bench, getattr(self.methods.get(self.name), "fidelity", None)
+        problem = bench.problem(budgets, fidelity)
+        methods = {EQUAL: EqualSizes(), **self.beside}
+        beside = {name: bench.run(name, method, problem) for name, method in methods.items()}
+        found: dict[str, Searched] = {}
+        for name, method in self.methods.items():
+            left = budgets
+            if self.while_wanting:
+                left = [each for each in budgets if self._wanting(beside[EQUAL].best[each], _candidates(found, each))]
+            if left:
+                found[name] = bench.run(name, method, problem if left == budgets else bench.problem(left, fidelity))
+        return beside, found
 
-    def _lines(self, found: Mapping[str, Searched], budgets: list[Budget]) -> dict[tuple[str, Budget], Finished]:
+    def _wanting(self, equal: Finished, candidates: list[Finished]) -> bool:
+        """Whether equal sizes are behind the full model, and no candidate is ahead of them, by more than chance."""
+        full = self.bench.full_models.finished
+        return full.ahead_of(equal) and not any(each.ahead_of(equal) for each in candidates)
+
+    def _lines(
+        self, beside: Mapping[str, Searched], found: Mapping[str, Searched], budgets: list[Budget]
+    ) -> dict[tuple[str, Budget], Finished]:
         """The lines of the table by name and budget, budget by budget; the last of each is what is kept."""
         lines: dict[tuple[str, Budget], Finished] = {}
         for budget in budgets:
+            lines |= {(name, budget): each.best[budget] for name, each in beside.items()}
             for name, each in found.items():
                 # What is searched by has a line only where a plan is really its own, and not its starting rule's.
-                shown = each.finished[budget]
-                own = [one for one in shown if one.found_by == name] if name in self.methods else shown
+                own = [one for one in each.finished.get(budget, []) if one.found_by == name]
                 if own:
-                    lines[name, budget] = best_of(own)
-            candidates = [one for name in self.methods for one in found[name].finished[budget]]
-            lines[KEPT, budget] = self._kept(candidates, found[EQUAL].best[budget], budget)
+                    lines.setdefault((name, budget), best_of(own))
+            lines[KEPT, budget] = self._kept(_candidates(found, budget), beside[EQUAL].best[budget], budget)
         return lines
 
     def _kept(self, candidates: list[Finished], equal: Finished, budget: Budget) -> Finished:
@@ -333,13 +357,14 @@ class _Run:
         given = len(self.bench.split.parts)
         return given if self.refit else given - 1
 
-    def _about(self, budgets: list[Budget]) -> dict[str, Any]:
+    def _about(self, budgets: list[Budget], found: Mapping[str, Searched]) -> dict[str, Any]:
         tried = {name: described(method) for name, method in self.methods.items()}
         return {
             "call": self.call,
             "cautions": list(self.cautions),
             "seed": self.bench.seed,
             "budgets": [str(budget) for budget in budgets],
+            "unsearched": [str(budget) for budget in budgets if not _candidates(found, budget)],
             "method": {"name": AUTO, "tried": tried} if self.name == AUTO else tried[self.name],
             "beside": {name: described(method) for name, method in self.beside.items()},
             "max_tail_loss": self.loss,
@@ -351,3 +376,8 @@ class _Run:
             "learned": ["train", "validation", "test"][: self._learned_parts()] if self.bench.full_models.learn else [],
             **surroundings(self.bench.split),
         }
+
+
+def _candidates(found: Mapping[str, Searched], budget: Budget) -> list[Finished]:
+    """What the methods that ran for a budget have found."""
+    return [one for each in found.values() for one in each.finished.get(budget, [])]

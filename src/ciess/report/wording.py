@@ -42,6 +42,7 @@ def facts(settings: dict[str, Any], shown: str, seeds: str, cautions: Sequence[s
         f"measured on {shown}",
         seeds,
         *(["sizes searched on " + on_sample(settings)] if settings.get("sample") else []),
+        *([enough(settings["unsearched"])] if settings.get("unsearched") else []),
         *(f"caution: {each}" for each in cautions),
     ]
 
@@ -51,6 +52,11 @@ def on_sample(settings: Mapping[str, Any]) -> str:
     return (
         f"{100 * settings['sample']:.3g}% of the users and the items that they touch, and given to all rows by a policy"
     )
+
+
+def enough(budgets: Sequence[str]) -> str:
+    """At which budgets no sizes were searched, and why."""
+    return f"no sizes searched at {listed(budgets)}: equal sizes are not surely behind the full model on validation"
 
 
 def trained(converged: bool) -> str:

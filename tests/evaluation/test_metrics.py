@@ -285,8 +285,11 @@ def test_items_that_cannot_be_ranked_count_as_missed() -> None:
     assert found.per_user("recall@2").tolist() == [1 / 4, 0]
     ideal = sum(1 / np.log2(rank + 1) for rank in (1, 2, 3))
     np.testing.assert_allclose(found.per_user("ndcg@3"), [(1 + 1 / np.log2(4)) / ideal, 0], rtol=1e-6)
+    none = Evaluator(truth, csr_array((2, 3)), held_out=np.array([0, 1]))(lambda users: scores.expand(len(users), -1))
+    assert none.users.tolist() == [1]
+    assert none.means(QUALITY_METRICS) == dict.fromkeys(QUALITY_METRICS, 0)
     with pytest.raises(InputError, match="no user has held-out items"):
-        Evaluator(truth, csr_array((2, 3)), held_out=np.array([4, 1]))
+        Evaluator(truth, csr_array((2, 3)))
 
 
 def test_coverage_tail_recall_and_gini_by_hand() -> None:

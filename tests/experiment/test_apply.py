@@ -95,6 +95,17 @@ class Own:
         return EqualSizes().search(problem)
 
 
+def test_a_search_by_ciess_on_a_sample_leaves_its_actors(split: Split, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ciess.experiment.pipeline.worth_keeping", lambda found, equal: found[0])
+    quick = ciess.Ciess(
+        episodes=2, steps=2, finish_steps=5, updates=2, start=None, td3=TD3Settings(batch_size=64, hidden=8)
+    )
+    backbone = ciess.MF(dim=16, training=Training(steps=30))
+    outcome = found(split, method=quick, sample="60%", backbone=backbone)
+    assert outcome.row("search", "40%").found_by == "ciess"
+    assert isinstance(outcome.policies["40%"].users, Actor)
+
+
 def test_samples_and_policies_that_cannot_be_searched_by_are_refused_at_once(split: Split) -> None:
     counts, sizes = np.arange(1, 9), np.arange(1, 9, dtype=np.int32)
     looks = Actor.imitating(counts, np.eye(8, dtype=np.float32), sizes, TD3Settings(batch_size=8, hidden=8), seed=0)

@@ -457,6 +457,18 @@ def test_plans_that_exceed_their_budget_or_are_missing_are_refused(split: Split)
 
 
 @dataclass(frozen=True)
+class Bare:
+    """Gives plans or one candidate in place of a list of candidates."""
+
+    alone: bool = False
+
+    def search(self, problem: Problem) -> SearchResult:
+        plan = problem.equal(problem.budgets[0])
+        given: Any = Candidate(plan, 1.0) if self.alone else [plan]
+        return SearchResult(dict.fromkeys(problem.budgets, given))
+
+
+@dataclass(frozen=True)
 class Misshapen:
     """Gives plans of other tables, or nothing."""
 
@@ -480,6 +492,8 @@ def test_plans_of_other_tables_are_refused(split: Split) -> None:
         (Misshapen(rows=5, measures=True), rf"a plan is of {n_users + 5:,} users, .* the tables of {n_users:,} users"),
         (Misshapen(dims=-1, measures=True), "and dim 15, the tables of"),
         (Misshapen(), "what search returns is of type NoneType: give a SearchResult"),
+        (Bare(), "bare gives no candidates for 40%: a search gives a list of Candidate"),
+        (Bare(alone=True), "bare gives no candidates for 40%: a search gives a list of Candidate"),
     ):
         with pytest.raises(InputError, match=message):
             plain(split, method=method)

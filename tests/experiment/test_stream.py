@@ -199,6 +199,21 @@ def test_rows_that_are_known_go_on_and_new_ones_begin_anew(data: Interactions) -
     assert all(weights[0][name].equal(weights[1][name]) for name in others)
 
 
+def test_buffers_go_on_unless_they_are_of_the_data(data: Interactions) -> None:
+    def made() -> Any:
+        model = ciess.MF(dim=4).build(data, 1)
+        model.register_buffer("turn", torch.zeros(4, 4))
+        model.register_buffer("popularity", torch.zeros(len(data.item_ids)))
+        return model
+
+    trained, model = made(), made()
+    trained.turn += torch.eye(4)
+    trained.popularity = torch.ones(3)
+    module._take_over(model, data, module.Full(trained, trained, data))
+    assert model.turn.equal(torch.eye(4))
+    assert not model.popularity.any()
+
+
 def test_streams_that_cannot_be_cut_are_refused(data: Interactions) -> None:
     untimed = Interactions(data.matrix, data.user_ids, data.item_ids)
     with pytest.raises(InputError, match="no times are known"):

@@ -9,9 +9,12 @@ import numpy as np
 import polars as pl
 import pytest
 
+from ciess.data import Split
 from ciess.errors import InputError
 from ciess.exports import export
+from ciess.models.factors import Factors, FactorsModel
 from ciess.serve.model import CompressedModel
+from ciess.tables.plan import SizePlan
 
 K = 20
 CASES = {
@@ -76,6 +79,21 @@ def test_usearch_finds_nearly_the_same(model: CompressedModel, tmp_path: Path) -
     items = pl.read_parquet(tmp_path / "item_ids.parquet")["id"].to_numpy()[found.keys]
     order = np.argsort(np.argsort(model.user_ids))
     check_top(model, items[order], scores[order])
+
+
+def test_usearch_is_as_exact_where_users_have_columns_that_no_item_has(split: Split, tmp_path: Path) -> None:
+    usearch = pytest.importorskip("usearch.index", reason="usearch is not installed")
+    users, items = (np.random.default_rng(n).normal(size=(n, 8)) for n in (split.train.n_users, split.train.n_items))
+    users[:, 3:], items[:, 3:] = 50 * users[:, 3:], 0
+    plan = SizePlan(np.full(len(users), 8), np.full(len(items), 3), 8)
+    small = CompressedModel.pack(Factors(dim=8), FactorsModel(users, items), plan, split.train)
+    export(small, "usearch", tmp_path)
+    rows = pl.read_parquet(tmp_path / "usearch_users.parquet")
+    index = usearch.Index.restore(str(tmp_path / "items.usearch"), view=True)
+    found = index.search(np.array(rows["vector"].to_list(), dtype=np.int8), K, exact=True)
+    ids = pl.read_parquet(tmp_path / "item_ids.parquet")["id"].to_numpy()[found.keys]
+    order = np.argsort(np.argsort(small.user_ids))
+    check_top(small, ids[order], (rows["scale"].to_numpy()[:, None] * (1 - found.distances))[order])
 
 
 @pytest.mark.parametrize("target", ["faiss_int8", "usearch"])

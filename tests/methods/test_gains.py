@@ -40,6 +40,13 @@ def test_parts_are_the_mean_worth_of_both_halves_on_either_side() -> None:
     assert gains().parts(2.0)[1].tolist() == [1, 1, 2.5, 1], "where nothing is in reach, as if it were worth its price"
 
 
+def test_parts_of_numbers_of_different_bits_are_worth_over_cost() -> None:
+    """Numbers of 8, 6, 4 and 2 bits cost 4, 3 and 2 prices and one."""
+    plan = SizePlan(np.array([3]), np.array([1]), 4, Taper((8, 6, 4, 2)))
+    parts = Gains(plan, torch.full((2, 4), 2.0)).parts(1.0)
+    torch.testing.assert_close(parts, torch.tensor([[1.0, 2 / 2, 2 / 1, 1.0], [1.0, 1.0, 2 / 3, 1.0]]))
+
+
 def test_the_best_size_within_reach() -> None:
     assert gains().best(2.0).tolist() == [3, 2]
     assert gains().best(0.5).tolist() == [6, 2]

@@ -17,6 +17,9 @@ from ciess.methods.problem import Problem
 from ciess.methods.sample import Sampled, sample
 from ciess.models import BackboneConfig
 from ciess.tables.budget import Budget
+from ciess.tables.layout import equal_bytes
+from ciess.tables.plan import TableShape
+from ciess.tables.precision import Precision
 
 
 def problem_of(config: BackboneConfig, split: Split, *budgets: str) -> Problem:
@@ -43,6 +46,25 @@ def test_a_sample_holds_some_users_and_the_items_that_they_touch(split: Split) -
     assert stands_for[30:][counts == 2] == pytest.approx(1 / 0.36)
     samples = [sample(problem, 0.2, seed).rows - 150 for seed in range(40)]
     assert np.mean(samples) == pytest.approx((split.train.item_counts > 0).sum(), rel=0.05)
+
+
+def test_a_sample_is_of_users_who_have_interactions(split: Split) -> None:
+    train = split.train.take(split.train.users < 40)
+    some = sample(problem_of(ciess.MF(dim=4), Split(train, split.valid), "60%"), 0.25, 0)
+    assert len(some.train.user_ids) == 10
+    assert (some.train.user_counts > 0).all()
+    assert some.stands_for is not None
+    assert some.stands_for[:10].tolist() == [4] * 10
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_least_budget_holds_a_number_for_each_row_of_a_sample(seed: int, split: Split) -> None:
+    shape = TableShape(split.train.n_users, split.train.n_items, 8)
+    problem = problem_of(ciess.MF(dim=8), split, f"{equal_bytes(shape, 1, Precision.FLOAT32)} B")
+    [budget] = problem.budgets
+    assert sample(problem, 0.15, seed).equal(budget).sizes.max() == 1
+    [[found]] = Sampled(ciess.Magnitude(), 0.15, seed).search(problem).best.values()
+    assert found.plan.sizes.max() == 1
 
 
 def test_sizes_for_all_rows_fill_the_budget(split: Split) -> None:

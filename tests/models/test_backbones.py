@@ -219,6 +219,13 @@ def test_ngcf_drops_only_while_it_trains(split: Split) -> None:
     assert model.training
 
 
+@pytest.mark.parametrize("wrong", [1.0, -0.5, float("nan")])
+@pytest.mark.parametrize("name", ["message_dropout", "edge_dropout"])
+def test_dropout_leaves_something(name: str, wrong: float) -> None:
+    with pytest.raises(InputError, match=name):
+        backbone_named("ngcf", **{name: wrong})
+
+
 @pytest.mark.parametrize("dropout", [0.1, 0.6])
 def test_dropped_edges_are_dropped_both_ways_and_made_up_for(dropout: float, split: Split) -> None:
     matrix = averaging_adjacency(split.train.matrix)[0].to_dense()

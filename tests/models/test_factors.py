@@ -86,6 +86,20 @@ def test_arrays_in_memory_survive_saving(tables: Tables, split: Split, tmp_path:
     assert ciess.load(folder).recommend(split.train.user_ids[0])[0].shape == (10,)
 
 
+def test_rows_of_users_without_interactions_are_scored_as_they_are(tables: Tables, split: Split) -> None:
+    """However the tables are given, also once the settings were changed."""
+    users = np.vstack([tables[0], tables[0][:1] * 2])
+    ids = [*split.train.user_ids, "nobody"]
+    config = Factors.from_arrays(users, tables[1], user_ids=ids)
+    again = config.changed()
+    assert not again.learns
+    assert again.ids.users is config.ids.users
+    outcome = ciess.compress(config, split.train, budgets=["60%"], method="equal", finishing=FINISH)
+    model = outcome.models["60%"]
+    assert model.known(["nobody"]).tolist() == [True]
+    assert np.isfinite(model.recommend("nobody")[1]).all()
+
+
 ARRAYS: dict[str, Callable[[Any], Any]] = {
     "bfloat16": lambda table: torch.tensor(table, dtype=torch.bfloat16),
     "gradients": lambda table: torch.tensor(table, requires_grad=True),

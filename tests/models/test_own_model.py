@@ -57,6 +57,13 @@ def test_its_small_model_keeps_most_of_its_quality(outcome: ciess.Outcome) -> No
     assert outcome.row("search", "60%").kept > 0.7
 
 
+def test_its_outputs_are_packed_too(split: Split) -> None:
+    """Also where an output is a table itself."""
+    backbone = Biased(dim=8, training=TRAINING.lasting(5))
+    found = ciess.search(split, backbone=backbone, budgets=["60%"], method="equal", target="output", finishing=FINISH)
+    assert found.row("search", "60%").kept > 0.5
+
+
 def test_it_is_saved_and_loaded_with_its_settings(outcome: ciess.Outcome, split: Split, tmp_path: Path) -> None:
     [(budget, folder)] = outcome.save(tmp_path).items()
     loaded = ciess.load(folder, backbone=Biased(dim=8))

@@ -141,6 +141,16 @@ def test_new_rows_weigh_norms_as_the_model_did_that_was_trained(split: ciess.Spl
     assert weights.regularisation == pytest.approx(2.5 * interactions_a_row(split.train))
 
 
+def test_what_is_solved_for_does_not_depend_on_who_came_before() -> None:
+    model = packed(ALS)
+    grown = model.with_users(pairs([*range(900, 990)], [MANY[0]] * 90), budget="99%")
+    assert weights_of(grown) == pytest.approx(weights_of(model))
+    ids, scores = model.recommend(items=MANY, k=5)
+    again, the_same = grown.recommend(items=MANY, k=5)
+    assert again.tolist() == ids.tolist()
+    np.testing.assert_allclose(the_same, scores, rtol=1e-5)
+
+
 def test_new_rows_of_als_are_those_of_its_solver() -> None:
     model = packed(ALS)
     grown = model.with_users(pairs([900] * 30 + [901] * 25, MANY + MANY[5:]))

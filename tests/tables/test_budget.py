@@ -139,6 +139,28 @@ def test_projection_scales_by_hand() -> None:
     assert project([1, 100, 1], numbers=12, dim=8).tolist() == [2, 8, 2]
 
 
+@pytest.mark.parametrize("least", [1e-20, 1e-40, 1e-310])
+def test_desired_sizes_may_be_as_far_apart_as_numbers_can_be(least: float) -> None:
+    assert project([least, 1, 2, 4], numbers=12, dim=8).tolist() == [1, 1, 3, 7]
+
+
+@given(
+    st.lists(st.tuples(st.floats(0.01, 100), st.floats(1, 30)), min_size=1, max_size=40),
+    st.floats(0, 1),
+    st.integers(1, 64),
+)
+def test_rows_of_a_sample_fill_the_budget_but_for_less_than_one_row(
+    rows: list[tuple[float, float]], share: float, dim: int
+) -> None:
+    desired, stands_for = np.array(rows).T
+    numbers = int(np.ceil(stands_for.sum()) + share * stands_for.sum() * (dim - 1))
+    sizes = project(desired, numbers, dim, stands_for)
+    assert sizes.min() >= 1
+    assert sizes.max() <= dim
+    assert sizes @ stands_for <= numbers
+    assert sizes.min() == dim or numbers - sizes @ stands_for < stands_for.max()
+
+
 @given(
     st.integers(0, 2**32 - 1),
     st.sampled_from(["5%", "10%", "37%", "99%", "100%", "20kB"]),

@@ -106,6 +106,18 @@ def test_scales_that_fit_exactly_are_found(precision: Precision) -> None:
         np.testing.assert_array_equal(scales, 2.0**-5)
 
 
+@pytest.mark.parametrize("outlier", [0.0, 30.0, 100.0, 1e4])
+def test_a_shared_scale_is_the_best_of_the_grid_whatever_the_largest_number(outlier: float) -> None:
+    rows = np.random.default_rng(0).normal(size=(2000, 8)).astype(np.float32)
+    rows[0, 0] += outlier
+
+    def error(scale: float) -> float:
+        return float(np.square((rows / scale).round().clip(-7, 7) * scale - rows, dtype=np.float64).sum())
+
+    [found] = best_scales(rows, Precision.INT4_SHARED)
+    assert error(found) == pytest.approx(min(error(2.0 ** (step / 8)) for step in range(-80, 120)), rel=1e-4)
+
+
 @given(SIZES, st.integers(0, 99), PRECISIONS)
 def test_what_is_rounded_stays(sizes: np.ndarray, seed: int, precision: Encoding) -> None:
     once = rounded(random_rows(len(sizes), seed), sizes, precision)

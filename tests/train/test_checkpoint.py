@@ -17,6 +17,7 @@ class Dropping(ciess.InnerProduct):
         super().__init__()
         self.user_table, self.item_table = (torch.nn.Parameter(torch.randn(n, 4)) for n in (n_users, n_items))
         self.drop = torch.nn.Dropout(0.5)
+        self.draws, self.generator = 0, torch.Generator().manual_seed(0)
 
     def score_all(self, vectors: Represented, users: torch.Tensor) -> torch.Tensor:
         return super().score_all(Represented(self.drop(vectors.users), vectors.items), users)
@@ -25,6 +26,7 @@ class Dropping(ciess.InnerProduct):
 def test_what_is_read_again_is_measured_as_what_was_trained(split: Split, tmp_path: Path) -> None:
     def train(model: Dropping) -> Fitted:
         model.eval()
+        model.draws, _ = 3, torch.rand(7, generator=model.generator)
         return Fitted(1, 0.5, 0.1)
 
     first, again = (Dropping(split.train.n_users, split.train.n_items) for _ in range(2))
@@ -32,6 +34,8 @@ def test_what_is_read_again_is_measured_as_what_was_trained(split: Split, tmp_pa
     assert fitted_once(Kept(tmp_path, "full"), again, lambda: train(again)) == trained
     users = torch.arange(5)
     assert torch.equal(again.score_all(again.vectors(), users), first.score_all(first.vectors(), users))
+    assert again.draws == 3, "later draws of dropout are those that would have followed"
+    assert torch.equal(torch.rand(3, generator=again.generator), torch.rand(3, generator=first.generator))
 
 
 class DroppingConfig(ciess.BackboneConfig):

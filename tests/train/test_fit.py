@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -22,6 +23,7 @@ from ciess.tables.mask import prefix_mask
 from ciess.tables.plan import SizePlan, TableShape
 from ciess.tables.precision import Precision
 from ciess.tables.taper import Taper
+from ciess.train.checkpoint import Kept
 from ciess.train.fit import Fitted, _Tables, fit
 from ciess.train.losses import BPR
 
@@ -281,6 +283,19 @@ class Exploding:
     def __call__(self, vectors: object, user_table: Tensor, item_table: Tensor) -> Tensor:
         self._left -= 1
         return (user_table.sum() + item_table.sum()) * (1.0 if self._left >= 0 else torch.inf) * 0.0
+
+
+def test_a_run_that_is_taken_up_after_it_diverged_has_diverged(
+    split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Every step is kept, the last as well.
+    monkeypatch.setattr("ciess.train.checkpoint._BETWEEN", -1.0)
+    monkeypatch.setattr("ciess.train.checkpoint._Spent.allows", lambda *_: True)
+    evaluator = Evaluator(split.train.matrix, split.valid.matrix)
+    recipe = dataclasses.replace(RECIPE, steps=30, eval_every=5)
+    for _ in range(2):
+        model = backbone_named("mf", dim=4).build(split.train, seed=0)
+        assert fit(model, Exploding(12), recipe, valid=evaluator, kept=Kept(tmp_path, "run")).diverged
 
 
 def test_training_that_diverges_keeps_the_last_good_state(split: Split, caplog: pytest.LogCaptureFixture) -> None:

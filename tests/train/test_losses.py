@@ -31,6 +31,16 @@ def test_network_l2_weighs_what_is_learned_beside_the_tables(split: Split) -> No
     assert decayed - plain == pytest.approx(0.25 * norms, rel=1e-4)
 
 
+def test_network_l2_weighs_nothing_where_there_is_no_network(split: Split) -> None:
+    model = backbone_named("mf", dim=4).build(split.train)
+    tables = model.user_table.detach(), model.item_table.detach()
+    plain, decayed = (
+        float(BPR(model, split.train, Training(network_l2=weight), seed=0)(model.vectors(), *tables).detach())
+        for weight in (0.0, 0.5)
+    )
+    assert decayed == plain
+
+
 @pytest.mark.parametrize("block", [losses._BLOCK, 300], ids=["at once", "in blocks"])
 @pytest.mark.parametrize("scale", [1.0, 100.0])
 def test_distillation_by_the_plain_formula(

@@ -318,7 +318,7 @@ class Evaluator:
         if not ((chosen >= 0) & (chosen < n_users)).all():
             raise InputError(f"users to measure are not all rows 0 to {n_users - 1:,}: name those only")
         chosen = chosen[held_out[chosen] > 0]
-        if not len(chosen) or not truth.nnz:
+        if not len(chosen):
             raise InputError("no user has held-out items: nothing can be measured")
         self._k = min(k, self._n_items)
         self.users = torch.as_tensor(chosen).long()
@@ -328,7 +328,8 @@ class Evaluator:
         in_tail = truth @ tail.astype(np.int64) + held_out - ranked
         self._tail, self._tail_held_out = torch.from_numpy(tail), torch.as_tensor(in_tail[chosen]).float()
         keys = np.repeat(np.arange(n_users, dtype=np.int64), ranked) * self._n_items + truth.indices
-        self._keys = torch.as_tensor(np.sort(keys))
+        # The first is nobody's, so that there is one where no held-out item can be ranked.
+        self._keys = torch.as_tensor(np.sort(np.append(keys, -1)))
         self.truth = truth
 
     def __call__(self, score: Score) -> Evaluation:

@@ -13,7 +13,7 @@ from ciess.data import Interactions, Split
 from ciess.errors import InputError
 from ciess.evaluation.metrics import Evaluation, Evaluator, evaluate
 from ciess.experiment.clock import Clock
-from ciess.experiment.finished import Finished, Searched, Sought, best_of, check_plans
+from ciess.experiment.finished import Finished, Searched, Sought, best_of, check_candidates, check_plans
 from ciess.experiment.full import FullModels
 from ciess.experiment.keys import canonical, digest
 from ciess.experiment.recipe import Recipe, WantedPrecision
@@ -204,6 +204,7 @@ class Bench:
             found = method.search(problem)
             check("what search returns", found, SearchResult)
             check("carried", found.carried, State | None)
+            check_candidates(method_name(method), found)
             effort = problem.trainings - before[0], problem.measurements - before[1]
             return Sought(found, *effort, time.perf_counter() - start)
 

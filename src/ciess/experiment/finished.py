@@ -226,6 +226,17 @@ def keeping_tail(finished: Sequence[Finished], least: float) -> list[Finished]:
     return [each for each in finished if each.tail_recall >= least]
 
 
+def check_candidates(name: str, found: SearchResult) -> None:
+    """Refuse what a method gives in place of lists of candidates.
+
+    Raises:
+        InputError: a budget's value is no list of `Candidate`.
+    """
+    for budget, candidates in found.best.items():
+        if not isinstance(candidates, Sequence) or not all(isinstance(each, Candidate) for each in candidates):
+            raise InputError(f"{name} gives no candidates for {budget}: a search gives a list of Candidate(plan, …)")
+
+
 def check_plans(name: str, plans: list[SizePlan], budget: Budget, shape: TableShape) -> None:
     """Refuse what a method gives for a budget, of tables of some shape.
 

@@ -168,7 +168,7 @@ class FullModels:
             return trained
         if not isinstance(trained, InnerProduct):
             raise InputError("its outputs are not scored by inner products: pack the input")
-        outputs = FactorsModel(*(side.numpy() for side in trained.vectors()))
+        outputs = FactorsModel(*(side.detach().numpy() for side in trained.vectors()))
         outputs.order_dimensions()
         return outputs
 

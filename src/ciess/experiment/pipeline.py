@@ -316,7 +316,10 @@ class _Run:
     def _policy(self, kept: Finished, budget: Budget) -> SizePolicy:
         """What found a plan, as a policy for other rows."""
         problem = self.bench.problem([budget], parts=min(2, self._learned_parts()))
-        return policy_of(self.methods.get(kept.found_by, EqualSizes()), problem, kept.plan, kept.found_by)
+        method = self.methods.get(kept.found_by, EqualSizes())
+        # What searched a sample learns from all rows.
+        method = method.seeded if isinstance(method, Sampled) else method
+        return policy_of(method, problem, kept.plan, kept.found_by)
 
     def _full_shown(self) -> tuple[Evaluation, str]:
         """The full model on what the table shows, and what that is."""

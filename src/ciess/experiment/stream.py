@@ -204,8 +204,7 @@ def _steps(data: Interactions, segments: int) -> Iterator[tuple[Interactions, In
 
 def _resumed(split: Split, recipe: Recipe, seed: int, progress: Progress, kept: Kept, before: Full) -> Bench:
     """A bench whose full model goes on from an earlier one's rows and weights."""
-    training = recipe.config.training
-    config = dataclasses.replace(recipe.config, training=training.lasting(-(-training.steps // 2)))
+    config = recipe.config.changed(steps=-(-recipe.config.training.steps // 2))
     bench = _bench(split, dataclasses.replace(recipe, config=config), seed, progress, kept)
     _take_over(bench.full_models.untrained, split.train, before)
     return bench
@@ -213,16 +212,15 @@ def _resumed(split: Split, recipe: Recipe, seed: int, progress: Progress, kept: 
 
 @torch.no_grad()
 def _take_over(model: Backbone, data: Interactions, before: Full) -> None:
-    """Give a new model the rows of users and items that an earlier one knows, and its other weights."""
-    tables = []
+    """Give a new model the rows of users and items that an earlier one knows, and its other weights and buffers."""
     for side in ("user", "item"):
         mine, theirs = (getattr(each, f"{side}_table") for each in (model, before.trained))
         rows = torch.tensor(rows_of(getattr(before.data, f"{side}_ids"), getattr(data, f"{side}_ids")))
         mine[rows >= 0] = theirs[rows[rows >= 0]]
-        tables.append(mine)
-    others = dict(before.trained.named_parameters())
-    for name, weight in model.named_parameters():
-        if all(weight is not table for table in tables):
+    others = before.trained.beside_tables
+    for name, weight in model.beside_tables.items():
+        # A buffer of another shape is of the data.
+        if weight.shape == others[name].shape:
             weight.copy_(others[name])
 
 

@@ -36,7 +36,8 @@ def export_usearch(model: CompressedModel, out: str | Path) -> list[Path]:
         out,
         {
             "items.usearch": lambda path: path.write_bytes(index.save()),
-            "usearch_users.parquet": lambda path: _write_users(path, users, columns),
+            # Columns that no item has add nothing to a score: they must not coarsen what does.
+            "usearch_users.parquet": lambda path: _write_users(path, users, columns * (largest.max(0) > 0)),
             "item_ids.parquet": lambda path: write_ids(path, items.ids),
         },
     )

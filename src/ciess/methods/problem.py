@@ -1,6 +1,7 @@
 """`Problem`: what a search may see and do. Never test data."""
 
 import hashlib
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -178,7 +179,8 @@ class Problem:
         whole = self.shape if sampled is None else sampled.whole
         self.rows = whole.rows if self.stands_for is None else float(self.stands_for.sum())
         self.numbers = {
-            budget: int(budget.numbers(whole, each) / whole.rows * self.rows) for budget, each in self.precision.items()
+            budget: max(math.ceil(self.rows), int(budget.numbers(whole, each) / whole.rows * self.rows))
+            for budget, each in self.precision.items()
         }
         self.progress = progress
         self.popularity = (train.user_counts, train.item_counts)

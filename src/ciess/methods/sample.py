@@ -15,7 +15,7 @@ from ciess.data import Interactions
 from ciess.errors import InputError
 from ciess.evaluation.metrics import Evaluator
 from ciess.methods import cheap_methods, method_name, method_names
-from ciess.methods.policy import SizePolicy, policy_of, sized
+from ciess.methods.policy import policy_of, sized
 from ciess.methods.problem import Candidate, Following, Method, Problem, Sampling, SearchResult
 from ciess.models.base import Backbone
 from ciess.tables.plan import SizePlan
@@ -25,8 +25,8 @@ from ciess.tables.plan import SizePlan
 class Sampled(Checked):
     """A method on a sample: what it finds there becomes a policy, which sizes all rows.
 
-    The full model has learned all that there is, whatever is searched: the sample's rows are its. A user of the sample
-    stands for as many as there are for each that was drawn, and so does an item, by how likely it is to be touched.
+    The full model has learned all that there is, whatever is searched: the sample's rows are its. A row of the sample
+    stands for as many as the inverse of the probability that it is drawn, or touched by who is drawn.
 
     Attributes:
         method: what searches the sample.
@@ -53,12 +53,12 @@ class Sampled(Checked):
         """A plan of all rows for every one that the method found for the sample's; nothing is measured on all."""
         some = sample(problem, self.share, self.seed)
         some.kept, some.carried = problem.kept, problem.carried
-        found = self._seeded().search(some)
+        found = self.seeded.search(some)
         problem.trainings += some.trainings
         problem.measurements += some.measurements
         result, name = SearchResult({}, found.trace, found.carried), method_name(self.method)
         for budget, candidates in found.best.items():
-            policies = [policy_of(self.method, some, each.plan, each.found_by or name) for each in candidates]
+            policies = [policy_of(self.seeded, some, each.plan, each.found_by or name) for each in candidates]
             result.best[budget] = [
                 Candidate(sized(policy, problem, budget), each.quality, each.found_by)
                 for policy, each in zip(policies, candidates, strict=True)
@@ -67,14 +67,11 @@ class Sampled(Checked):
 
     def followed(self, plan: SizePlan, before: Problem, after: Problem) -> SizePlan:
         """As the method follows, on all rows: no policy knows of each row what it is worth."""
-        method = self._seeded()
+        method = self.seeded
         return method.followed(plan, before, after) if isinstance(method, Following) else plan
 
-    def learned(self, problem: Problem, plan: SizePlan) -> SizePolicy:
-        """What the method has learned by a plan."""
-        return policy_of(self.method, problem, plan, method_name(self.method))
-
-    def _seeded(self) -> Method:
+    @property
+    def seeded(self) -> Method:
         """The method with the sample's seed, if it has one."""
         if not hasattr(self.method, "seed"):
             return self.method
@@ -90,7 +87,7 @@ def drawn(
         full: the model whose rows they are, trained or not.
         train: what the sample learns from.
         valid: what it is measured on.
-        share: of the users, above 0.
+        share: of the users that have interactions, above 0.
         seed: of the draw.
 
     Raises:
@@ -101,8 +98,9 @@ def drawn(
         raise InputError(
             "a sample's rows are not what they are in the whole graph: use mf, als or ncf, or search all rows"
         )
-    n = max(1, round(share * train.n_users))
-    users = np.sort(np.random.default_rng(seed).choice(train.n_users, n, replace=False))
+    known = np.flatnonzero(train.user_counts)
+    n = max(1, round(share * len(known)))
+    users = np.sort(np.random.default_rng(seed).choice(known, n, replace=False))
     items = np.unique(train.matrix[users].indices)
     if not len(items) or not valid.matrix[users][:, items].nnz:
         raise InputError(f"a sample of {n:,} users holds nothing to learn or to choose on: take a larger one")
@@ -112,12 +110,12 @@ def drawn(
 def sample(problem: Problem, share: float, seed: int) -> Problem:
     """A part of the users and the items that they touch, as a problem of its own with the same budgets.
 
-    A user stands for 1 / share; an item, which is the likelier in the sample the more users it has, for the inverse of
-    that probability.
+    A user stands for as many as there are with interactions for each that is drawn; an item, which is the likelier in
+    the sample the more users it has, for the inverse of that probability.
 
     Args:
         problem: of all rows.
-        share: of the users, above 0.
+        share: of the users that have interactions, above 0.
         seed: of the draw.
 
     Raises:
@@ -134,7 +132,8 @@ def sample(problem: Problem, share: float, seed: int) -> Problem:
     model._parameters = dict(full._parameters)
     for name, rows in (("user_table", users), ("item_table", items)):
         setattr(model, name, nn.Parameter(getattr(full, name).detach()[torch.from_numpy(rows)]))
-    reached = 1 - (1 - share) ** train.item_counts[items]
+    chance = len(users) / np.count_nonzero(train.user_counts)
+    reached = 1 - (1 - chance) ** train.item_counts[items]
     some = Problem(
         model,
         problem.config,
@@ -145,7 +144,7 @@ def sample(problem: Problem, share: float, seed: int) -> Problem:
         problem.seed,
         problem.progress,
         problem.precision,
-        Sampling(problem.shape, np.concatenate([np.full(len(users), 1 / share), 1 / reached])),
+        Sampling(problem.shape, np.concatenate([np.full(len(users), 1 / chance), 1 / reached])),
     )
     # As popular as they are in all: by that the policy knows others like them.
     some.popularity = (train.user_counts[users], train.item_counts[items])

@@ -1,7 +1,7 @@
 """Two tables that were trained elsewhere: by implicit, LightFM, RecBole, or anything that scores by inner products."""
 
 import os
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -97,8 +97,14 @@ class Factors(BackboneConfig):
                 for (side, given), kept, table in zip(new, self.ids, self.tables, strict=True)
             )
         )
-        config = replace(self)
+        config = self.changed()
         vars(config).update(tables=self.tables, ids=ids)
+        return config
+
+    def changed(self, **settings: Any) -> "Factors":
+        """See `BackboneConfig`: the same tables and ids."""
+        config = super().changed(**settings)
+        vars(config).update({name: each for name, each in vars(self).items() if name in ("tables", "ids")})
         return config
 
     @classmethod

@@ -1,16 +1,19 @@
 """NGCF (Wang et al., SIGIR 2019): rows passed through layers that mix a row with its neighbours' mean."""
 
 from dataclasses import dataclass, field
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import leaky_relu, normalize
 
-from ciess.checks import Layers
+from ciess.checks import Layers, Within
 from ciess.data import Interactions
 from ciess.models.base import BackboneConfig, InnerProduct, Represented, Training, normal_table, xavier
 from ciess.models.graph import averaging_adjacency, hop, with_values
 from ciess.tables.order import importance_rotation
+
+_Dropped = Annotated[float, Within(0, 0.99)]
 
 
 @dataclass(frozen=True)
@@ -27,8 +30,8 @@ class NGCF(BackboneConfig):
 
     training: Training = field(default_factory=lambda: Training(steps=400, lr=0.02, l2=2e-2))
     layers: Layers = 3
-    message_dropout: float = 0.1
-    edge_dropout: float = 0.1
+    message_dropout: _Dropped = 0.1
+    edge_dropout: _Dropped = 0.1
 
     @property
     def network_parameters(self) -> int:

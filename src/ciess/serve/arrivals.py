@@ -51,8 +51,12 @@ def weights_of(model: "PackedModel") -> Weights | None:
     # A stranger's settings may be anything.
     alpha = check("alpha", model.settings.get("alpha"), NotNegative)
     regularisation = check("regularisation", model.settings.get("regularisation"), AboveZero)
-    a_row = model.seen.n_learned / (len(model.users) * len(model.items)) ** 0.5
-    return Weights(float(alpha), float(regularisation) * a_row)
+    return Weights(float(alpha), float(regularisation) * _a_row(model.seen, model.users, model.items))
+
+
+def _a_row(seen: SeenItems, users: PackedTable, items: PackedTable) -> float:
+    """Interactions a row, in which ALS' regularisation is told: the geometric mean over the sides."""
+    return float(seen.n_learned / (len(users) * len(items)) ** 0.5)
 
 
 def gramian(table: PackedTable) -> NDArray[np.float32]:
@@ -158,13 +162,17 @@ def grown(model: "PackedModel", interactions: "Interactions", side: int, budget:
     tables[side], order = tables[side].with_rows(rows, sizes)
     indices[side] = RowIds.of(_joined(indices[side].take(np.arange(len(indices[side]))), ids)[order])
     added = model.about.get("added", {})
-    name = f"{SIDES[side]}s"
+    name, seen, settings = f"{SIDES[side]}s", _seen(model, new, side, order), model.settings
+    if weights is not None:
+        # The same weight of the norms, in interactions a row as they are now.
+        settings = {**settings, "regularisation": weights.regularisation / _a_row(seen, *tables)}
     return {
         "users": tables[0],
         "items": tables[1],
         "user_index": indices[0],
         "item_index": indices[1],
-        "seen": _seen(model, new, side, order),
+        "seen": seen,
+        "settings": settings,
         "about": {**model.about, "added": {**added, name: added.get(name, 0) + len(ids)}},
         "source": None,
     }

@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,8 @@ _MOST = 1e18
 """Of any unit: more than any tables have."""
 _TRIES = 12
 """To fill a budget to the last number."""
+_LEAST, _HALVINGS = 1e-200, 64
+"""Of desired sizes over the largest of them, and of the scale that fills a budget."""
 
 
 @dataclass(frozen=True)
@@ -159,8 +162,8 @@ def project(
     Args:
         desired: (n,) sizes, finite and above 0; only their ratios matter.
         numbers: how many parameters there are to give, n..n·dim.
-        stands_for: (n,) how many rows each row of a sample stands for: its parameters count as often, and a few of
-            the numbers are left. None for one.
+        stands_for: (n,) how many rows each row of a sample stands for: its parameters count as often, so that fewer
+            than those of one row may be left. None for one.
 
     Returns:
         (n,) int32 sizes whose sum is `numbers`.
@@ -173,32 +176,28 @@ def project(
     if not ((desired > 0) & (desired < np.inf)).all():
         row = int(np.argmin((desired > 0) & (desired < np.inf)))
         raise InputError(f"desired size {row} (from 0) is {desired[row]}: sizes must be finite and above 0")
-    if stands_for is not None:
-        return _project_sample(desired, numbers, dim, stands_for)
-    numbers = min(numbers, len(desired) * dim)
-    if numbers < len(desired):
-        raise ValueError(f"{numbers} numbers cannot fill {len(desired)} rows of size 1 or more")
-    most = dim / desired.min()
-    scale = largest_scale(lambda scale: np.clip(np.floor(scale * desired), 1, dim).sum() <= numbers, most, 100)
-    scaled = np.clip(scale * desired, 1, dim)
-    sizes = np.floor(scaled).astype(np.int32)
+    weights = np.ones(len(desired)) if stands_for is None else stands_for
+    if numbers < weights.sum():
+        raise ValueError(f"{numbers} numbers cannot fill {weights.sum():g} rows of size 1 or more")
+    # By the logarithm of the scale: desired sizes may be as far apart as numbers can be.
+    shares = np.maximum(desired / desired.max(), _LEAST)
+    fits = partial(_fits, shares, weights, numbers, dim)
+    scaled = np.clip(math.exp(largest_scale(fits, math.log(dim / shares.min()), _HALVINGS)) * shares, 1, dim)
+    sizes: NDArray[np.int32] = np.floor(scaled).astype(np.int32)
     # What rounding down left over goes to the rows that lost most by it; ties go to the earlier row.
-    left = numbers - int(sizes.sum(dtype=np.int64))
-    while left > 0:
+    while (left := numbers - float(sizes @ weights)) > 0:
         open_rows = np.flatnonzero(sizes < dim)
-        first = open_rows[np.argsort(-(scaled - sizes)[open_rows], kind="stable")[:left]]
+        first = open_rows[np.argsort(-(scaled - sizes)[open_rows], kind="stable")]
+        first = first[np.cumsum(weights[first]) <= left]
+        if not len(first):
+            break
         sizes[first] += 1
-        left -= len(first)
     return sizes
 
 
-def _project_sample(
-    desired: NDArray[np.float64], numbers: int, dim: int, stands_for: NDArray[np.float64]
-) -> NDArray[np.int32]:
-    """Sizes rounded to the nearest: what is left over cannot be given out by the number."""
-    most = 2 * dim / desired.min()
-    scale = largest_scale(lambda scale: np.clip(np.rint(scale * desired), 1, dim) @ stands_for <= numbers, most, 100)
-    return np.clip(np.rint(scale * desired), 1, dim).astype(np.int32)
+def _fits(shares: NDArray[np.float64], weights: NDArray[np.float64], numbers: int, dim: int, scale: float) -> bool:
+    """Whether sizes by the logarithm of a scale, rounded down, are no more than some numbers."""
+    return bool(np.clip(np.floor(math.exp(scale) * shares), 1, dim) @ weights <= numbers)
 
 
 def largest_scale(fits: Callable[[float], Any], most: float, halvings: int) -> float:

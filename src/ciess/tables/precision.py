@@ -5,6 +5,7 @@ Rows of one size can also share one, which costs nothing and is as good where le
 for later dimensions: see `Taper`.
 """
 
+import math
 from enum import StrEnum
 from typing import Any
 
@@ -106,8 +107,12 @@ def best_scales(rows: NDArray[np.float32], precision: Precision) -> NDArray[np.f
     best = np.ones(len(rows), dtype=np.float32)
     least = np.full(len(rows), np.inf, dtype=np.float32)
     # Up to nearly twice, where rows that were rounded with such a scale have it again; and down to a quarter, since
-    # clipping the largest numbers makes all others finer.
-    for step in range(precision.steps - 1, -2 * precision.steps - 1, -1):
+    # clipping the largest numbers makes all others finer. Of many rows the largest may be far larger than most: down to
+    # a third of the median, below half of which no scale of 4 bits is best for normal numbers.
+    lowest = -2 * precision.steps
+    if not precision.scale_a_row and (median := float(np.median(np.abs(rows)))):
+        lowest = min(lowest, math.floor(np.log2(median / 3) * precision.steps - clipping_nothing[0]))
+    for step in range(precision.steps - 1, lowest - 1, -1):
         scales = on_grid(clipping_nothing + step, precision.steps)
         error = np.square(whole_numbers(rows, scales, precision) * scales[:, None] - rows).sum(axis=1)
         best, least = np.where(error < least, scales, best), np.minimum(error, least)

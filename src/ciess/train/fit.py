@@ -22,7 +22,7 @@ from ciess.tables.packed import rounded, shared_scales
 from ciess.tables.plan import SizePlan
 from ciess.tables.precision import Precision
 from ciess.tables.taper import Taper
-from ciess.train.checkpoint import NOTHING, Attributes, Kept, Part, State
+from ciess.train.checkpoint import NOTHING, Attributes, Kept, Part, State, put_back, taken
 from ciess.train.losses import Loss
 
 SMALLEST_SCALE = 1e-3
@@ -31,6 +31,8 @@ DIVERGED = "training has diverged by step {}: lower its learning rate, or weigh 
 _log = logging.getLogger(__name__)
 LEVEL = 0.005
 """A gain in validation quality, as a share, up to which training has levelled off."""
+_ATTRIBUTES = "attributes"
+"""Before what is kept of a model beside its parameters."""
 _STEPS_BETWEEN_SCALES = 10
 """Finding the best scales takes longer than a step on small tables; they change slowly."""
 
@@ -131,15 +133,21 @@ def fitted_once(kept: Kept, backbone: Backbone, train: Callable[[], Fitted], alw
     if kept is NOTHING:
         return train()
 
+    # Later training goes on with what a model has counted or drawn, such as masks of dropout.
+    attributes = {_ATTRIBUTES: Attributes(backbone)}
+
     def made() -> State:
-        fitted = train()
-        return State(dataclasses.asdict(fitted), backbone.state_dict())
+        fitted, counted = train(), taken(attributes)
+        return State({"fitted": dataclasses.asdict(fitted)} | counted.told, backbone.state_dict() | counted.tensors)
 
     found = kept.once(made, always)
-    backbone.load_state_dict(found.tensors)
+    put_back(attributes, found)
+    backbone.load_state_dict(
+        {name: each for name, each in found.tensors.items() if not name.startswith(f"{_ATTRIBUTES}.")}
+    )
     # As after training: a module is built in training mode.
     backbone.eval()
-    return Fitted(**found.told)
+    return Fitted(**found.told["fitted"])
 
 
 class Descent:
@@ -317,6 +325,8 @@ def _nearest(table: Tensor, scales: Tensor, precision: Encoding) -> Tensor:
 class _Best:
     """The best state on validation so far."""
 
+    _TOLD = ("quality", "step", "misses", "diverged", "gain")
+
     def __init__(self, backbone: Backbone, tables: _Tables, valid: Evaluator | None) -> None:
         self._backbone, self._tables, self._valid = backbone, tables, valid
         self._state: list[Tensor] = []
@@ -328,14 +338,13 @@ class _Best:
 
     def state(self) -> State:
         """See `Resumable`."""
-        told = {"quality": self.quality, "step": self.step, "misses": self.misses, "gain": self.gain}
+        told = {name: getattr(self, name) for name in self._TOLD}
         return State(told, {f"{at:03}": each for at, each in enumerate(self._state)})
 
     def restore(self, state: State) -> None:
         """See `Resumable`."""
-        self.quality, self.step, self.misses, self.gain = (
-            state.told[name] for name in ("quality", "step", "misses", "gain")
-        )
+        for name in self._TOLD:
+            setattr(self, name, state.told[name])
         self._state = [state.tensors[name] for name in sorted(state.tensors)]
 
     @torch.no_grad()

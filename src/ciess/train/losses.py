@@ -72,8 +72,8 @@ class BPR:
         triplets = self._sampler.sample(self._triplets)
         loss = bpr_loss(self._backbone, vectors, user_table, item_table, triplets, self._training.l2)
         if self._training.network_l2:
-            norms = torch.stack([weights.square().sum() for weights in self._backbone.network.values()])
-            loss = loss + self._training.network_l2 / 2 * norms.sum()
+            norms = sum(weights.square().sum() for weights in self._backbone.network.values())
+            loss = loss + self._training.network_l2 / 2 * norms
         return loss
 
 

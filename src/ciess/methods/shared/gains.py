@@ -17,7 +17,7 @@ from ciess.tables.plan import SizePlan
 _REACH = 1.5
 """Rows grow and shrink by this factor at most, or by one number: farther away, slopes say little."""
 _MOST = 8.0
-"""Prices that a number counts for at most: the worth of a few is as large as that of all others together."""
+"""Prices that a number counts for at most: a few would else outweigh all others."""
 _CHEAPEST = 1e-9
 """Of what the dearest number is worth."""
 _HALVINGS = 20
@@ -51,11 +51,14 @@ class Gains:
         return (sums.gather(1, sizes) - sums.gather(1, self.now[:, None])) / self.now[:, None]
 
     def parts(self, price: float | Tensor) -> Tensor:
-        """(rows, 4) mean worth in prices: of the last numbers within reach, farther half first, and of the next."""
-        sums, edges = self._sums(price), [self.least, (self.least + self.now) // 2, self.now]
-        edges += [(self.now + self.most + 1) // 2, self.most]
+        """(rows, 4) what numbers are worth over what they cost, 1 where there are none.
+
+        Of the last numbers within reach, the farther half first, and of the next.
+        """
+        edges = [self.least, (self.least + self.now) // 2, self.now, (self.now + self.most + 1) // 2, self.most]
         at = torch.stack(edges, dim=1)
-        return sums.gather(1, at).diff(dim=1) / at.diff(dim=1).clamp(min=1) + 1
+        worth, costs = self._prices(price).gather(1, at).diff(dim=1), self._costs[at].diff(dim=1).float()
+        return torch.where(costs > 0, worth / costs, 1.0)
 
     def actions(self, sizes: Tensor) -> Tensor:
         """(rows, m) sizes as actions: −1 is the least within reach, 0 the size now, 1 the largest."""
@@ -93,7 +96,11 @@ class Gains:
 
     def _sums(self, price: float | Tensor) -> Tensor:
         """(rows, width + 1) what all numbers of each size are worth, less what they cost, in prices."""
-        return pad(((self._worth / price).clamp(-1, _MOST) - self._costs.diff().float()).cumsum(1), (1, 0))
+        return self._prices(price) - self._costs.float()
+
+    def _prices(self, price: float | Tensor) -> Tensor:
+        """(rows, width + 1) what all numbers of each size are worth, in prices."""
+        return pad((self._worth / price).clamp(-1, _MOST).cumsum(1), (1, 0))
 
 
 def filling_price(wanted: Callable[[float], float], allowed: float, least: float, most: float) -> float:

@@ -69,7 +69,8 @@ class Learner:
     def unseen(self) -> TripletSampler:
         """Triplets of validation."""
         positives, device = self._problem.valid_positives, self.tables[0].device
-        return TripletSampler(positives, seed=self._seed, device=device, known=self._problem.train)
+        # Other users than at the same step of train.
+        return TripletSampler(positives, seed=self._seed + 1, device=device, known=self._problem.train)
 
     def loss(self, users: Tensor, items: Tensor) -> Tensor:
         """What tables, (n, dim), as the search leaves them, lose on triplets of train."""

@@ -12,7 +12,9 @@ _SMALLEST = 1e-30
 
 
 def most_important(problem: Problem, importance: Tensor, budget: Budget, least: int = 1) -> SizePlan:
-    """The plan whose rows are as long as the most important numbers that fill the budget are many.
+    """The plan that keeps the most important numbers of both tables that a budget pays for.
+
+    A row's size is how many of its numbers these are.
 
     Args:
         problem: the budget's.
@@ -29,7 +31,7 @@ def most_important(problem: Problem, importance: Tensor, budget: Budget, least: 
     paid = None if problem.stands_for is None else torch.from_numpy(problem.stands_for)[row_of].cumsum(0)
 
     def kept(numbers: int) -> SizePlan:
-        count = numbers if paid is None else int(torch.searchsorted(paid, numbers))
+        count = numbers if paid is None else max(rows * least, int(torch.searchsorted(paid, numbers, right=True)))
         sizes = torch.bincount(row_of[:count], minlength=rows)
         return SizePlan.from_sizes(sizes.numpy(), problem.shape, problem.precision[budget])
 

@@ -1,4 +1,5 @@
-"""A small model that learns on while its plan changes: what searches by the teacher's loss share."""
+"""`Student`: a small model that learns on while its plan changes, for searches that judge plans by the loss against the
+full model."""
 
 from typing import NamedTuple
 
@@ -28,8 +29,8 @@ class Student:
     """A small model and its plan, which change from round to round.
 
     Args:
-        problem: its full model is the teacher, and stays as it is.
-        name: of who has it, so that what is kept of its rounds is known.
+        problem: its full model is what the small one learns from, the teacher, and stays as it is.
+        name: of the method that uses it; its rounds are kept under it.
         seed: of all draws.
 
     Attributes:
@@ -43,7 +44,9 @@ class Student:
     def __init__(self, problem: Problem, name: str, seed: int) -> None:
         self._full, self._shape, self._seed = problem.full_model, problem.shape[:2], seed
         self._recipe = Finish.suiting(problem.config)
-        self._generator = torch.Generator().manual_seed(seed)
+        # Not seeded as training is, whose first draw would else be one of the fresh ones.
+        own = int(np.random.SeedSequence([seed, 0]).generate_state(1)[0])
+        self._generator = torch.Generator().manual_seed(own)
         loss = self._distillation(self._full)
         self._fresh = draws(loss, self._shape, -(-_FRESH // loss.parts), self._generator)[:_FRESH]
         self._rounds, self._kept = 0, problem.kept.within(name, seed)

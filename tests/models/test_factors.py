@@ -94,7 +94,7 @@ def test_rows_of_users_without_interactions_are_scored_as_they_are(tables: Table
     again = config.changed()
     assert not again.learns
     assert again.ids.users is config.ids.users
-    outcome = ciess.compress(config, split.train, budgets=["60%"], method="equal", finishing=FINISH)
+    outcome = ciess.search(split.train, backbone=config, budgets=["60%"], method="equal", finishing=FINISH)
     model = outcome.models["60%"]
     assert model.known(["nobody"]).tolist() == [True]
     assert np.isfinite(model.recommend("nobody")[1]).all()

@@ -169,15 +169,15 @@ class Shared:
     set: Annotated[tuple[str, ...], option("NAME=VALUE ...")] = ()
     """Other settings of the recommender: alpha=40 lr=0.1"""
     tune: Annotated[Literal["on", "off"], option("NAME")] = "on"
-    """Tune what is not given on validation, or off"""
+    """Tune settings that are not given, or off"""
     user_factors: File = None
     """With --backbone factors: .npy, a row for each user"""
     item_factors: File = None
-    """The same for each item"""
+    """.npy, a row for each item"""
     user_ids: File = None
-    """Ids of its rows; else row 0 is the smallest id"""
+    """Ids of user rows; else rows are in order of ids"""
     item_ids: File = None
-    """The same for each item"""
+    """Ids of item rows"""
     train: File = None
     """Learn this; without it, DATA is split 50/25/25"""
     valid: File = None

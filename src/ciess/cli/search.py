@@ -20,15 +20,15 @@ class Search(Shared):
     """Find small models for your interactions, one for each budget."""
 
     method: Name[str | None] = None
-    """A name, your own as mine.py:Mine, or auto; else marginal, where equal sizes lose"""
+    """marginal (default), auto, a name, or mine.py:Mine"""
     preset: Name[Literal["default", "paper", "program"]] = "default"
-    """CIESS as here (default), of its paper or program"""
+    """Settings of CIESS: of this package, paper or program"""
     episodes: Count[int | None] = None
-    """Length of the search by CIESS"""
+    """Episodes of the search by CIESS"""
     max_tail_loss: Annotated[str | None, option("SHARE")] = None
-    """Most that rare items may lose of Recall@20: 5%"""
+    """What rare items may lose of the full Recall@20: 5%"""
     sample: Annotated[str | None, option("SHARE")] = None
-    """Of the users, to search sizes on for all: 15%"""
+    """Search on this share of users, size all rows: 15%"""
     refit: Flag = True
     """Saved models do not learn what test held out"""
     seed: Count[int] = 0

@@ -225,7 +225,9 @@ class Bench:
         return dataclasses.replace(finished, seconds=finished.seconds + seconds, found_by=found_by)
 
     def followed(self, chosen: Finished, budget: Budget) -> Finished:
-        """A plan as it is once the full model has learned validation too, see `Following`; what it came to stays.
+        """A plan as it is once the full model has learned validation too, see `Following`.
+
+        Its runs and what it came to on validation stay those of the plan before.
 
         Where nothing is learned, validation still tells whether it is better so.
 

@@ -29,7 +29,7 @@ _POPULARITIES = 48
 _NEW_NUMBERS = 0.1
 """How long the numbers are that an unlearned map adds to a row, in times its length."""
 _LEAST_GRADIENT = 1e-3
-"""What is far below it moves no policy (Adam's ε): while nothing is learned yet, growth makes no difference."""
+"""Adam's ε for the policies: much smaller gradients hardly change them, as those while nothing is learned yet."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Magnitude pruning: keep what is largest in the full model (Han et al., NeurIPS 2015, arXiv 1506.02626, Sec. 3).
 
-In the form of prefixes: each row is cut where the energy of what is cut off falls below one threshold for all rows.
+In the form of prefixes: each row is cut where the sum of squares of what is cut off falls below one threshold for all
+rows.
 """
 
 from dataclasses import dataclass

@@ -42,7 +42,7 @@ class Marginal(Checked):
     Attributes:
         rounds: of new sizes; more follow once the full model has learned more, see `followed`.
         steps: of distillation after each round; a half of them for each plan to begin from.
-        looks: at how many samples each row is looked at for each of two gradients.
+        looks: samples of the score matrix in which each row occurs, for each of two estimates of the gradient.
         seed: of everything random.
     """
 

@@ -38,8 +38,8 @@ class PEP(Checked):
         start: where tables start; `new` as in the paper.
         reach: the largest threshold, in root mean squares of the full model's table.
         threshold_start: s before training.
-        threshold_rate: how far s would rise in training, if nothing held it back, in times its way to 0.
-        threshold_decay: weight of the squares of s, of a row.
+        threshold_rate: how far s would rise if only the decay moved it, in multiples of −threshold_start.
+        threshold_decay: weight in the loss of the sum of s², over the number of rows.
         steps: of training; None for all of the backbone's own recipe.
         seed: of new tables and of triplets.
     """

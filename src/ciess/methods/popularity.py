@@ -30,7 +30,7 @@ class Rule(NamedTuple):
 EQUAL = Rule(0.0, 0.0, 0.0)
 _LOWEST, _HIGHEST = Rule(-3.5, -0.4, -0.2), Rule(1.0, 0.6, 1.2)
 _APART = 1.0
-"""Rules whose shares differ by this are of different kinds."""
+"""Rules whose shares differ by this, a factor of e between the sides, are of different kinds."""
 
 
 @dataclass(frozen=True)

@@ -257,7 +257,7 @@ class Problem:
         return self.filled(scaled, budget)
 
     def filled(self, plan_of: Callable[[int], SizePlan], budget: Budget) -> SizePlan:
-        """The plan that fills the budget, of a family that grows with its numbers; a sample's bytes are nobody's."""
+        """The plan that fills the budget, of a family that grows with its numbers; bytes of samples are not counted."""
         if self.stands_for is not None:
             return plan_of(self.numbers[budget])
         return budget.filled(plan_of, self.numbers[budget])

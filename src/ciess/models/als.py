@@ -33,8 +33,8 @@ class ALS(BackboneConfig):
 
     Attributes:
         alpha: how much more an interaction weighs than a pair without one.
-        regularisation: λ, the weight of the squared norms, in interactions a row: the geometric mean of how many a
-            user has and an item has. What weight is best grows with them.
+        regularisation: λ, the weight of the squared norms, over the mean interactions a row, the geometric mean of how
+            many a user has and an item has: the best λ grows with these.
 
     Raises:
         InputError: a setting outside of its bounds.

@@ -205,7 +205,7 @@ class Training(Checked):
         return dataclasses.replace(self, steps=steps)
 
     def stretched(self, by: float) -> "Training":
-        """The same recipe over `by` times the steps, each seeing as many times less.
+        """The same recipe over `by` times the steps, for steps that each draw `by` times fewer rows.
 
         Adam's rate then falls by the root (Malladi et al., On the SDEs and Scaling Rules for Adaptive Gradient
         Algorithms, NeurIPS 2022).
@@ -215,7 +215,7 @@ class Training(Checked):
         return longer.paced(by**-0.5)
 
     def shortened(self, steps: int) -> "Training":
-        """The same recipe in so many steps at most: the rate falls as far, and validation is looked at three times."""
+        """The same recipe in so many steps at most: the rate falls about as far, with up to three measurements."""
         steps = min(steps, self.steps)
         lr_every = max(1, self.lr_every * steps // self.steps) if steps else self.lr_every
         return dataclasses.replace(self, steps=steps, lr_every=lr_every, eval_every=max(1, -(-steps // 3)))
@@ -231,7 +231,7 @@ class Training(Checked):
 
 LEARNING_ALONE = Training(steps=240, batch_size=2_000_000, lr=0.3, lr_every=10, eval_every=60, patience=2)
 """How rows that stand alone learn from a full model: nothing else brings them closer, so it takes longer. Tables
-trained elsewhere learn as others do: their search shall end in a minute."""
+trained elsewhere take the shorter recipe of other backbones, so that `compress` takes about a minute."""
 
 
 DESCENT = frozenset({"batch_size", "lr", "lr_decay", "lr_every", "lr_floor", "l2", "network_l2", "nested"})
@@ -304,7 +304,7 @@ class BackboneConfig(Checked, ABC):
 
     @property
     def learns(self) -> bool:
-        """Whether its rows are trained on interactions; if not, they may know users without any."""
+        """Whether its rows are trained on interactions; if not, a row says something of a user without any, too."""
         return True
 
     @property

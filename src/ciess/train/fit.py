@@ -76,7 +76,7 @@ def fit(
         lesson: a loss that each step lowers with Adam, or a solver whose tables each step takes.
         training: the recipe. With `valid`, its steps are a limit; without, all are taken.
         valid: measures quality every `training.eval_every` steps; the best state is kept. The state before
-            the first step counts when `plan` is given, since such a start is already trained.
+            the first step counts when `plan` is given, since what was cut is already trained.
         plan: sizes to hold throughout: numbers beyond a row's size are zero and stay zero. Rounded tables are what is
             measured and what comes out; where rows share scales, losses see them rounded too, and gradients pass as if
             they were not (Bengio et al., 2013, arXiv 1308.3432).

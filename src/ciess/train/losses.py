@@ -80,7 +80,7 @@ class BPR:
 def bpr_loss(
     backbone: Backbone, vectors: Represented, user_table: Tensor, item_table: Tensor, triplets: Triplets, l2: float
 ) -> Tensor:
-    """Mean softplus(negative − positive score) + l2/2 · mean squared norm of a triplet's three rows."""
+    """Mean over triplets of softplus(negative − positive score) + l2/2 · the sum of its three rows' squared norms."""
     users, positives, negatives = triplets
     user_norms, item_norms = user_table.square().sum(1), item_table.square().sum(1)
     norms = user_norms[users] + item_norms[positives] + item_norms[negatives]
@@ -232,9 +232,9 @@ def _sharpened(scores: Tensor, by: float) -> Tensor:
 
 
 def _among(model: Backbone, vectors: Represented, users: Tensor, items: Tensor) -> tuple[Represented, Tensor]:
-    """With these items only, and the rows of these users there: where scores are inner products, with these users only.
+    """Vectors of these items alone, and the rows of these users in them.
 
-    Others may know something of a user by its row.
+    Where scores are inner products, of these users alone, too; another model may know something of a user by its row.
     """
     if type(model).score_all is InnerProduct.score_all:
         near = Represented(vectors.users[users], vectors.items[items])

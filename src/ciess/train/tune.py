@@ -29,7 +29,7 @@ from ciess.train.losses import BPR
 _WORTH_IT = 0.005
 """Gain in validation quality, as a share, up to which there is none: settings stay as they are."""
 _LATEST = 5
-"""Trials that gain too little once a search has settled: a simplex that still walks is far from its end."""
+"""A search goes on beyond its `trials` while so many latest ones together gain enough."""
 
 
 @dataclass(frozen=True)

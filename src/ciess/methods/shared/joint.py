@@ -26,7 +26,7 @@ class Learner:
     """Learns by BPR from tables that a search changes on their way into the model.
 
     What gradients do not train (ALS, tables from elsewhere, packed outputs) starts from the full model's tables,
-    whatever is wished, and learns by matrix factorisation's recipe.
+    whatever `start` says, and learns by matrix factorisation's recipe.
 
     Args:
         problem: its full model stays as it is; the learner counts as a training.

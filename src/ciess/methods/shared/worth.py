@@ -20,9 +20,9 @@ from ciess.tables.plan import SizePlan
 from ciess.train.losses import Distillation
 
 _TRACE = 1e-3
-"""Of the teacher's numbers, where rows would grow."""
+"""What absent numbers next to a row's end have of the teacher's, so that gradients reach them."""
 _PART = 4
-"""The trace is as long as one in so many of a row's numbers."""
+"""Such numbers are as many as one in so many of the row's."""
 
 
 class Draw(NamedTuple):

@@ -1,6 +1,5 @@
 """Quality at equal bytes: our lines and the peers of one backbone, split and seed, and the test over seeds."""
 
-import copy
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -326,8 +325,7 @@ def _rows(full: Backbone) -> Table:
 @torch.no_grad()
 def _with_rows(full: Backbone, coded: Coded) -> Backbone:
     """The full model with the rows of both tables as they come back; one codebook serves both."""
-    # Buffers, such as a graph, are shared: only the tables differ.
-    model = copy.deepcopy(full, {id(buffer): buffer for buffer in full.buffers()})
+    model = full.copied()
     parts = np.split(coded.rows, [len(full.user_table)])
     for table, part in zip((model.user_table, model.item_table), parts, strict=True):
         table.copy_(torch.from_numpy(part) * root_mean_square(table))

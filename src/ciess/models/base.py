@@ -1,5 +1,6 @@
 """What a recommender must offer so that its tables can be sized."""
 
+import copy
 import dataclasses
 import os
 import warnings
@@ -109,6 +110,10 @@ class Backbone(nn.Module, ABC):
             )
         finally:
             self.train(mode)
+
+    def copied(self) -> Self:
+        """A copy to train. Buffers, such as a graph, never change: both share them."""
+        return copy.deepcopy(self, {id(buffer): buffer for buffer in self.buffers()})
 
     @property
     def network(self) -> dict[str, nn.Parameter]:

@@ -1,6 +1,5 @@
 """Final training of a size plan: truncate the full model, least-squares refit, then distillation."""
 
-import copy
 import dataclasses
 import math
 import time
@@ -129,8 +128,7 @@ def finish(
         A backbone whose rows are zero beyond their sizes, and how training went.
     """
     start = time.perf_counter()
-    # Buffers, such as a graph, never change: both share them.
-    small = copy.deepcopy(full, {id(buffer): buffer for buffer in full.buffers()})
+    small = full.copied()
     if isinstance(full, Rotatable):
         tables = refit(full, plan, settings.refit_steps)
         with torch.no_grad():
@@ -189,7 +187,7 @@ def learned_on(
         progress: told every step.
         kept: keeps the run.
     """
-    small = copy.deepcopy(finished, {id(buffer): buffer for buffer in finished.buffers()})
+    small = finished.copied()
     training, draws = _suited(settings, full, plan).paced(PEAK_RATES[-1]), seed + len(PEAK_RATES)
     try:
         _run(small, full, plan, settings, training, draws=draws, seed=seed, phase=phase, progress=progress, kept=kept)

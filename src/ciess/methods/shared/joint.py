@@ -1,6 +1,5 @@
 """A model that learns while a search decides what is left of its tables."""
 
-import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import Literal
@@ -10,7 +9,6 @@ from torch import Tensor, nn
 from ciess.data.sampling import TripletSampler
 from ciess.methods.problem import Problem
 from ciess.methods.shared.pruning import root_mean_square
-from ciess.models.base import Backbone
 from ciess.models.mf import MF
 from ciess.train.checkpoint import Attributes, Part
 from ciess.train.fit import Descent
@@ -47,7 +45,7 @@ class Learner:
         descends = alike and problem.config.training.steps > 0
         training = problem.config.training if descends else MF().training
         self.training = training if steps is None else training.lasting(steps)
-        self.backbone = new if descends and start == "new" else _copied(problem.full_model)
+        self.backbone = new if descends and start == "new" else problem.full_model.copied()
         self.tables = (self.backbone.user_table, self.backbone.item_table)
         self._bpr = BPR(self.backbone, problem.train, self.training, seed)
         self._rates = {table: root_mean_square(table) / USUAL_SCALE for table in self.tables}
@@ -94,8 +92,3 @@ class Learner:
     def learn(self, step: int, loss: Tensor) -> None:
         """Take a step, counted from 1, down the loss."""
         self._descent(step, loss)
-
-
-def _copied(model: Backbone) -> Backbone:
-    """A copy to train; buffers, such as a graph, never change, and are shared."""
-    return copy.deepcopy(model, {id(buffer): buffer for buffer in model.buffers()})

@@ -24,6 +24,7 @@ from ciess.evaluation.significance import differences_tested, over_seeds
 from ciess.experiment.bench import Bench
 from ciess.experiment.cells import Cells
 from ciess.experiment.keys import sources
+from ciess.experiment.pipeline import WORTH_SEARCHING
 from ciess.experiment.recipe import Recipe
 from ciess.files import write_whole
 from ciess.methods.shared.pruning import relative, root_mean_square
@@ -297,18 +298,18 @@ def with_search(points: Sequence[Point], full: NDArray[np.float64]) -> list[Poin
         )
         assert equal.valid is not None
         kept = equal
-        for other in others if _ahead(full, equal.valid) else []:
+        for other in others if _ahead(full, equal.valid, by=WORTH_SEARCHING) else []:
             if kept is equal and other.valid is not None and _ahead(other.valid, equal.valid):
                 kept = other
         found.insert(found.index(others[-1]) + 1, Point({**kept.row, "method": SEARCH}, kept.users))
     return found
 
 
-def _ahead(quality: NDArray[np.float64], other: NDArray[np.float64]) -> bool:
-    """Whether the mean difference of two qualities, user by user, is more than its standard error."""
+def _ahead(quality: NDArray[np.float64], other: NDArray[np.float64], by: float = 0.0) -> bool:
+    """Whether the mean difference of two qualities, user by user, is more than its standard error and a share."""
     ahead = torch.from_numpy(quality - other)
     ahead = ahead[~ahead.isnan()]
-    return float(ahead.mean()) > standard_error(ahead)
+    return float(ahead.mean()) > max(standard_error(ahead), by * float(np.nanmean(quality)))
 
 
 def tails(metrics: Sequence[Mapping[str, float]]) -> str:

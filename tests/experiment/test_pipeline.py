@@ -277,6 +277,9 @@ def test_what_is_ahead_of_equal_sizes_by_no_more_than_chance_is_not_kept() -> No
     # Ahead by .25, of a standard error of .25; with two users by .5, of .29.
     assert worth_keeping([finished(1, 0, 0, 0)], equal) is equal
     assert worth_keeping([finished(1, 0, 0, 0), two := finished(1, 1, 0, 0)], equal) is two
+    # Four hits are ahead of two by half of their quality, of a standard error of .29.
+    assert finished(1, 1, 1, 1).ahead_of(two, by=0.49)
+    assert not finished(1, 1, 1, 1).ahead_of(two, by=0.51)
 
 
 FULL_SIZE, EQUAL_SIZE, FIRST, SECOND = 16, 6, 1, 2
@@ -303,7 +306,9 @@ def test_by_default_methods_are_run_only_while_something_is_wanting(
 ) -> None:
     methods = {"marginal": Sized(FIRST, rule="marginal"), "popularity": Sized(SECOND, rule="popularity")}
     monkeypatch.setattr("ciess.experiment.pipeline._searching", lambda method, share: ("marginal", methods))
-    monkeypatch.setattr(Finished, "ahead_of", lambda one, other: (one.plan.max_size, other.plan.max_size) in ahead)
+    monkeypatch.setattr(
+        Finished, "ahead_of", lambda one, other, by=0: (one.plan.max_size, other.plan.max_size) in ahead
+    )
     found = plain(split, method=None, beside=beside)
     shown = {row.method: row.user_size for row in found.rows[2:-1]}
     assert shown == {name: methods[name].size for name in names} | dict.fromkeys(beside, 4)
@@ -314,7 +319,7 @@ def test_by_default_methods_are_run_only_while_something_is_wanting(
 def test_where_a_tail_must_be_kept_all_methods_of_the_default_are_run(
     split: Split, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Finished, "ahead_of", lambda one, other: False)
+    monkeypatch.setattr(Finished, "ahead_of", lambda one, other, by=0: False)
     found = plain(split, method=None, max_tail_loss="99%")
     assert [row.method for row in found.rows] == ["full", "equal", "marginal", "popularity", "search"]
 

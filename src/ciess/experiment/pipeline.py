@@ -38,6 +38,8 @@ from ciess.tables.precision import Precision
 from ciess.train.finish import Finish
 
 AUTO, DEFAULT = "auto", "marginal"
+WORTH_SEARCHING = 0.01
+"""What equal sizes lose of the full model's quality on validation, as a share, up to which nothing else is searched."""
 _log = logging.getLogger(__name__)
 
 
@@ -79,8 +81,9 @@ def search(
         budgets: limits on the bytes of both tables as stored, one or several. Each budget's result is what it would be
             alone.
         method: what finds the plans: a name, or a method's settings. `auto` tries the cheap methods, CIESS among them,
-            and keeps the best on validation for each budget. None searches only where equal sizes are behind the full
-            model by more than chance: by `marginal`, and by `popularity`, too, where that is not ahead of equal sizes.
+            and keeps the best on validation for each budget. None searches only where equal sizes lose more than 1% of
+            the full model's quality, and more than chance explains: by `marginal`, and by `popularity`, too, where that
+            is not ahead of equal sizes.
         beside: other methods, by the names that the table gives them: same data, fidelity and finish.
         finishing: how plans are brought to their best.
         precision: how parameters are stored; `auto` takes for each budget the one that is best for equal sizes.
@@ -269,9 +272,9 @@ class _Run:
         return beside, found
 
     def _wanting(self, equal: Finished, candidates: list[Finished]) -> bool:
-        """Whether equal sizes are behind the full model, and no candidate is ahead of them, by more than chance."""
+        """Whether equal sizes lose what is worth a search, and no candidate is ahead of them by more than chance."""
         full = self.bench.full_models.finished
-        return full.ahead_of(equal) and not any(each.ahead_of(equal) for each in candidates)
+        return full.ahead_of(equal, by=WORTH_SEARCHING) and not any(each.ahead_of(equal) for each in candidates)
 
     def _lines(
         self, beside: Mapping[str, Searched], found: Mapping[str, Searched], budgets: list[Budget]

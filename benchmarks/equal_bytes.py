@@ -24,7 +24,6 @@ from ciess.evaluation.significance import differences_tested, over_seeds
 from ciess.experiment.bench import Bench
 from ciess.experiment.cells import Cells
 from ciess.experiment.keys import sources
-from ciess.experiment.pipeline import WORTH_SEARCHING
 from ciess.experiment.recipe import Recipe
 from ciess.files import write_whole
 from ciess.methods.shared.pruning import relative, root_mean_square
@@ -156,7 +155,7 @@ class EqualBytes:
             "full": self.full.means(TOLD),
             "full_bytes": self._shape.full_bytes,
         }
-        return Cell(about, with_search(points, self.by_user(self._bench.full_models.finished.valid)))
+        return Cell(about, with_search(points))
 
     @cached_property
     def full(self) -> Evaluation:
@@ -284,13 +283,8 @@ class EqualBytes:
         return True
 
 
-def with_search(points: Sequence[Point], full: NDArray[np.float64]) -> list[Point]:
-    """With what a search gives at each budget, after what it chooses from.
-
-    Args:
-        points: of all methods and budgets.
-        full: (n_users,) quality of the full model on validation, NaN for users who are not measured.
-    """
+def with_search(points: Sequence[Point]) -> list[Point]:
+    """With what a search gives at each budget, after what it chooses from."""
     found = list(points)
     for budget in dict.fromkeys(point.budget for point in points):
         equal, *others = (
@@ -298,18 +292,18 @@ def with_search(points: Sequence[Point], full: NDArray[np.float64]) -> list[Poin
         )
         assert equal.valid is not None
         kept = equal
-        for other in others if _ahead(full, equal.valid, by=WORTH_SEARCHING) else []:
+        for other in others:
             if kept is equal and other.valid is not None and _ahead(other.valid, equal.valid):
                 kept = other
         found.insert(found.index(others[-1]) + 1, Point({**kept.row, "method": SEARCH}, kept.users))
     return found
 
 
-def _ahead(quality: NDArray[np.float64], other: NDArray[np.float64], by: float = 0.0) -> bool:
-    """Whether the mean difference of two qualities, user by user, is more than its standard error and a share."""
+def _ahead(quality: NDArray[np.float64], other: NDArray[np.float64]) -> bool:
+    """Whether the mean difference of two qualities, user by user, is more than its standard error."""
     ahead = torch.from_numpy(quality - other)
     ahead = ahead[~ahead.isnan()]
-    return float(ahead.mean()) > max(standard_error(ahead), by * float(np.nanmean(quality)))
+    return float(ahead.mean()) > standard_error(ahead)
 
 
 def tails(metrics: Sequence[Mapping[str, float]]) -> str:

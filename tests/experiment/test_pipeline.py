@@ -277,49 +277,36 @@ def test_what_is_ahead_of_equal_sizes_by_no_more_than_chance_is_not_kept() -> No
     # Ahead by .25, of a standard error of .25; with two users by .5, of .29.
     assert worth_keeping([finished(1, 0, 0, 0)], equal) is equal
     assert worth_keeping([finished(1, 0, 0, 0), two := finished(1, 1, 0, 0)], equal) is two
-    # Four hits are ahead of two by half of their quality, of a standard error of .29.
-    assert finished(1, 1, 1, 1).ahead_of(two, by=0.49)
-    assert not finished(1, 1, 1, 1).ahead_of(two, by=0.51)
-
-
-FULL_SIZE, EQUAL_SIZE, FIRST, SECOND = 16, 6, 1, 2
 
 
 @pytest.mark.parametrize(
     ("ahead", "names", "kept"),
-    [
-        ([], [], EQUAL_SIZE),
-        ([(FULL_SIZE, EQUAL_SIZE)], ["marginal", "popularity"], EQUAL_SIZE),
-        ([(FULL_SIZE, EQUAL_SIZE), (FIRST, EQUAL_SIZE)], ["marginal"], FIRST),
-        ([(FULL_SIZE, EQUAL_SIZE), (SECOND, EQUAL_SIZE)], ["marginal", "popularity"], SECOND),
-    ],
-    ids=["equal sizes are enough", "nothing is ahead", "the first is", "the second is"],
+    [(0, ["marginal", "popularity"], 6), (1, ["marginal"], 1), (2, ["marginal", "popularity"], 2)],
+    ids=["none is ahead", "the first is", "the second is"],
 )
 @pytest.mark.parametrize("beside", [{}, {"popularity": Sized(4)}], ids=["alone", "beside a method of the same name"])
-def test_by_default_methods_are_run_only_while_something_is_wanting(
-    ahead: list[tuple[int, int]],
+def test_by_default_a_method_is_run_where_none_before_it_is_ahead_of_equal_sizes(
+    ahead: int,
     names: list[str],
     kept: int,
     beside: dict[str, str | Method],
     split: Split,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    methods = {"marginal": Sized(FIRST, rule="marginal"), "popularity": Sized(SECOND, rule="popularity")}
+    methods = {"marginal": Sized(1, rule="marginal"), "popularity": Sized(2, rule="popularity")}
     monkeypatch.setattr("ciess.experiment.pipeline._searching", lambda method, share: ("marginal", methods))
-    monkeypatch.setattr(
-        Finished, "ahead_of", lambda one, other, by=0: (one.plan.max_size, other.plan.max_size) in ahead
-    )
+    monkeypatch.setattr(Finished, "ahead_of", lambda one, other: one.plan.max_size == ahead)
     found = plain(split, method=None, beside=beside)
     shown = {row.method: row.user_size for row in found.rows[2:-1]}
     assert shown == {name: methods[name].size for name in names} | dict.fromkeys(beside, 4)
     assert found.row("search", "40%").user_size == kept
-    assert found.settings["unsearched"] == ([] if names else ["40%"])
+    assert found.settings["method"]["tried"].keys() == methods.keys()
 
 
 def test_where_a_tail_must_be_kept_all_methods_of_the_default_are_run(
     split: Split, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Finished, "ahead_of", lambda one, other, by=0: False)
+    monkeypatch.setattr(Finished, "ahead_of", lambda one, other: True)
     found = plain(split, method=None, max_tail_loss="99%")
     assert [row.method for row in found.rows] == ["full", "equal", "marginal", "popularity", "search"]
 

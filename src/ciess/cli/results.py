@@ -49,7 +49,7 @@ def show(command: Any, outcome: "Outcome", console: Console) -> list[Path]:
     """Save the models and the report, print the table and where they are; `command` as in `search_and_show`."""
     from ciess.report import outcome_table
     from ciess.report.forms import in_bytes
-    from ciess.report.wording import enough, label, on_sample, spent
+    from ciess.report.wording import label, on_sample, spent
     from ciess.results.outcome import EQUAL, KEPT
 
     told = dataclasses.replace(outcome, settings={"command": command_line(command), **outcome.settings})
@@ -64,8 +64,6 @@ def show(command: Any, outcome: "Outcome", console: Console) -> list[Path]:
     console.print(drawn(table, console))
     show_tuned({"tuned": outcome.settings["tuning"]}, console)
     console.print(f"wall time: {spent(outcome.seconds)}")
-    if outcome.settings["unsearched"]:
-        console.print(enough(outcome.settings["unsearched"]))
     if outcome.settings["sample"]:
         console.print(f"sizes searched on {on_sample(outcome.settings)}")
     show_cautions(outcome.cautions, console)

@@ -91,9 +91,9 @@ class Finished:
         """On validation."""
         return self.valid["tail-recall@20"]
 
-    def ahead_of(self, other: "Finished", by: float = 0.0) -> bool:
-        """Whether it is better on validation by more than the standard error of the difference, and a share of it."""
-        return self.quality - other.quality > max(self.valid.standard_error(other.valid), by * self.quality)
+    def ahead_of(self, other: "Finished") -> bool:
+        """Whether it is better on validation by more than the standard error of the difference."""
+        return self.quality - other.quality > self.valid.standard_error(other.valid)
 
     def row(self, method: str, budget: str, shown: Evaluation, full_quality: float) -> Row:
         """A line of a table.

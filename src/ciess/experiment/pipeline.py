@@ -38,8 +38,6 @@ from ciess.tables.precision import Precision
 from ciess.train.finish import Finish
 
 AUTO, DEFAULT = "auto", "marginal"
-WORTH_SEARCHING = 0.01
-"""What equal sizes lose of the full model's quality on validation, as a share, up to which nothing else is searched."""
 _log = logging.getLogger(__name__)
 
 
@@ -81,9 +79,8 @@ def search(
         budgets: limits on the bytes of both tables as stored, one or several. Each budget's result is what it would be
             alone.
         method: what finds the plans: a name, or a method's settings. `auto` tries the cheap methods, CIESS among them,
-            and keeps the best on validation for each budget. None searches only where equal sizes lose more than 1% of
-            the full model's quality, and more than chance explains: by `marginal`, and by `popularity`, too, where that
-            is not ahead of equal sizes.
+            and keeps the best on validation for each budget. None searches by `marginal`, and where that is not ahead
+            of equal sizes by more than chance, or a tail must be kept, by `popularity`, too.
         beside: other methods, by the names that the table gives them: same data, fidelity and finish.
         finishing: how plans are brought to their best.
         precision: how parameters are stored; `auto` takes for each budget the one that is best for equal sizes.
@@ -142,8 +139,8 @@ def search(
     found = given(data, recipe.config, seed)
     pieces = Known(found.split, recipe, seed).unfinished(None if kept is None else given_path("kept", kept))
     bench = Bench(found.split, recipe, seed, progress, pieces.within("full"), found.clock or clock, pieces, force)
-    while_wanting = method is None and loss is None
-    return _Run(bench, name, methods, while_wanting, others, loss, share, refit, call, found.cautions).outcome(wanted)
+    in_turn = method is None and loss is None
+    return _Run(bench, name, methods, in_turn, others, loss, share, refit, call, found.cautions).outcome(wanted)
 
 
 def parsed_budgets(budgets: str | Budget | Sequence[str | Budget]) -> list[Budget]:
@@ -191,7 +188,7 @@ class _Run:
         bench: runs the methods.
         name: of what is searched by.
         methods: the best of them and equal sizes is kept.
-        while_wanting: whether each is run only at budgets where what there is so far is not enough, see `_wanting`.
+        in_turn: whether each is run only at budgets where none before it is ahead of equal sizes.
         beside: other methods that the table shows.
         loss: the largest share of the full model's tail recall that what is kept may lose; None: any.
         share: of the users on whom sizes are searched; None: all.
@@ -205,7 +202,7 @@ class _Run:
         bench: Bench,
         name: str,
         methods: dict[str, Method],
-        while_wanting: bool,
+        in_turn: bool,
         beside: dict[str, Method],
         loss: float | None,
         share: float | None,
@@ -214,7 +211,7 @@ class _Run:
         cautions: Sequence[str] = (),
     ) -> None:
         self.bench, self.name, self.loss, self.share, self.refit, self.call = bench, name, loss, share, refit, call
-        self.cautions, self.while_wanting = list(cautions), while_wanting
+        self.cautions, self.in_turn = list(cautions), in_turn
         self.methods = {name: bench.prepared(method) for name, method in methods.items()}
         self.beside = {name: bench.prepared(method) for name, method in beside.items()}
 
@@ -225,7 +222,7 @@ class _Run:
         bench.tune()
         beside, found = self._searched(budgets)
         lines = self._followed(self._lines(beside, found, budgets))
-        about = self._about(budgets, found)
+        about = self._about(budgets)
         full, shown = self._full_shown()
         kept = {budget: lines[KEPT, budget] for budget in budgets}
         measured = self._measured(lines, about) if shown == "test" else {}
@@ -265,16 +262,12 @@ class _Run:
         found: dict[str, Searched] = {}
         for name, method in self.methods.items():
             left = budgets
-            if self.while_wanting:
-                left = [each for each in budgets if self._wanting(beside[EQUAL].best[each], _candidates(found, each))]
+            if self.in_turn:
+                equal = beside[EQUAL].best
+                left = [b for b in budgets if not any(one.ahead_of(equal[b]) for one in _candidates(found, b))]
             if left:
                 found[name] = bench.run(name, method, problem if left == budgets else bench.problem(left, fidelity))
         return beside, found
-
-    def _wanting(self, equal: Finished, candidates: list[Finished]) -> bool:
-        """Whether equal sizes lose what is worth a search, and no candidate is ahead of them by more than chance."""
-        full = self.bench.full_models.finished
-        return full.ahead_of(equal, by=WORTH_SEARCHING) and not any(each.ahead_of(equal) for each in candidates)
 
     def _lines(
         self, beside: Mapping[str, Searched], found: Mapping[str, Searched], budgets: list[Budget]
@@ -363,15 +356,14 @@ class _Run:
         given = len(self.bench.split.parts)
         return given if self.refit else given - 1
 
-    def _about(self, budgets: list[Budget], found: Mapping[str, Searched]) -> dict[str, Any]:
+    def _about(self, budgets: list[Budget]) -> dict[str, Any]:
         tried = {name: described(method) for name, method in self.methods.items()}
         return {
             "call": self.call,
             "cautions": list(self.cautions),
             "seed": self.bench.seed,
             "budgets": [str(budget) for budget in budgets],
-            "unsearched": [str(budget) for budget in budgets if not _candidates(found, budget)],
-            "method": {"name": AUTO, "tried": tried} if self.name == AUTO else tried[self.name],
+            "method": tried[self.name] if len(tried) == 1 else {"name": self.name, "tried": tried},
             "beside": {name: described(method) for name, method in self.beside.items()},
             "max_tail_loss": self.loss,
             "sample": self.share,

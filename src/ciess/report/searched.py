@@ -89,8 +89,6 @@ class _Searched:
         )
 
     def _verdict(self, row: Row) -> str:
-        if row.budget in self.settings.get("unsearched", ()):
-            return "Equal sizes lose no more than 1% on validation, or what chance explains: no others were searched."
         if row.found_by == EQUAL:
             return "No plan was surely ahead of equal sizes on validation: this model has equal sizes."
         gain, sure = self._gain(row), self.outcome.gains[row.method, row.budget].verdict != 0

@@ -42,7 +42,6 @@ def facts(settings: dict[str, Any], shown: str, seeds: str, cautions: Sequence[s
         f"measured on {shown}",
         seeds,
         *(["sizes searched on " + on_sample(settings)] if settings.get("sample") else []),
-        *([enough(settings["unsearched"])] if settings.get("unsearched") else []),
         *(f"caution: {each}" for each in cautions),
     ]
 
@@ -52,12 +51,6 @@ def on_sample(settings: Mapping[str, Any]) -> str:
     return (
         f"{100 * settings['sample']:.3g}% of the users and the items that they touch, and given to all rows by a policy"
     )
-
-
-def enough(budgets: Sequence[str]) -> str:
-    """At which budgets no sizes were searched, and why."""
-    why = "equal sizes lose no more than 1% on validation, or what chance explains"
-    return f"no sizes searched at {listed(budgets)}: {why}"
 
 
 def trained(converged: bool) -> str:

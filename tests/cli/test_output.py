@@ -43,6 +43,30 @@ def test_json_is_one_document_and_quiet_is_silent(
     assert printed.out == printed.err == ""
 
 
+def test_a_comparison_with_failures_names_them_on_stderr_and_ends_in_1(
+    data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "bad.py").write_text(
+        "from dataclasses import dataclass\n\n@dataclass\nclass Bad:\n"
+        "    def search(self, problem):\n        raise ValueError('no luck')\n"
+    )
+    words = ["compare", "--backbone", "als", "--dim", "8", "--budgets", "60%", "--seeds", "0", "--tune", "off"]
+    words += ["--methods", f"{tmp_path / 'bad.py'}:Bad", "--quiet"]
+    for shard in ([], ["--shard", "1/1"]):
+        with pytest.raises(SystemExit) as ended:
+            main([*words, data, "--out", str(tmp_path / f"out{len(shard)}"), *shard])
+        printed = capsys.readouterr()
+        assert (ended.value.code, printed.out) == (1, "")
+        assert printed.err == "ciess: bad, seed 0: ValueError: no luck\n"
+    # Everybody has items that nobody else has: no full model ranks what is held out.
+    alone = tmp_path / "alone.txt"
+    alone.write_text("\n".join(f"{u} " + " ".join(str(8 * u + s) for s in range(8)) for u in range(30)))
+    with pytest.raises(SystemExit) as ended:
+        main([*words, str(alone), "--out", str(tmp_path / "alone")])
+    assert ended.value.code == 1
+    assert "bad, seed 0: the full model ranks no user's validation items" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("quiet", "printed"), [(True, ""), (False, "told\n")])
 def test_what_is_to_be_quiet_does_not_warn(quiet: bool, printed: str, capsys: pytest.CaptureFixture[str]) -> None:
     console_of(Printing(quiet=quiet))

@@ -37,7 +37,7 @@ def test_rows_get_the_numbers_that_they_are_made_of(choice: str, split: Split) -
     [[found]] = settings.search(problem).best.values()
     sizes = found.plan.item_sizes
     assert np.median(sizes[short]) <= 3
-    assert np.median(sizes[~short]) >= 5
+    assert np.median(sizes[~short]) >= np.median(sizes[short]) + 2, "equal sizes have 4 each"
 
 
 def test_a_plan_follows_a_full_model_whose_rows_have_changed(split: Split) -> None:

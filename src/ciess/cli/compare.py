@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 from rich.console import Console
 
 from ciess.cli.options import Folder, Name, Shared, command_line, option
+from ciess.cli.printing import say
 from ciess.cli.results import at_work, drawn, own_folder, show_cautions, show_tuned
 
 if TYPE_CHECKING:
@@ -59,9 +60,13 @@ class Compare(Shared):
             if self.shard:
                 done = len(comparison.cells) - len(comparison.failures)
                 console.print(f"shard {self.shard}: {done} cells are kept in {self.out / CELLS}")
-                return _show_failures(comparison, console)
-            comparison = replace(comparison, settings={"command": command_line(self), **comparison.settings})
-            self._show(comparison, comparison.save(self.out), console)
+            else:
+                comparison = replace(comparison, settings={"command": command_line(self), **comparison.settings})
+                self._show(comparison, comparison.save(self.out), console)
+        for failed in comparison.failures:
+            say(f"{failed.method}, seed {failed.seed}: {failed.error}")
+        if comparison.failures:
+            raise SystemExit(1)
 
     def _show(self, comparison: "Comparison", paths: list[Path], console: Console) -> None:
         from ciess.experiment.runs import COMPARISON
@@ -78,11 +83,5 @@ class Compare(Shared):
         show_tuned({f"tuned, seed {cell.seed}": cell.tuning for cell in comparison.cells if cell.tuning}, console)
         console.print(f"wall time: {spent(comparison.seconds)}")
         show_cautions(comparison.cautions, console)
-        _show_failures(comparison, console)
         for path in paths:
             console.print(f"wrote {path}", soft_wrap=True)
-
-
-def _show_failures(comparison: "Comparison", console: Console) -> None:
-    for failed in comparison.failures:
-        console.print(f"{failed.method}, seed {failed.seed}: {failed.error}", soft_wrap=True)

@@ -113,8 +113,8 @@ def drawn(table: "ReportTable", console: Console) -> Table:
         styles = (_STYLES[getattr(value, "verdict", 0)] for value in row)
         result.add_row(*(Text(shown, style) for (_, shown), style in zip(cells, styles, strict=True)))
     wide = Measurement.get(console, console.options.update(width=10_000), result).maximum
-    texts = (texts for texts, number in zip(zip(*table.cells, strict=True), table.numeric, strict=True) if not number)
-    broken = wide - sum(max(0, *(len(shown) - _NAME for _, shown in each)) for each in texts)
+    texts = ([cells[at][1] for cells in table.cells] for at, number in enumerate(table.numeric) if not number)
+    broken = wide - sum(max((len(shown) - _NAME for shown in each if len(shown) > _NAME), default=0) for each in texts)
     for heading in (*_NEEDED_LEAST, *_NEEDED_LESS):
         if (wide if heading in _NEEDED_LEAST else broken) > console.width and heading in table.headings:
             kept = (each for each in table.headings if each != heading)

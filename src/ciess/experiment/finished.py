@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from ciess.errors import InputError
-from ciess.evaluation.metrics import QUALITY_METRICS, TAIL_METRICS, Evaluation
+from ciess.evaluation.metrics import QUALITY_METRICS, TAIL_METRICS, Evaluation, standard_error
 from ciess.methods.problem import Candidate, Following, Problem, SearchResult
 from ciess.results.outcome import Row
 from ciess.tables.budget import Budget
@@ -95,21 +96,24 @@ class Finished:
         """Whether it is better on validation by more than the standard error of the difference."""
         return self.quality - other.quality > self.valid.standard_error(other.valid)
 
-    def row(self, method: str, budget: str, shown: Evaluation, full_quality: float) -> Row:
+    def row(self, method: str, budget: str, shown: Evaluation, full: Tensor) -> Row:
         """A line of a table.
 
         Args:
             method: the line's name.
             budget: as written; empty for the full model.
             shown: what the plan came to on the set that the table shows.
-            full_quality: the full model's mean quality on that set, above 0.
+            full: (n,) the full model's quality on that set, of the same users, not all 0.
         """
+        whole = float(full.double().mean())
+        kept = float(shown.quality.double().mean()) / whole
         return Row(
             method=method,
             budget=budget,
             metrics=shown.means(QUALITY_METRICS + TAIL_METRICS),
-            kept=float(shown.quality.mean()) / full_quality,
-            standard_error=shown.standard_error() / full_quality,
+            kept=kept,
+            # Of a ratio of means, by the delta method: users are drawn, both qualities with them.
+            standard_error=standard_error(shown.quality.double() - kept * full.double()) / whole,
             valid_quality=self.quality,
             table_bytes=stored_bytes(self.plan) if budget else self.plan.shape.full_bytes,
             user_size=float(self.plan.user_sizes.mean()),

@@ -231,7 +231,6 @@ class _Run:
             (method, str(budget)): measured[each.key][1] if measured else each.valid
             for (method, budget), each in lines.items()
         }
-        quality = float(full.quality.mean())
         learned = bench.split.train_valid()
         return Outcome(
             method=self.name,
@@ -240,9 +239,9 @@ class _Run:
             policies=ByBudget({budget: self._policy(each, budget) for budget, each in kept.items()}),
             popularity=(learned.user_counts, learned.item_counts),
             rows=[
-                bench.full_models.finished.row(FULL, "", full, quality),
+                bench.full_models.finished.row(FULL, "", full, full.quality),
                 *(
-                    each.row(method, str(budget), evaluations[method, str(budget)], quality)
+                    each.row(method, str(budget), evaluations[method, str(budget)], full.quality)
                     for (method, budget), each in lines.items()
                 ),
             ],

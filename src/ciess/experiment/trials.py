@@ -208,8 +208,13 @@ class _Seed:
     def _full(self) -> Cell:
         full = self.bench.full_models
         shown = full.shown()
+        if not shown.quality.any():
+            raise InputError(
+                "the full model ranks no user's test items among its first 20, so there is no quality to keep: "
+                "train it longer, or give a test set of items that it knows"
+            )
         users = self._by_user(shown)
-        row = full.finished.row(FULL, "", shown, _mean(users))
+        row = full.finished.row(FULL, "", shown, shown.quality)
         return Cell(
             FULL, self.seed, [row], {"": users}, trainings=1, seconds=row.seconds, tuning=self.bench.full_models.tuning
         )
@@ -218,12 +223,12 @@ class _Seed:
         ready = self.bench.prepared(method)
         problem = self.bench.problem(self.budgets, getattr(ready, "fidelity", None))
         found = self.bench.run(name, ready, problem)
-        peak = _mean(full.quality[""])
+        peak = torch.from_numpy(full.quality[""])
         rows, quality, valid = [], {}, {}
         for budget, each in found.best.items():
             finished = each if self.split.test is None else self.bench.followed(each, budget)
             shown = self._shown(finished)
-            rows.append(finished.row(name, str(budget), shown, peak))
+            rows.append(finished.row(name, str(budget), shown, peak[shown.users]))
             quality[str(budget)], valid[str(budget)] = self._by_user(shown), self._by_user(finished.valid)
         effort = found.trainings, found.measurements, found.finishes, found.seconds
         return Cell(name, self.seed, rows, quality, valid, *effort)
@@ -240,10 +245,6 @@ class _Seed:
         quality = np.full(self.split.train.n_users, np.nan, dtype=np.float32)
         quality[shown.users.numpy()] = shown.quality.numpy()
         return quality
-
-
-def _mean(quality: NDArray[np.float32]) -> float:
-    return float(np.nanmean(quality, dtype=np.float64))
 
 
 def sentence(error: Exception) -> str:

@@ -68,8 +68,8 @@ class Table:
     def numeric(self) -> list[bool]:
         """Of each column, whether all its values are numbers."""
         return [
-            all(value is None or isinstance(value, SupportsFloat) for value in values)
-            for values in zip(*self.rows, strict=True)
+            all(row[place] is None or isinstance(row[place], SupportsFloat) for row in self.rows)
+            for place in range(len(self.columns))
         ]
 
 

@@ -11,8 +11,9 @@ from ciess.methods.fidelity import Truncate
 from ciess.methods.marginal import STARTS, Marginal
 from ciess.methods.problem import Problem
 from ciess.methods.shared.student import Student
-from ciess.models import backbone_named
+from ciess.models import Training, backbone_named
 from ciess.tables.budget import Budget
+from ciess.train.finish import Finish
 from ciess.train.fit import fit
 from ciess.train.losses import BPR
 
@@ -67,8 +68,15 @@ def test_it_begins_from_the_plan_of_the_lowest_loss(split: Split, monkeypatch: p
     assert [each.loss for each in begun] == [min(losses)]
 
 
-def test_plans_are_judged_by_draws_that_training_does_not_begin_with(split: Split) -> None:
+def test_plans_are_judged_by_draws_that_training_does_not_begin_with(
+    split: Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
     problem, _ = of_two_lengths(split)
+    # Of which a draw holds a ninth of the scores.
+    scores = problem.shape.n_users * problem.shape.n_items // 9
+    monkeypatch.setattr(Finish, "suiting", lambda config: Finish(training=Training(batch_size=scores)))
     student = Student(problem, "marginal", 7)
-    users, items = student._distillation(problem.full_model)._draw(*problem.shape[:2])
-    assert not any(torch.equal(draw.users, users) or torch.equal(draw.items, items) for draw in student._fresh)
+    first = student._distillation(problem.full_model)._draw(*problem.shape[:2])
+    for side, rows in enumerate(first):
+        assert len(rows) < problem.shape[side] / 2
+        assert not any(set(draw[side].tolist()) >= set(rows.tolist()) for draw in student._fresh)

@@ -30,10 +30,13 @@ def test_what_is_read_again_is_measured_as_what_was_trained(split: Split, tmp_pa
         return Fitted(1, 0.5, 0.1)
 
     first, again = (Dropping(split.train.n_users, split.train.n_items) for _ in range(2))
+    # Named as what is kept beside parameters might be.
+    first.attributes, again.attributes = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
     trained = fitted_once(Kept(tmp_path, "full"), first, lambda: train(first), always=True)
     assert fitted_once(Kept(tmp_path, "full"), again, lambda: train(again)) == trained
     users = torch.arange(5)
     assert torch.equal(again.score_all(again.vectors(), users), first.score_all(first.vectors(), users))
+    assert torch.equal(again.attributes.weight, first.attributes.weight)
     assert again.draws == 3, "later draws of dropout are those that would have followed"
     assert torch.equal(torch.rand(3, generator=again.generator), torch.rand(3, generator=first.generator))
 

@@ -31,8 +31,8 @@ DIVERGED = "training has diverged by step {}: lower its learning rate, or weigh 
 _log = logging.getLogger(__name__)
 LEVEL = 0.005
 """A gain in validation quality, as a share, up to which training has levelled off."""
-_ATTRIBUTES = "attributes"
-"""Before what is kept of a model beside its parameters."""
+_ATTRIBUTES = "<attributes>"
+"""Before what is kept of a model beside its parameters; no module has such a name."""
 _STEPS_BETWEEN_SCALES = 10
 """Finding the best scales takes longer than a step on small tables; they change slowly."""
 

@@ -261,7 +261,8 @@ class Sized:
 
     def search(self, problem: Problem) -> SearchResult:
         plans = [SizePlan.equal(problem.shape, self.size)] if self.size else []
-        return SearchResult({budget: [Candidate(plan, 1.0, self.rule) for plan in plans] for budget in problem.budgets})
+        best = {budget: [Candidate(plan, 1.0, self.rule) for plan in plans] for budget in problem.budgets}
+        return SearchResult(best, [{"kind": self.rule}])
 
 
 def test_what_is_ahead_of_equal_sizes_by_no_more_than_chance_is_not_kept() -> None:
@@ -297,8 +298,9 @@ def test_by_default_a_method_is_run_where_none_before_it_is_ahead_of_equal_sizes
     monkeypatch.setattr("ciess.experiment.pipeline._searching", lambda method, share: ("marginal", methods))
     monkeypatch.setattr(Finished, "ahead_of", lambda one, other: one.plan.max_size == ahead)
     found = plain(split, method=None, beside=beside)
-    shown = {row.method: row.user_size for row in found.rows[2:-1]}
-    assert shown == {name: methods[name].size for name in names} | dict.fromkeys(beside, 4)
+    # What was tried and is not kept needs no model of its own, so that it has no line.
+    assert {row.method: row.user_size for row in found.rows[2:-1]} == dict.fromkeys(beside, 4)
+    assert [row["kind"] for row in found.trace] == names
     assert found.row("search", "40%").user_size == kept
     assert found.settings["method"]["tried"].keys() == methods.keys()
 

@@ -188,7 +188,8 @@ class _Run:
         bench: runs the methods.
         name: of what is searched by.
         methods: the best of them and equal sizes is kept.
-        in_turn: whether each is run only at budgets where none before it is ahead of equal sizes.
+        in_turn: whether each is run only at budgets where none before it is ahead of equal sizes; those that are not
+            kept have no line then, since building and measuring them takes as long as building what is kept.
         beside: other methods that the table shows.
         loss: the largest share of the full model's tail recall that what is kept may lose; None: any.
         share: of the users on whom sizes are searched; None: all.
@@ -275,7 +276,7 @@ class _Run:
         lines: dict[tuple[str, Budget], Finished] = {}
         for budget in budgets:
             lines |= {(name, budget): each.best[budget] for name, each in beside.items()}
-            for name, each in found.items():
+            for name, each in {} if self.in_turn else found.items():
                 # What is searched by has a line only where a plan is really its own, and not its starting rule's.
                 own = [one for one in each.finished.get(budget, []) if one.found_by == name]
                 if own:

@@ -147,7 +147,7 @@ class OutcomeData:
         popularity: how many interactions of each user, (n_users,), and each item, (n_items,), the measured models have
             learned, in the same order.
         rows: the result table. At each budget `equal` comes first and `search`, the best of all on validation, last;
-            a method that was searched by has a line where it found a plan of its own.
+            a method that was asked for has a line where it found a plan of its own.
         evaluations: what each row was measured by, by its method and budget as in `row`.
         shown: what the table's metrics were measured on: `test`, or `validation` where there is no test.
         trace: all that the search measured on its way.

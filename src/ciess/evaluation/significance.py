@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import t as student
+from scipy.special import stdtr, stdtrit
 
 SIGNIFICANT = 0.05
 """A corrected p-value below it counts as significant."""
@@ -69,10 +69,10 @@ def paired_test(differences: Floats) -> Difference:
     if n > 1:
         # By hand, since scipy's function warns of the differences of models that are alike.
         error = float(known.std(ddof=1)) / math.sqrt(n)
-        half = float(student.ppf(0.975, n - 1)) * error
+        half = float(stdtrit(n - 1, 0.975)) * error
         low, high = mean - half, mean + half
         if error > 0:
-            p_value = 2 * float(student.sf(abs(mean) / error, n - 1))
+            p_value = 2 * float(stdtr(n - 1, -abs(mean) / error))
         elif mean != 0:
             p_value = 0.0
     counts = (int((known > 0).sum()), int((known == 0).sum()), int((known < 0).sum()))

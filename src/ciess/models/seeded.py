@@ -18,15 +18,16 @@ def seeded(seed: int) -> Iterator[None]:
     Outside, both are as they were. Otherwise threads add up gradients of look-ups in any order. A module of one's own
     may need an operation that has no fixed order: PyTorch warns of it.
     """
-    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    before = torch.get_deterministic_debug_mode()
     filled = _FILLING.fill_uninitialized_memory
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        torch.use_deterministic_algorithms(True, warn_only=True)
+        # `torch.use_deterministic_algorithms` says the same to PyTorch's compiler, too, whose import takes two seconds.
+        torch.set_deterministic_debug_mode("warn")
         # Nothing is read here that was not written, and filling it takes a tenth of a finish.
         _FILLING.fill_uninitialized_memory = False
         try:
             yield
         finally:
-            torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+            torch.set_deterministic_debug_mode(before)
             _FILLING.fill_uninitialized_memory = filled

@@ -2,10 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 from numpy.typing import NDArray
 
 from ciess.report.forms import in_bytes, percent, points, tenths, whole
@@ -13,6 +12,10 @@ from ciess.report.measures import GROUPS, Share, SizesByPopularity
 from ciess.report.palette import LIGHT, MARKERS
 from ciess.report.parts import Figure
 from ciess.report.svg import HEIGHT, drawn
+
+if TYPE_CHECKING:
+    # Imported where something is drawn: it takes a second, which every command would wait for.
+    from matplotlib.axes import Axes
 
 _LEGEND_ROW, _GAIN_ROW = 14, 9
 """Heights in pixels, of a row of a legend and of one interval."""
@@ -36,7 +39,7 @@ def frontier(lines: Mapping[Line, Sequence[tuple[int, Share]]], full_bytes: int,
         whiskers: what the ends of the shares are; empty where they are the shares themselves.
     """
 
-    def paint(axes: Axes) -> None:
+    def paint(axes: "Axes") -> None:
         axes.axhline(1, color=LIGHT["full"], linewidth=1, linestyle=(0, (4, 3)))
         for line, places in lines.items():
             at = sorted(places, key=lambda place: place[0])
@@ -52,8 +55,10 @@ def frontier(lines: Mapping[Line, Sequence[tuple[int, Share]]], full_bytes: int,
             )
         axes.plot([full_bytes], [1], color=LIGHT["full"], marker="*", markersize=10, linestyle="", label="full model")
         axes.set_xscale("log")
+        from matplotlib.ticker import LogLocator, NullLocator
+
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda size, _: in_bytes(size)))
+        axes.xaxis.set_major_formatter(lambda size, _: in_bytes(size))
         axes.xaxis.set_minor_locator(NullLocator())
         axes.tick_params(axis="x", labelrotation=30)
         _in_percent(axes)
@@ -86,7 +91,7 @@ def gains(lines: Mapping[Line, Sequence[tuple[str, Share]]], rows: str, unit: st
     names = list(dict.fromkeys(name for places in lines.values() for name, _ in places))
     apart = 0.7 / len(lines)
 
-    def paint(axes: Axes) -> None:
+    def paint(axes: "Axes") -> None:
         axes.axvline(0, color=LIGHT["equal"], linewidth=1.4, linestyle=(0, (4, 3)))
         for number, (line, places) in enumerate(lines.items()):
             shift = (number - (len(lines) - 1) / 2) * apart
@@ -103,8 +108,10 @@ def gains(lines: Mapping[Line, Sequence[tuple[str, Share]]], rows: str, unit: st
         axes.set_yticks(range(len(names)), names)
         axes.set_ylim(len(names) - 0.5, -0.5)
         axes.grid(axis="y", visible=False)
+        from matplotlib.ticker import MaxNLocator
+
         axes.xaxis.set_major_locator(MaxNLocator(6))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda gain, _: points(gain)))
+        axes.xaxis.set_major_formatter(lambda gain, _: points(gain))
         axes.set_xlabel(f"{unit}, against equal sizes")
         if rows == "budget":
             axes.set_ylabel(rows)
@@ -134,7 +141,7 @@ def sizes(side: str, lines: Mapping[Line, SizesByPopularity], dim: int) -> Figur
         dim: the largest size.
     """
 
-    def paint(axes: Axes) -> None:
+    def paint(axes: "Axes") -> None:
         paint_sizes(axes, lines, dim)
         axes.set_xlabel(f"interactions of the {side[:-1]}")
         axes.legend(loc="best", title="budget")
@@ -151,18 +158,20 @@ def sizes(side: str, lines: Mapping[Line, SizesByPopularity], dim: int) -> Figur
     )
 
 
-def paint_sizes(axes: Axes, lines: Mapping[Line, SizesByPopularity], dim: int) -> None:
+def paint_sizes(axes: "Axes", lines: Mapping[Line, SizesByPopularity], dim: int) -> None:
     """Sizes against popularity into empty axes, both on scales of doublings or tens; see `sizes`."""
     for line, found in lines.items():
         popular = np.maximum(found.popularity, 1)
         axes.fill_between(popular, found.low, found.high, color=LIGHT[line.role], alpha=0.14, linewidth=0)
         axes.plot(popular, found.mean, color=LIGHT[line.role], marker=line.marker, markersize=4, label=line.label)
     axes.set_xscale("log")
+    from matplotlib.ticker import LogLocator, NullFormatter
+
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=8))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda count, _: whole(count)))
+    axes.xaxis.set_major_formatter(lambda count, _: whole(count))
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_yscale("log", base=2)
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda size, _: whole(size)))
+    axes.yaxis.set_major_formatter(lambda size, _: whole(size))
     axes.set_ylim(0.9, dim * 1.1)
     axes.set_ylabel("size (dimensions kept)")
 
@@ -175,7 +184,7 @@ def by_decile(side: str, lines: Mapping[Line, NDArray[np.float64]]) -> Figure:
         lines: (10,) shares, NaN where there is nothing to keep.
     """
 
-    def paint(axes: Axes) -> None:
+    def paint(axes: "Axes") -> None:
         axes.axhline(1, color=LIGHT["full"], linewidth=1, linestyle=(0, (4, 3)))
         for line, kept in lines.items():
             equal = line.role == "equal"
@@ -214,7 +223,7 @@ def trace(name: str, budget: str, kinds: Sequence[str], quality: Sequence[float]
     """
     number = np.arange(1, len(quality) + 1)
 
-    def paint(axes: Axes) -> None:
+    def paint(axes: "Axes") -> None:
         axes.step(
             number,
             np.maximum.accumulate(quality),
@@ -233,6 +242,8 @@ def trace(name: str, budget: str, kinds: Sequence[str], quality: Sequence[float]
                 marker=MARKERS[place % len(MARKERS)],
                 label=kind,
             )
+        from matplotlib.ticker import MaxNLocator
+
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel(f"plans measured for {budget}")
         axes.set_ylabel("quality on validation")
@@ -248,14 +259,16 @@ def trace(name: str, budget: str, kinds: Sequence[str], quality: Sequence[float]
     )
 
 
-def _legend_above(axes: Axes) -> None:
+def _legend_above(axes: "Axes") -> None:
     """Where no point can lie beneath it."""
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0, fontsize=10)
 
 
-def _in_percent(axes: Axes) -> None:
+def _in_percent(axes: "Axes") -> None:
+    from matplotlib.ticker import MaxNLocator
+
     axes.yaxis.set_major_locator(MaxNLocator(6))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g}%"))
+    axes.yaxis.set_major_formatter(lambda share, _: f"{100 * share:g}%")
 
 
 def _ends(kept: NDArray[np.float64]) -> str:

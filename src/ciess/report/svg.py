@@ -3,13 +3,12 @@
 import re
 from collections.abc import Callable
 from io import StringIO
-from typing import Any
-
-import matplotlib
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING, Any
 
 from ciess.report.palette import LIGHT
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 WIDTH, HEIGHT = 400, 280
 """In pixels: a figure is read at half a page's width and on a telephone, at nearly its own size."""
@@ -38,11 +37,14 @@ _STYLE: Any = {
 }
 
 
-def drawn(name: str, paint: Callable[[Axes], None], height: int = HEIGHT) -> str:
+def drawn(name: str, paint: Callable[["Axes"], None], height: int = HEIGHT) -> str:
     """An SVG of what is painted into empty axes, whatever the user's own settings are.
 
     The same name and painting give the same text.
     """
+    import matplotlib
+    from matplotlib.figure import Figure
+
     text = StringIO()
     with matplotlib.rc_context():
         matplotlib.rcdefaults()

@@ -20,15 +20,16 @@ SETTINGS = Finish(training=Training(steps=100, lr=0.2, lr_floor=0.0))
 
 
 def finished(
-    split: Split, monkeypatch: pytest.MonkeyPatch, outcomes: list[tuple[int, bool]], **options: object
+    split: Split, monkeypatch: pytest.MonkeyPatch, outcomes: list[tuple[int, bool, bool]], **options: object
 ) -> tuple[Finishing, list[tuple[int, float, int]]]:
-    """A finish whose fits keep so many steps and are gaining or not; the seed, rate and steps of each fit."""
+    """A finish whose fits keep so many steps, are gaining at the end or not, and have gained or not; the seed, rate and
+    steps of each fit."""
     taken: list[tuple[int, float, int]] = []
 
     def fit(_: object, lesson: int, training: Training, **__: object) -> Fitted:
-        steps, gaining = outcomes[len(taken)]
+        steps, gaining, gained = outcomes[len(taken)]
         taken.append((lesson, training.lr, training.steps))
-        return Fitted(steps, 0.5, 0.0, gaining)
+        return Fitted(steps, 0.5, 0.0, gaining, gained=gained)
 
     monkeypatch.setattr("ciess.train.finish.fit", fit)
     monkeypatch.setattr("ciess.train.finish.Distillation", lambda *given: given[3])
@@ -40,15 +41,19 @@ def finished(
 @pytest.mark.parametrize(
     ("outcomes", "runs", "converged"),
     [
-        ([(50, False)], [Run(1.0, 50)], True),
-        ([(0, False), (60, False)], [Run(1.0, 0), Run(MIDDLE, 60)], True),
-        ([(0, False), (0, False), (0, False)], [Run(1.0, 0), Run(MIDDLE, 0), Run(0.1, 0)], True),
-        ([(49, False), (60, False)], [Run(1.0, 49), Run(MIDDLE, 60)], True),
-        ([(49, False), (0, False), (0, False)], [Run(1.0, 49), Run(MIDDLE, 0), Run(0.1, 0)], True),
-        ([(100, True), (100, True), (100, True)], [Run(1.0, 100), Run(MIDDLE, 100), Run(0.1, 100)], False),
+        ([(50, False, False)], [Run(1.0, 50)], True),
+        ([(50, False, True), (50, False, False)], [Run(1.0, 50), Run(MIDDLE, 50)], True),
+        ([(50, False, True)] * 3, [Run(1.0, 50), Run(MIDDLE, 50), Run(0.1, 50)], True),
+        ([(0, False, False), (60, False, False)], [Run(1.0, 0), Run(MIDDLE, 60)], True),
+        ([(0, False, False)] * 3, [Run(1.0, 0), Run(MIDDLE, 0), Run(0.1, 0)], True),
+        ([(49, False, False), (60, False, False)], [Run(1.0, 49), Run(MIDDLE, 60)], True),
+        ([(49, False, False), *[(0, False, False)] * 2], [Run(1.0, 49), Run(MIDDLE, 0), Run(0.1, 0)], True),
+        ([(100, True, True)] * 3, [Run(1.0, 100), Run(MIDDLE, 100), Run(0.1, 100)], False),
     ],
     ids=[
-        "levelled off in its second half",
+        "gained little in its second half",
+        "gained much, and little after",
+        "gained much to the end",
         "no gain at the full rate",
         "no gain at all",
         "best too early",
@@ -59,7 +64,7 @@ def finished(
 def test_a_next_run_is_taken_where_the_one_before_was_too_fast_or_too_short(
     split: Split,
     monkeypatch: pytest.MonkeyPatch,
-    outcomes: list[tuple[int, bool]],
+    outcomes: list[tuple[int, bool, bool]],
     runs: list[Run],
     converged: bool,
 ) -> None:
@@ -73,7 +78,7 @@ def test_a_next_run_is_taken_where_the_one_before_was_too_fast_or_too_short(
 
 
 def test_runs_that_were_measured_are_repeated_without_validation(split: Split, monkeypatch: pytest.MonkeyPatch) -> None:
-    valid, outcomes = Evaluator(split.train.matrix, split.valid.matrix), [(30, False), (80, False)]
+    valid, outcomes = Evaluator(split.train.matrix, split.valid.matrix), [(30, False, False), (80, False, False)]
     measured, first = finished(split, monkeypatch, outcomes, valid=valid)
     repeated, again = finished(split, monkeypatch, outcomes, runs=measured.runs)
     assert [steps for _, _, steps in again] == [30, 80], "as many as were kept"

@@ -171,6 +171,20 @@ def test_patience_and_gains_by_hand(
     fitted = fit(model, BPR(model, tiny, recipe, seed=0), recipe, valid=valid)  # type: ignore[arg-type]
     assert (fitted.steps, fitted.quality, fitted.gaining) == (steps, max(qualities[:taken]), gaining)
     assert len([*valid.left]) == len(qualities) - taken
+    assert not fitted.gained, "before the first step nothing was measured"
+
+
+@pytest.mark.parametrize(("best", "gained"), [(0.2011, True), (0.2009, False), (0.1, False)])
+def test_gained_is_more_than_half_a_percent_over_the_state_before_training(
+    best: float, gained: bool, tiny: Interactions
+) -> None:
+    model = backbone_named("mf", dim=2).build(tiny)
+    recipe = Training(steps=3, batch_size=4, eval_every=1, patience=3)
+    plan = SizePlan.equal(TableShape(tiny.n_users, tiny.n_items, 2), 1)
+    # The last measurement gains less than the best one did.
+    valid = Told(0.2, 0.1, best, best)
+    fitted = fit(model, BPR(model, tiny, recipe, seed=0), recipe, valid=valid, plan=plan)  # type: ignore[arg-type]
+    assert (fitted.gained, fitted.gaining) == (gained, False)
 
 
 def test_what_is_kept_is_the_state_of_the_best_measurement_the_network_too(tiny: Interactions) -> None:

@@ -45,6 +45,7 @@ class Factors(BackboneConfig):
     """
 
     unused = DESCENT | {"dim", "steps", "eval_every", "patience"}
+    distillation = Training(steps=120, batch_size=1_000_000, lr=0.3, lr_every=5, eval_every=30, patience=2)
 
     dim: int = 0
     training: Training = field(default_factory=lambda: Training(steps=0))

@@ -77,7 +77,7 @@ class Finish:
 
     refit_steps: int = 3
     training: Training = BackboneConfig.distillation
-    share: float = 0.3
+    share: float = 0.2
 
     @classmethod
     def suiting(cls, config: BackboneConfig) -> "Finish":
@@ -110,8 +110,8 @@ def finish(
     The more a plan loses, the farther its rows must go: the learning rate is in proportion to the root of the squares
     that cutting and rounding lose over those that stay. Where that is too fast, validation falls below the truncated
     model or levels off while the rate is high. So with `valid` there are up to three runs, each from the best state so
-    far and at a lower peak rate (`PEAK_RATES`): a next one where this one gained nothing, where it was best before half
-    of its steps, or where it was still gaining at its end.
+    far and at a lower peak rate (`PEAK_RATES`): a next one where this one gained nothing or more than half a percent, or
+    was best before half of its steps.
 
     Args:
         full: stays as it is.
@@ -154,7 +154,7 @@ def finish(
         )
         done.append(Run(rate, fitted.steps))
         level = 2 * fitted.steps >= steps and not fitted.gaining
-        if whole and level:
+        if whole and level and not fitted.gained:
             break
     converged = valid is not None and (level or fitted.steps == 0)
     return small, Finishing(tuple(done), fitted.quality, time.perf_counter() - start, converged)

@@ -47,6 +47,8 @@ class Fitted:
         seconds: wall time.
         gaining: whether the last measurement was still better than all before by more than half a percent.
         diverged: whether it ended as parameters were no numbers any more; the best state before that was kept.
+        gained: whether what was kept is better than the state before the first step by more than half a percent; not
+            where that was not measured.
     """
 
     steps: int
@@ -54,6 +56,7 @@ class Fitted:
     seconds: float
     gaining: bool = False
     diverged: bool = False
+    gained: bool = False
 
 
 def fit(
@@ -117,7 +120,7 @@ def fit(
     best.take()
     tables.write_back()
     steps = training.steps if valid is None else best.step
-    return Fitted(steps, best.quality, time.perf_counter() - start, best.gain > LEVEL, best.diverged)
+    return Fitted(steps, best.quality, time.perf_counter() - start, best.gain > LEVEL, best.diverged, best.gained)
 
 
 def fitted_once(kept: Kept, backbone: Backbone, train: Callable[[], Fitted], always: bool = False) -> Fitted:
@@ -325,12 +328,14 @@ def _nearest(table: Tensor, scales: Tensor, precision: Encoding) -> Tensor:
 class _Best:
     """The best state on validation so far."""
 
-    _TOLD = ("quality", "step", "misses", "diverged", "gain")
+    _TOLD = ("quality", "before", "step", "misses", "diverged", "gain")
 
     def __init__(self, backbone: Backbone, tables: _Tables, valid: Evaluator | None) -> None:
         self._backbone, self._tables, self._valid = backbone, tables, valid
         self._state: list[Tensor] = []
         self.quality: float | None = None
+        self.before: float | None = None
+        """Quality before the first step; None where it was not measured."""
         self.step = self.misses = 0
         self.diverged = False
         self.gain = 0.0
@@ -354,6 +359,11 @@ class _Best:
         return all(bool(each.isfinite().all()) for each in learned)
 
     @property
+    def gained(self) -> bool:
+        """See `Fitted`."""
+        return self.before is not None and self.quality is not None and self.quality > (1 + LEVEL) * self.before
+
+    @property
     def note(self) -> str:
         return "" if self.quality is None else f"best {self.quality:.4f} at step {self.step}"
 
@@ -373,6 +383,8 @@ class _Best:
         vectors = self._backbone.vectors(*tables)
         quality = float(self._valid(lambda users: self._backbone.score_all(vectors, users)).quality.mean())
         self._backbone.train(mode)
+        if step == 0:
+            self.before = quality
         if self.quality is None or quality > self.quality:
             self.gain = quality / self.quality - 1 if self.quality else 1.0
             self.quality, self.step, self.misses = quality, step, 0

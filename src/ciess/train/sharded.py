@@ -166,7 +166,7 @@ class Sharded:
             fitted = fit_shards(self.sides, small, lesson, training, valid, own, checkpoint, progress, "finish")
             done.append(Run(rate, fitted.steps))
             level = 2 * fitted.steps >= training.steps and not fitted.gaining
-            if level:
+            if level and not fitted.gained:
                 break
         return small, Finishing(tuple(done), fitted.quality, time.perf_counter() - start, level or not fitted.steps)
 

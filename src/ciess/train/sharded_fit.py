@@ -143,8 +143,9 @@ class _Best:
     def __init__(self, tables: Tables, valid: ShardedEvaluator, plan: PlanPart | None) -> None:
         self._tables, self._valid, self._plan = tables, valid, plan
         self.kept = [table.detach().clone() for table in tables]
-        self.told = torch.tensor([-1.0, 0.0, 0.0, 0.0], dtype=torch.float64)
-        """Quality, step, measurements since without a better one, and the last gain as a share."""
+        self.told = torch.tensor([-1.0, 0.0, 0.0, 0.0, -1.0], dtype=torch.float64)
+        """Quality, step, measurements since without a better one, the last gain as a share, and the quality before the
+        first step; below 0 where there is none."""
 
     @property
     def note(self) -> str:
@@ -155,20 +156,21 @@ class _Best:
     def measure(self, step: int, patience: int) -> None:
         stored = list(self._tables) if self._plan is None else self._plan.stored(self._tables)
         broken = total(torch.tensor(sum(int((~each.isfinite()).sum()) for each in stored)))
-        quality, at, misses, _ = self.told.tolist()
+        quality, at, misses, _, before = self.told.tolist()
         if broken:
             if quality < 0:
                 raise InputError(DIVERGED.format(step))
-            self._tell(quality, at, patience, 0.0)
+            self._tell(quality, at, patience, 0.0, before)
             return
         found = self._valid.means(stored)["quality"]
+        before = before if step else found
         if found > quality:
             gain = found / quality - 1 if quality > 0 else 1.0
-            self._tell(found, step, 0, gain)
+            self._tell(found, step, 0, gain, before)
             for kept, table in zip(self.kept, stored, strict=True):
                 kept.copy_(table)
         else:
-            self._tell(quality, at, misses + 1, 0.0)
+            self._tell(quality, at, misses + 1, 0.0, before)
 
     def _tell(self, *told: float) -> None:
         self.told.copy_(torch.tensor(told, dtype=torch.float64))
@@ -236,5 +238,6 @@ def fit_shards(
             safe_point()
             raise Stopped(signal.SIGTERM)
     best.take()
-    quality, kept, _, gain = best.told.tolist()
-    return Fitted(int(kept), quality, time.perf_counter() - start, gain > LEVEL)
+    quality, kept, _, gain, before = best.told.tolist()
+    gained = 0 <= before < quality / (1 + LEVEL)
+    return Fitted(int(kept), quality, time.perf_counter() - start, gain > LEVEL, gained=gained)

@@ -63,7 +63,7 @@ ACCEPTED: dict[str, tuple[Make, tuple[int, int, int]]] = {
     "a matrix with unsigned indices": (npz(CSR, indices=np.array([0, 1, 2], dtype=np.uint16)), (2, 3, 3)),
     "a matrix of truth values": (npz(CSR, data=np.ones(3, dtype=bool)), (2, 3, 3)),
     "a matrix whose format is text": (npz(CSR, format=np.array("csr")), (2, 3, 3)),
-    "a number of 400 digits": (written("own.txt", "1 2 " + "9" * 400 + "\n1 2\n"), (1, 2, 2)),
+    "a number of 400 digits": (written("own.txt", "1 2 " + "9" * 400 + "\n3 2\n"), (2, 2, 3)),
     "an id of a million letters": (written("own.csv", "user,item\n" + "x" * 10**6 + ",1\n"), (1, 1, 1)),
     "5000 other columns": (
         written("own.csv", ",".join(["user", "item", *(f"c{n}" for n in range(5000))]) + "\n1,2\n"),

@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -6,6 +8,7 @@ import pytest
 from ciess.data import Interactions
 from ciess.data.columns import plain_ids, seconds, series_of
 from ciess.data.ids import id_text
+from ciess.errors import InputError
 
 
 @pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
@@ -44,6 +47,24 @@ def test_times_that_are_categories(dtype: pl.DataType) -> None:
 )
 def test_ids_of_an_index(index: "pd.Index[object]", ids: list[object]) -> None:
     assert plain_ids(series_of(index)).to_list() == ids
+
+
+@pytest.mark.parametrize("text", ["05-04-14", "12-31-14 10:00", "1-2-24", "24-01-31"])
+def test_a_year_has_four_digits(text: str) -> None:
+    """By any of these three numbers first times would be in another order."""
+    assert seconds(pl.Series(["2014-04-05", text])).to_list() == [1396656000, None]
+
+
+@pytest.mark.parametrize("made", [pd.Series.unique, pd.array, pd.Index, pd.Series], ids=lambda made: made.__name__)
+@pytest.mark.parametrize("kind", ["str", "category", "Int64", "object"])
+def test_columns_of_pandas_come_in_many_classes(made: Any, kind: str) -> None:
+    ids = [7, 3] if kind == "Int64" else ["b", "a"]
+    assert series_of(made(pd.Series(ids, dtype=kind))).to_list() == ids
+
+
+def test_a_frame_is_no_column() -> None:
+    with pytest.raises(InputError, match="a frame stands where a column is wanted"):
+        series_of(pd.DataFrame({"user": [1]}))
 
 
 def test_a_frame_with_times_in_seconds() -> None:

@@ -1,7 +1,9 @@
 import datetime
 from decimal import Decimal
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import polars as pl
 import pytest
 from hypothesis import given
@@ -47,6 +49,21 @@ def test_each_id_of_a_list_keeps_its_type() -> None:
     assert index.rows([3.0, 2**63 + 1]).tolist() == [0, 2]
     assert index.rows([(1, 2), (3,)]).tolist() == [-1, -1]
     assert index.rows(3).tolist() == [0]
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        pd.Series([2**60 + 1, None], dtype="Int64"),
+        pd.array([2**60 + 1, None], dtype="Int64"),
+        pl.Series([2**60 + 1, None]),
+        pl.Series([2**60 + 1, None], dtype=pl.Int128),
+    ],
+    ids=["pandas", "an array of pandas", "polars", "128 bits"],
+)
+def test_one_id_that_is_missing_changes_no_other(asked: Any) -> None:
+    """NumPy by itself makes floats of these, which hold no such numbers."""
+    assert RowIds.of([7, 2**60 + 1, 2**60]).rows(asked).tolist() == [1, -1]
 
 
 @given(st.integers(-(2**53) + 1, 2**53 - 1))

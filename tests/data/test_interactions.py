@@ -1,6 +1,7 @@
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import numpy as np
@@ -321,6 +322,30 @@ def test_everyone_in_a_k_core_has_k(drawn: list[tuple[int, int]], k: int) -> Non
     assert core.user_counts.min() >= k
     assert core.item_counts.min() >= k
     assert pairs(core) <= pairs(everything)
+
+
+def test_interactions_over_other_ids_are_not_joined_row_by_row() -> None:
+    one, other = (Interactions.from_frame(pl.DataFrame({"user": [user], "item": ["x"]})) for user in ("ann", "cid"))
+    with pytest.raises(InputError, match="over other users or items cannot be joined"):
+        one.union(other)
+
+
+@pytest.mark.parametrize("library", [pl.DataFrame, pd.DataFrame])
+def test_a_threshold_with_decimals_keeps_ratings_of_few_bits_that_equal_it(library: Any) -> None:
+    ratings = np.array([4.1, 4.2, 4.0], dtype=np.float32)
+    frame = library({"user": [1, 2, 3], "item": [1, 1, 1], "rating": ratings})
+    assert len(Interactions.from_frame(frame, min_rating=4.1)) == 2
+    for odd in (float("nan"), True, [4]):
+        with pytest.raises(InputError, match="min_rating is"):
+            Interactions.from_frame(frame, min_rating=odd)
+
+
+class Frame(pd.DataFrame):
+    """As other libraries make their own of pandas' frames."""
+
+
+def test_frames_made_from_pandas_are_frames() -> None:
+    assert len(Interactions.of(Frame({"user": [1, 2], "item": [3, 3]}))) == 2
 
 
 @given(PAIRS, st.integers(0, 99))

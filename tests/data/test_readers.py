@@ -57,6 +57,12 @@ def pairs(interactions: Interactions) -> set[tuple[object, object]]:
         ("triples.txt", "7 10 5\n7 30 4\n8 30 1\n"),
         ("halves.txt", "7 10 4.5\n7 30 4\n8 30 1\n"),
         ("pairs.txt", "7 10\n7 30\n8 30\n"),
+        ("empty_cell.txt", "7\t10\t\t100\n7\t30\t4\t100\n8\t30\t1\t\n"),
+        ("letters_later.txt", "7\t10\t5\n7\t30\t4\n8\t30\tnone\n"),
+        ("numpy.txt", "# user item rating\n7 10 5\n7 30 4\n8 30 1\n"),
+        ("numpy.tsv", "#\tuser\titem\n7\t10\n7\t30\n8\t30\n".replace("#\t", "# ")),
+        ("space_quote.csv", 'user, "item"\n7, "10"\n"7", "30"\n8,"30"\n'),
+        ("spaces_first.csv", " \t\nuser,item\n7,10\n7,30\n8,30\n"),
     ],
 )
 def test_every_format_gives_the_same(tmp_path: Path, name: str, content: str | bytes) -> None:
@@ -127,8 +133,9 @@ def test_ids_of_lines_are_text_where_they_are_written_so(tmp_path: Path) -> None
         ("1 2 3\n2 3\n", {(1, 2), (1, 3), (2, 3)}),
         ("1 2 3 4 5\n2 3 4 5 6\n", {*((1, each) for each in (2, 3, 4, 5)), *((2, each) for each in (3, 4, 5, 6))}),
         ("1 2 3 4 5\n1 6 7 8 9\n", None),
+        ("1 2 3\n1 3\n", None),
     ],
-    ids=["three", "four", "times", "tabs", "users again", "ragged", "five", "five again"],
+    ids=["three", "four", "times", "tabs", "users again", "ragged", "five", "five again", "ragged, users again"],
 )
 def test_whole_numbers_are_lines_or_a_table(
     tmp_path: Path, content: str, expected: set[tuple[int, int]] | None
@@ -140,9 +147,9 @@ def test_whole_numbers_are_lines_or_a_table(
         return
     with pytest.raises(InputError, match=r"numbers.txt may hold lines .* say which by the layout, lines or table"):
         read(path)
-    width = len(content.split("\n")[0].split())
-    assert len(read(path, layout="lines")) == 2 * (width - 1)
-    if width <= 4:
+    rows = [line.split() for line in content.splitlines()]
+    assert len(read(path, layout="lines")) == len({(row[0], item) for row in rows for item in row[1:]})
+    if len(rows[0]) <= 4:
         assert len(read(path, layout="table")) == 2
 
 
@@ -253,6 +260,11 @@ def test_a_rating_threshold(tmp_path: Path) -> None:
         ("negative.txt", "0 1 -2\n1 2\n", "line 1: '-2' is not a whole number"),
         ("lonely.txt", "0\n1\n", "lonely.txt: there are no interactions"),
         ("headless.csv", "1,2\n3,4\n", "no line of column names"),
+        ("lines.dat", "0 1 2\n1 4\n2 3 5\n", "no line of column names, and lines of different lengths"),
+        ("lines.tsv", "0\t1\t2\t3\n1\t4\t5\n", "no line of column names, and lines of different lengths"),
+        ("mixed.txt", "0 1 2 x3\n1 4 5\n", "no line of column names, and lines of different lengths"),
+        ("comments.txt", "# drawn\n# user item\n1 2\n", "comments.txt begins with comments"),
+        ("slashes.txt", "// user item\n1 2\n", "slashes.txt begins with comments"),
         ("ragged.csv", "user,item\n1,2\n1,2,3\n", "ragged.csv has more entries than columns in row 2"),
         ("comma.csv", "user,title,item\n1,A, B,2\n", "comma.csv has more entries than columns in row 1"),
         ("columns.csv", "a,b\n1,2\n", "columns.csv: no column of users is known among a, b"),

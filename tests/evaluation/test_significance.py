@@ -84,6 +84,11 @@ def test_several_are_corrected_together_and_read_one_by_one() -> None:
     assert found["more"].p_value == 2 * alone["more"]
     assert found["luck"].p_value == alone["luck"]
     assert [each.verdict for each in found.values()] == [0, 1, -1]
+    with_itself = differences_tested([*gains.items(), ("itself", np.zeros(400))])
+    assert {name: each.p_value for name, each in with_itself.items()} == {
+        **{name: each.p_value for name, each in found.items()},
+        "itself": 1,
+    }, "a model is not tested against itself"
     assert differences_tested(()) == {}
 
 

@@ -3,15 +3,19 @@ import gc
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.sparse import csr_array
 
-from ciess.data import Split
+from ciess.data import Split, synthetic
 from ciess.evaluation.metrics import Evaluator
 from ciess.methods.fidelity import Scratch, Truncate
 from ciess.methods.problem import Measurement, Problem, seed_for
 from ciess.models import Training, backbone_named
 from ciess.models.als import ALS
 from ciess.models.mf import MF
-from ciess.tables.budget import Budget
+from ciess.tables.budget import Budget, project
+from ciess.tables.layout import stored_bytes
 from ciess.tables.mask import prefix_mask
 from ciess.tables.plan import SizePlan, TableShape
 from ciess.tables.precision import Precision
@@ -31,6 +35,23 @@ def test_a_measured_plan_is_the_model_with_its_rows_cut(name: str, split: Split)
     expected = valid(lambda users: model.score_all(vectors, users).detach()).quality.mean()
     measured = Problem(model, config, split.train, valid, [], Truncate()).measure(plan)
     assert measured.quality == pytest.approx(float(expected), abs=1e-6)
+
+
+@pytest.mark.parametrize("users_share", [0.0, 0.5, 0.95])
+def test_a_plan_by_shares_of_sides_fills_the_budget_however_few_rows_a_side_has(users_share: float) -> None:
+    train = synthetic(users=20, items=300, mean_count=30).interactions
+    config = MF(dim=8)
+    valid = Evaluator(csr_array((train.n_users, train.n_items), dtype=np.float32), train.matrix)
+    problem = Problem(config.build(train), config, train, valid, [budget := Budget.parse("50%")], Truncate())
+    plan = problem.project_sides(np.ones(train.n_users), np.ones(train.n_items), users_share, budget)
+    assert 0 <= budget.limit(problem.shape) - stored_bytes(plan) < 100
+
+
+@given(st.integers(2, 300), st.integers(1, 300), st.integers(1, 8))
+def test_rows_of_a_sample_of_size_1_are_what_is_least(rows: int, of: int, dim: int) -> None:
+    """Each stands for a share of all rows, of which there is no sum without rounding."""
+    weights = np.full(rows, of / rows)
+    assert project(np.ones(rows), of, dim, weights).tolist() == [1] * rows
 
 
 def test_plans_are_measured_once_and_counted(split: Split) -> None:

@@ -115,6 +115,7 @@ DISORDER: dict[str, tuple[Any, Callable[[int], Any], Any, str]] = {
     "padded": (np.vstack([PADDING, USERS[MIXED]]), int, MIXED, "in order of first appearance after one row of padding"),
     "natural": (USERS, "sku-{}".format, MIXED, "in natural order of ids (a2 before a10)"),
     "as text": (USERS[sorted(range(60), key=str)], int, MIXED, "in order of ids as text (10 before 2)"),
+    "text of digits": (USERS, lambda row: str(10 * row), MIXED, "in order of ids as numbers (2 before 10)"),
     "from 1": (np.vstack([USERS, PADDING]), lambda row: row + 1, MIXED, "numbered by ids that start at 1"),
 }
 

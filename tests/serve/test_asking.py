@@ -46,6 +46,12 @@ def model(request: pytest.FixtureRequest) -> CompressedModel:
     return dataclasses.replace(pack(ciess.MF(dim=2)), rows_stand_alone=request.param)
 
 
+def test_ids_may_come_in_any_container(model: CompressedModel) -> None:
+    expected = model.recommend(["b", "a"], k=1)[0].tolist()
+    for users in ({1: "b", 2: "a"}.values(), dict.fromkeys("ba").keys(), iter("ba"), (each for each in "ba")):
+        assert model.recommend(users, k=1)[0].tolist() == expected
+
+
 def test_scores_are_those_of_the_ids(model: CompressedModel) -> None:
     assert model.score("b", "y") == 4
     assert model.score("c", ["x", "v"]).tolist() == [4, 3]

@@ -17,7 +17,7 @@ from safetensors.numpy import load_file, save_file
 import ciess
 from ciess.data import Interactions, Split
 from ciess.errors import InputError
-from ciess.evaluation.metrics import TAIL_METRICS, Evaluator
+from ciess.evaluation.metrics import TAIL_METRICS, Evaluator, evaluate
 from ciess.models import Training, backbone_named
 from ciess.serve.model import CompressedModel
 from ciess.tables.plan import SizePlan
@@ -85,6 +85,21 @@ def test_packing_changes_no_score(name: str, split: Split) -> None:
     assert torch.equal(found.users, expected.users)
     torch.testing.assert_close(found.item_credit, expected.item_credit, atol=1e-6, rtol=0)
     assert found.means(TAIL_METRICS) == pytest.approx(expected.means(TAIL_METRICS))
+
+
+@pytest.mark.parametrize("larger", [slice(0, 5), slice(5, None)], ids=["the first items", "the others"])
+def test_equal_scores_are_ranked_alike_whatever_the_sizes_of_rows(larger: slice, split: Split) -> None:
+    """As of users of whom nothing was learned: packed rows lie by their sizes."""
+    config = backbone_named("mf", dim=4)
+    full = config.build(split.train)
+    with torch.no_grad():
+        full.user_table.zero_()
+    sizes = np.full(split.train.n_items, 1)
+    sizes[larger] = 4
+    plan = SizePlan(np.full(split.train.n_users, 4), sizes, 4)
+    found = CompressedModel.pack(config, full, plan, split.train).evaluate(split.valid)
+    expected = evaluate(full, Evaluator(split.train.matrix, split.valid.matrix))
+    assert torch.equal(found.items, expected.items)
 
 
 def test_a_held_out_set_may_know_other_users_and_items(split: Split) -> None:

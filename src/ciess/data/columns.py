@@ -35,16 +35,24 @@ def series_of(values: Any) -> pl.Series:
     """A column of a pandas frame, an array or a list, as polars has it; what it has no type for are Python objects."""
     if isinstance(values, pl.Series):
         return values
-    if type(values).__module__.partition(".")[0] == "pandas":
+    if is_of_pandas(values):
         return _from_pandas(values)
     array = listed(values)
     return pl.Series(array) if array.dtype.kind in _NUMERIC else _from_objects(list(array))
 
 
-def _from_pandas(column: Any) -> pl.Series:
-    if not hasattr(column, "iloc"):
-        # An index, which lacks half of what a column has.
-        column = column.to_series()
+def is_of_pandas(values: Any) -> bool:
+    """Whether this is of a class of pandas, or of one made from such a class."""
+    return any(kind.__module__.partition(".")[0] == "pandas" for kind in type(values).__mro__)
+
+
+def _from_pandas(values: Any) -> pl.Series:
+    import pandas as pd
+
+    if isinstance(values, pd.DataFrame):
+        raise InputError("a frame stands where a column is wanted: name one of its columns")
+    # An index, and an array such as `unique` gives, lack half of what a column has.
+    column = values.to_series() if isinstance(values, pd.Index) else pd.Series(values)
     kind = column.dtype.kind
     # Polars' own way from pandas would need pyarrow.
     if isinstance(column.dtype, np.dtype) and kind in f"{_NUMERIC}m":
@@ -201,7 +209,9 @@ def _from_text(column: pl.Series) -> pl.Series:
         found = column.cast(kind, strict=False)
         if found.null_count() == given:
             return found
-    spaced = column.str.replace(" UTC$", "Z").str.replace("T", " ", literal=True)
+    # A year of two digits is no year, and which of three numbers it is cannot be known.
+    dated = pl.select(pl.when(column.str.contains(r"^\d{4}-")).then(column)).to_series()
+    spaced = dated.str.replace(" UTC$", "Z").str.replace("T", " ", literal=True)
     moments = [
         spaced.str.to_datetime(form, strict=False, time_unit="us", time_zone="UTC" if zoned else None)
         for form, zoned in _FORMATS

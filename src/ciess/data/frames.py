@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from ciess.checks import check
 from ciess.data import columns
 from ciess.errors import InputError
 
@@ -30,6 +31,9 @@ class Wanted:
     rating: Hashable = None
     time: Hashable = None
     min_rating: float | None = None
+
+    def __post_init__(self) -> None:
+        check("min_rating", self.min_rating, float | None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,7 +138,8 @@ def _rated_enough(found: dict[str, pl.Series], name: dict[str, str], least: floa
         )
     ratings = columns.numbers(found["rating"])
     columns.refuse_rows(ratings.is_null(), f"{name['rating']} holds no rating")
-    return ratings >= least
+    # A float32 of 4.1 is a little less than 4.1.
+    return ratings >= (float(np.float32(least)) if found["rating"].dtype == pl.Float32 else least)
 
 
 def _place(labels: Sequence[Hashable], role: str, named: Hashable, hint: str = "") -> int:

@@ -6,7 +6,7 @@ An id is known by its text, see `id_text`: 3, 3.0, NumPy's 3 and "3" are one id;
 import dataclasses
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
@@ -77,8 +77,23 @@ def is_single(ids: Any) -> bool:
     return not isinstance(ids, list | tuple) and np.ndim(ids) == 0
 
 
+def unrolled(ids: Any) -> Any:
+    """A list of what a set, a view or a generator gives, and of whole numbers that no array holds exactly; else ids.
+
+    These are whole numbers of a column that lacks some, of which NumPy makes floats, and those of 128 bits.
+    """
+    if isinstance(ids, list | tuple | str | bytes) or not isinstance(ids, Iterable):
+        return ids
+    if not hasattr(ids, "to_numpy"):
+        return ids if hasattr(ids, "__array__") else list(ids)
+    kind = str(getattr(ids, "dtype", "")).lower()
+    whole = kind.startswith(("int", "uint"))
+    return list(ids) if whole and (kind.endswith("128") or ids.to_numpy().dtype.kind == "f") else ids
+
+
 def listed(ids: Any) -> NDArray[Any]:
     """(b,) ids as an array in which each keeps its own type: of 3.0 and "a", NumPy by itself makes text of both."""
+    ids = unrolled(ids)
     if not isinstance(ids, list | tuple):
         return np.atleast_1d(ids.to_numpy() if hasattr(ids, "to_numpy") else np.asarray(ids))
     if all(type(each) is int and _INT64.min <= each <= _INT64.max for each in ids):

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import coo_array, csr_array, sparray, spmatrix
 
 from ciess.checks import Positive, check
-from ciess.data.columns import Ids, encode, plain_ids, rows_of, series_of
+from ciess.data.columns import Ids, encode, is_of_pandas, plain_ids, rows_of, series_of
 from ciess.data.frames import Rows, Wanted, rows_of_frame
 from ciess.data.matrices import as_csr
 from ciess.errors import InputError
@@ -87,7 +87,7 @@ class Interactions:
             return data
         if isinstance(data, sparray | spmatrix):
             return cls.from_matrix(data)
-        if isinstance(data, pl.DataFrame) or type(data).__module__.partition(".")[0] == "pandas":
+        if isinstance(data, pl.DataFrame) or is_of_pandas(data):
             return cls.from_frame(data)
         if isinstance(data, str | os.PathLike):
             raise InputError(f"'{data}' is a path: read it by ciess.read")
@@ -221,7 +221,13 @@ class Interactions:
         return self.from_pairs(self.users[which], self.items[which], self.user_ids, self.item_ids, times)
 
     def union(self, other: "Interactions") -> "Interactions":
-        """The interactions of both, over the same users and items; times only where both have them."""
+        """The interactions of both, over the same users and items; times only where both have them.
+
+        Raises:
+            InputError: they are over other users or items.
+        """
+        if not (self.user_ids.equals(other.user_ids) and self.item_ids.equals(other.item_ids)):
+            raise InputError("interactions over other users or items cannot be joined: bring them over the same first")
         times = None
         if self.times is not None and other.times is not None:
             times = np.concatenate([self.times, other.times])

@@ -9,34 +9,38 @@ import polars as pl
 
 from ciess.data.columns import whole_if_all
 from ciess.data.frames import Rows
-from ciess.data.text import is_digits, lines_of, widths
+from ciess.data.text import are_tabbed, is_digits, lines_of
 from ciess.errors import InputError
 
 _log = logging.getLogger(__name__)
 _NOT_PLAIN = re.compile(rb"(?<!\S)0[0-9]|[0-9]{19}")
 """Begins a number that NumPy would not give back as it is written."""
 _MOST_RATING, _LEAST_TIME = 100, 10**8
+_MOST_COLUMNS = 4
+"""Of a table without column names: user, item, rating and time."""
 
 
 def are_lines(path: Path, contents: list[bytes]) -> bool:
     """Whether files of whole numbers are lines `user item item …`, and not `user item rating [time]`.
 
     Lines differ in length. Where all are as long, a table is told by tabs, by users that come again in one file, or by
-    a fourth number that can only be a time.
+    a fourth number that can only be a time. Where all have as many tabs, cells may be empty.
 
     Raises:
         InputError: both may be meant.
     """
-    width = len(contents[0].lstrip().split(b"\n", 1)[0].split())
-    if widths(*contents) > 1 or width <= 2:
-        return True
-    files = [lines_of(content) for content in contents]
-    tabs = not any(lines.str.contains(r"\d +\d").any() for lines in files)
+    files, tabbed = [lines_of(content) for content in contents], are_tabbed(*contents)
+    lengths = pl.concat([lines.str.count_matches(r"\t" if tabbed else r"\S+") for lines in files]).unique() + tabbed
+    least, width = int(lengths.min()), int(lengths.max())  # type: ignore[arg-type]
     again = any(lines.str.extract(r"(\d+)").n_unique() < len(lines) for lines in files)
-    timed = width == 4 and not again and all(_has_times(lines) for lines in files)
-    if width <= 4 and (tabs or again or timed):
+    uneven = len(lengths) > 1
+    if width <= 2 or (uneven and not (again and least > 1 and width <= _MOST_COLUMNS)):
+        return True
+    tabs = not any(lines.str.contains(r"\d +\d").any() for lines in files)
+    timed = width == _MOST_COLUMNS and not again and all(_has_times(lines) for lines in files)
+    if not uneven and width <= _MOST_COLUMNS and (tabs or again or timed):
         return False
-    if width > 4 and not (tabs or again):
+    if width > _MOST_COLUMNS and not (tabs or again):
         return True
     raise InputError(
         f"{path} may hold lines of 'user item item …' or a table of 'user item rating …' without column names: "

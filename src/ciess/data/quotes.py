@@ -105,7 +105,8 @@ class Lines:
 
     def _rows(self) -> Iterator[list[str]]:
         text = TextIOWrapper(BytesIO(self.body), encoding="utf-8", errors="replace", newline="\n")
-        rows = csv.reader(text, delimiter=self.separator, strict=True)
+        # Some write a space after a comma, before a quote that encloses all the same.
+        rows = csv.reader(text, delimiter=self.separator, strict=True, skipinitialspace=self.separator in ",;|")
         before = 0
         try:
             for row in rows:

@@ -30,6 +30,9 @@ _DATUM = re.compile(r"-\d+|[+-]?\d+\.\d+|\d{9,}")
 """What is a number, and no column's name: below 0, with decimals, or a time."""
 _JSON = re.compile(rb"\s*(\{|\[\s*[\[{\"\d])")
 _RECBOLE_TYPE = re.compile(r":(token|float)(_seq)?$")
+_COMMENTS = re.compile(rb"#[^\n]*\n\s*#")
+_COMMENT = re.compile(rb"^#[ \t]*(?=\S)")
+"""The mark of a comment, before names of columns as NumPy writes them."""
 _BLANK_LINE = re.compile(rb"\n[ \t\r]*(?=\n)")
 _UNEVEN = re.compile(rb"\t|  |^ | $", re.MULTILINE)
 _SPACE_IN_QUOTES = re.compile(rb'^(?:[^"\n]*"[^" \t\n]*")*[^"\n]*"[^"\n]*[ \t]', re.MULTILINE)
@@ -83,6 +86,12 @@ def widths(*contents: bytes) -> int:
     return pl.concat([lines_of(content).str.count_matches(r"\S+") for content in contents]).n_unique()
 
 
+def are_tabbed(*contents: bytes) -> bool:
+    """Whether all lines of texts have as many tabs, one at least: they are rows, of which some cells may be empty."""
+    tabs = pl.concat([lines_of(content).str.count_matches("\t") for content in contents])
+    return bool(tabs[0]) and tabs.n_unique() == 1
+
+
 def is_digits(content: bytes) -> bool:
     """Whether there is nothing but whole numbers and spaces."""
     return not content.translate(None, _DIGITS)
@@ -98,8 +107,14 @@ def may_be_lines(path: Path, content: bytes) -> bool:
     return all(token.isdigit() for token in content.lstrip().split(b"\n", 1)[0].split())
 
 
-def rows_of_text(path: Path, content: bytes, wanted: Wanted) -> Rows:
+def rows_of_text(path: Path, content: bytes, wanted: Wanted, told: bool) -> Rows:
     """The interactions of a table in a text file: with a line of column names, or as MovieLens has them.
+
+    Args:
+        path: of the file.
+        content: all of it.
+        wanted: of the columns.
+        told: whether the user says that it is a table; else all rows of one without column names are as long.
 
     Raises:
         InputError: no such table, or as `Interactions.from_frame`.
@@ -107,6 +122,8 @@ def rows_of_text(path: Path, content: bytes, wanted: Wanted) -> Rows:
     _refuse_others(path, content)
     text, separator, quoted = _separated(path, content)
     names, body = _named(path, text, separator, wanted)
+    if body is text and not told:
+        _refuse_uneven(path, text, separator)
     lines = Lines(path, content, body, len(names), separator)
     quoted = quoted and lines.has_quotes
     if quoted and separator == "\t":
@@ -121,7 +138,7 @@ def rows_of_text(path: Path, content: bytes, wanted: Wanted) -> Rows:
 
 def _separated(path: Path, content: bytes) -> tuple[bytes, str, bool]:
     """Lines that are not blank, what separates their columns, one byte, and whether quotes may enclose fields."""
-    text = _BLANK_LINE.sub(b"", content.lstrip(b"\r\n") + b"\n")
+    text = _COMMENT.sub(b"", _BLANK_LINE.sub(b"", b"\n" + content + b"\n")[1:])
     separator = _separator(text.split(b"\n", 1)[0])
     if separator == "::":
         # Polars separates by one byte only.
@@ -138,7 +155,8 @@ def _named(path: Path, text: bytes, separator: str, wanted: Wanted) -> tuple[lis
     """Column names, and the lines that hold data: all but the first, or all where they are as MovieLens has them."""
     line, body = text.split(b"\n", 1)
     with refused(f"{path} has no line of column names", _HEADED):
-        names = next(csv.reader([line.decode(errors="replace").strip("\r")], delimiter=separator))
+        header = line.decode(errors="replace").strip("\r")
+        names = next(csv.reader([header], delimiter=separator, skipinitialspace=separator in ",;|"))
     names = [_RECBOLE_TYPE.sub("", name.strip()) for name in names]
     numbers = all(name.removeprefix("-").replace(".", "").isdigit() for name in names[:2])
     if numbers and separator not in ",;|" and 2 <= len(names) <= len(_MOVIELENS_COLUMNS):
@@ -146,6 +164,19 @@ def _named(path: Path, text: bytes, separator: str, wanted: Wanted) -> tuple[lis
     if numbers or _are_data(names, wanted):
         raise InputError(f"{path} has no line of column names: {_HEADED}")
     return names, body
+
+
+def _refuse_uneven(path: Path, text: bytes, separator: str) -> None:
+    """Refuse rows without column names that are not all as long: they are not what their places say.
+
+    Raises:
+        InputError: they are not.
+    """
+    if lines_of(text).str.count_matches(separator, literal=True).n_unique() > 1:
+        raise InputError(
+            f"{path} has no line of column names, and lines of different lengths: {_HEADED}, "
+            "or say by the layout, lines or table, what they are"
+        )
 
 
 def _refuse_others(path: Path, content: bytes) -> None:
@@ -160,7 +191,7 @@ def _refuse_others(path: Path, content: bytes) -> None:
         raise InputError(
             f"{path} is of Matrix Market: read it by scipy.io.mmread, and write it by scipy.sparse.save_npz"
         )
-    if content.startswith(b"%"):
+    if content.startswith((b"%", b"//")) or _COMMENTS.match(content):
         raise InputError(
             f"{path} begins with comments: put a line of column names in their place, such as user,item,rating,time"
         )

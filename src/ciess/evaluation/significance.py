@@ -99,15 +99,18 @@ def over_seeds(values: Iterable[Floats]) -> NDArray[np.float64]:
 def differences_tested(pairs: Iterable[tuple[K, Floats]]) -> dict[K, Difference]:
     """Test several differences, corrected for being several after Holm.
 
+    Where nobody's quality differs, as of a model with itself, nothing is asked: that counts as none of them.
+
     Args:
         pairs: a key and differences as `paired_test` takes them. They are read one by one, so that no more than one
             needs to be in memory.
     """
     found = {key: paired_test(differences) for key, differences in pairs}
-    corrected = holm(np.array([each.p_value for each in found.values()]))
-    return {
+    asked = {key: each for key, each in found.items() if each.same < each.users}
+    corrected = holm(np.array([each.p_value for each in asked.values()]))
+    return found | {
         key: dataclasses.replace(each, p_value=float(p_value))
-        for (key, each), p_value in zip(found.items(), corrected, strict=True)
+        for (key, each), p_value in zip(asked.items(), corrected, strict=True)
     }
 
 

@@ -239,15 +239,17 @@ class Problem:
         user_share: float,
         budget: Budget,
     ) -> SizePlan:
-        """Scale each side's desired sizes to its part of the budget: `user_share` of the numbers are the users'."""
+        """Scale each side's desired sizes to its part of the budget: `user_share` of the numbers are the users', or as
+        near to it as rows of 1 to all dimensions allow on both sides."""
         n_users, n_items, dim = self.shape
         weights = np.ones(n_users + n_items) if self.stands_for is None else self.stands_for
         sides = [(users, weights[:n_users]), (items, weights[n_users:])]
         of_users, of_items = (float(weights.sum()) for _, weights in sides)
 
         def scaled(numbers: int) -> SizePlan:
-            for_users = min(max(round(numbers * user_share), of_users, numbers - of_items * dim), numbers - of_items)
-            shares = int(for_users), numbers - int(for_users)
+            least, most = max(of_users, numbers - of_items * dim), min(of_users * dim, numbers - of_items)
+            for_users = min(max(round(numbers * user_share), least), most)
+            shares = for_users, numbers - for_users
             parts = [
                 project(np.asarray(desired), part, dim, None if self.stands_for is None else weights)
                 for part, (desired, weights) in zip(shares, sides, strict=True)

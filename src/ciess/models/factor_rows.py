@@ -237,6 +237,8 @@ class _Side(NamedTuple):
             orders["in natural order of ids (a2 before a10)"] = _natural_ranks(known)
         else:
             orders["in order of ids as text (10 before 2)"] = inverse(known.cast(pl.String).arg_sort().to_numpy(), n)
+            if known.dtype == pl.String:
+                orders["in order of ids as numbers (2 before 10)"] = inverse(numbers.argsort(), n)
         if self.n_rows == n + 1:
             moved = {name: rows + 1 for name, rows in [*orders.items(), (_RULE, np.arange(n))] if rows is not by_rule}
             orders |= {f"{name} after one row of padding": rows for name, rows in moved.items()}

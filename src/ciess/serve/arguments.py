@@ -1,7 +1,7 @@
 """What people ask a model for: ids and how many items."""
 
 import math
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Mapping, Set
 from numbers import Real
 from typing import Any
 
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ciess.checks import shown
-from ciess.data.ids import is_single, listed
+from ciess.data.ids import is_single, listed, unrolled
 from ciess.errors import InputError
 
 _LISTS = (list, tuple, Set, np.ndarray)
@@ -39,8 +39,7 @@ def asked(name: str, ids: Any) -> tuple[NDArray[Any], bool]:
     """
     if isinstance(ids, Mapping):
         raise InputError(f"{name} are a mapping: give one id, or one list of ids for all users")
-    if isinstance(ids, Set | Iterator):
-        ids = list(ids)
+    ids = unrolled(ids)
     single = is_single(ids)
     found = listed(ids)
     if found.ndim > 1 or (found.dtype == object and any(isinstance(each, _LISTS) for each in found)):

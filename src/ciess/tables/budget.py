@@ -26,6 +26,8 @@ _TRIES = 12
 """To fill a budget to the last number."""
 _LEAST, _HALVINGS = 1e-200, 64
 """Of desired sizes over the largest of them, and of the scale that fills a budget."""
+_ROUNDING = 1e-9
+"""A share of a sum of weights that is no lack."""
 
 
 @dataclass(frozen=True)
@@ -155,13 +157,13 @@ def planned(desired: ArrayLike, shape: TableShape, budget: Budget, precision: En
 
 
 def project(
-    desired: ArrayLike, numbers: int, dim: int, stands_for: NDArray[np.float64] | None = None
+    desired: ArrayLike, numbers: float, dim: int, stands_for: NDArray[np.float64] | None = None
 ) -> NDArray[np.int32]:
     """Scale positive desired sizes so that the whole sizes in 1..dim fill `numbers` and never exceed it.
 
     Args:
         desired: (n,) sizes, finite and above 0; only their ratios matter.
-        numbers: how many parameters there are to give, n..n·dim.
+        numbers: how many parameters there are to give, n..n·dim; whole but for samples.
         stands_for: (n,) how many rows each row of a sample stands for: its parameters count as often, so that fewer
             than those of one row may be left. None for one.
 
@@ -177,7 +179,7 @@ def project(
         row = int(np.argmin((desired > 0) & (desired < np.inf)))
         raise InputError(f"desired size {row} (from 0) is {desired[row]}: sizes must be finite and above 0")
     weights = np.ones(len(desired)) if stands_for is None else stands_for
-    if numbers < weights.sum():
+    if numbers < weights.sum() * (1 - _ROUNDING):
         raise ValueError(f"{numbers} numbers cannot fill {weights.sum():g} rows of size 1 or more")
     # By the logarithm of the scale: desired sizes may be as far apart as numbers can be.
     shares = np.maximum(desired / desired.max(), _LEAST)
@@ -195,7 +197,7 @@ def project(
     return sizes
 
 
-def _fits(shares: NDArray[np.float64], weights: NDArray[np.float64], numbers: int, dim: int, scale: float) -> bool:
+def _fits(shares: NDArray[np.float64], weights: NDArray[np.float64], numbers: float, dim: int, scale: float) -> bool:
     """Whether sizes by the logarithm of a scale, rounded down, are no more than some numbers."""
     return bool(np.clip(np.floor(math.exp(scale) * shares), 1, dim) @ weights <= numbers)
 

@@ -110,8 +110,8 @@ def finish(
     The more a plan loses, the farther its rows must go: the learning rate is in proportion to the root of the squares
     that cutting and rounding lose over those that stay. Where that is too fast, validation falls below the truncated
     model or levels off while the rate is high. So with `valid` there are up to three runs, each from the best state so
-    far and at a lower peak rate (`PEAK_RATES`): a next one where this one gained nothing or more than half a percent, or
-    was best before half of its steps.
+    far and at a lower peak rate (`PEAK_RATES`): a next one where this one gained nothing or more than half a percent,
+    or was best before half of its steps.
 
     Args:
         full: stays as it is.

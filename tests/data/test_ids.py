@@ -49,6 +49,7 @@ def test_each_id_of_a_list_keeps_its_type() -> None:
     assert index.rows([3.0, 2**63 + 1]).tolist() == [0, 2]
     assert index.rows([(1, 2), (3,)]).tolist() == [-1, -1]
     assert index.rows(3).tolist() == [0]
+    assert index.rows({1: "a", 2: "3"}.values()).tolist() == [1, 0]
 
 
 @pytest.mark.parametrize(

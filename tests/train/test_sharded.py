@@ -57,6 +57,7 @@ class Trained:
     full: list[Tensor]
     small: list[Tensor]
     qualities: tuple[float | None, float | None]
+    runs: int
     told: list[tuple[str, int]]
 
 
@@ -83,7 +84,7 @@ def trained(
         fitted = model.fit(valid, folder and folder / "full", progress)
         full = whole(model.tables)
         small, finishing = model.finish(planned(split, precision), FINISH, valid, folder and folder / "small", progress)
-        return Trained(drawn, full, whole(small), (fitted.quality, finishing.quality), told)
+        return Trained(drawn, full, whole(small), (fitted.quality, finishing.quality), len(finishing.runs), told)
 
 
 def alone(split: Split, config: BackboneConfig, precision: Precision) -> Trained:
@@ -101,7 +102,7 @@ def alone(split: Split, config: BackboneConfig, precision: Precision) -> Trained
         [each.user_table.detach()[:, :width], each.item_table.detach()[:, :width]]
         for each, width in ((model, DIM), (small, plan.max_size))
     ]
-    return Trained(drawn, full, cut, (fitted.quality, finishing.quality), [])
+    return Trained(drawn, full, cut, (fitted.quality, finishing.quality), len(finishing.runs), [])
 
 
 def same(found: Trained, expected: Trained) -> None:
@@ -109,6 +110,7 @@ def same(found: Trained, expected: Trained) -> None:
         for table, wanted in zip(getattr(found, part), getattr(expected, part), strict=True):
             torch.testing.assert_close(table, wanted, rtol=NEAR, atol=NEAR)
     assert found.qualities == pytest.approx(expected.qualities, abs=1e-6)
+    assert found.runs == expected.runs
 
 
 @pytest.mark.parametrize("name", CONFIGS)

@@ -58,6 +58,8 @@ def pairs(interactions: Interactions) -> set[tuple[object, object]]:
         ("halves.txt", "7 10 4.5\n7 30 4\n8 30 1\n"),
         ("pairs.txt", "7 10\n7 30\n8 30\n"),
         ("empty_cell.txt", "7\t10\t\t100\n7\t30\t4\t100\n8\t30\t1\t\n"),
+        ("ratings.dat", b"7::10::caf\xe9\n7::30::4\n8::30::1\n"),
+        ("latin.txt", b"7\t10\tcaf\xe9\n7\t30\t4\n8\t30\t1\n"),
         ("letters_later.txt", "7\t10\t5\n7\t30\t4\n8\t30\tnone\n"),
         ("numpy.txt", "# user item rating\n7 10 5\n7 30 4\n8 30 1\n"),
         ("numpy.tsv", "#\tuser\titem\n7\t10\n7\t30\n8\t30\n".replace("#\t", "# ")),

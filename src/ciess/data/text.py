@@ -4,6 +4,7 @@ import csv
 import re
 from io import BytesIO
 from pathlib import Path
+from typing import Literal
 
 import polars as pl
 
@@ -69,14 +70,19 @@ def _unpacked(path: Path, content: bytes) -> bytes:
         if content.startswith(ZSTD):
             check_unpacked(path, zstd_bound(content))
             # Python unpacks Zstandard from 3.14 on; polars does while it reads.
-            return "\n".join(lines_of(content)).encode()
+            return "\n".join(lines_of(content, "utf8")).encode()
     return content
 
 
-def lines_of(content: bytes) -> pl.Series:
+def lines_of(content: bytes, encoding: Literal["utf8", "utf8-lossy"] = "utf8-lossy") -> pl.Series:
     """The lines of a text, packed or not, that are not blank."""
     lines = pl.read_csv(
-        BytesIO(content), has_header=False, schema={"line": pl.String}, separator=_NO_LINE_HOLDS, quote_char=None
+        BytesIO(content),
+        has_header=False,
+        schema={"line": pl.String},
+        separator=_NO_LINE_HOLDS,
+        quote_char=None,
+        encoding=encoding,
     )["line"]
     return lines.filter(lines.str.contains(r"\S"))
 

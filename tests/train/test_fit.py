@@ -24,7 +24,8 @@ from ciess.tables.plan import SizePlan, TableShape
 from ciess.tables.precision import Precision
 from ciess.tables.taper import Taper
 from ciess.train.checkpoint import Kept
-from ciess.train.fit import Fitted, _Tables, fit
+from ciess.train.fit import Fitted, fit
+from ciess.train.held_tables import HeldTables
 from ciess.train.losses import BPR
 
 SETTINGS: dict[str, dict[str, float]] = {
@@ -278,7 +279,7 @@ def test_rows_that_share_scales_learn_by_the_gradient_of_what_they_are_rounded_t
     """The gradient passes the rounding (Bengio et al., 2013)."""
     model = backbone_named("mf", dim=4).build(split.train)
     plan = SizePlan.equal(TableShape(split.train.n_users, split.train.n_items, 4), 4, Precision.INT4_SHARED)
-    tables = _Tables(model, plan)
+    tables = HeldTables(model, plan)
     users, items = tables.seen(1)
     assert not torch.equal(users, tables.users), "losses see what is stored"
     (users.sum() + 2 * items.sum()).backward()

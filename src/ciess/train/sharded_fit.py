@@ -20,7 +20,8 @@ from ciess.tables.mask import prefix_mask
 from ciess.tables.packed import rounded
 from ciess.tables.plan import SizePlan
 from ciess.train.finish import lost_to_kept
-from ciess.train.fit import DIVERGED, LEVEL, SMALLEST_SCALE, Fitted
+from ciess.train.fit import DIVERGED, LEVEL, Fitted
+from ciess.train.held_tables import SMALLEST_SCALE
 from ciess.train.shards import Checkpoint, Side, total
 
 Tables = tuple[nn.Parameter, nn.Parameter]

@@ -1,0 +1,130 @@
+"""The tables of a backbone while they are trained: held to a size plan, and as its precision stores them."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.functional import pad
+
+from ciess.models.base import Backbone
+from ciess.tables.encoding import Encoding
+from ciess.tables.mask import prefix_mask
+from ciess.tables.packed import rounded, shared_scales
+from ciess.tables.plan import SizePlan
+from ciess.tables.precision import Precision
+from ciess.tables.taper import Taper
+from ciess.train.checkpoint import State
+
+SMALLEST_SCALE = 1e-3
+"""What a parameter of zeros, such as a bias, counts as."""
+_STEPS_BETWEEN_SCALES = 10
+"""Finding the best scales takes longer than a step on small tables; they change slowly."""
+
+
+class HeldTables:
+    """The tables while they are trained: cut to a plan, and no wider than its largest size where columns are apart."""
+
+    def __init__(self, backbone: Backbone, plan: SizePlan | None) -> None:
+        self._backbone = backbone
+        self._dim = backbone.user_table.shape[1]
+        width = plan.max_size if plan is not None and backbone.separable else self._dim
+        full = (backbone.user_table, backbone.item_table)
+        self.users, self.items = (nn.Parameter(table.detach()[:, :width].clone()) for table in full)
+        self._plan, self._masks, self._scales = plan, list[Tensor](), list[Tensor]()
+        if plan is not None:
+            device = self.users.device
+            self._masks = [prefix_mask(sizes, width, device) for sizes in (plan.user_sizes, plan.item_sizes)]
+        self.cut()
+
+    def state(self) -> State:
+        """See `Resumable`: the scales of the moment; the tables are parts of their own."""
+        return State({}, {str(side): scales for side, scales in enumerate(self._scales)})
+
+    def restore(self, state: State) -> None:
+        """See `Resumable`."""
+        self._scales = [state.tensors[name] for name in sorted(state.tensors)]
+
+    @torch.no_grad()
+    def rates(self, of: Backbone) -> list[float]:
+        """Root mean squares of a model's user and item table, where the plan keeps them, and of its network's
+        parameters, at least SMALLEST_SCALE, times its rate."""
+        width = self.users.shape[1]
+        kept = [
+            (table[:, :width].square() * mask).sum() / mask.sum()
+            for table, mask in zip((of.user_table, of.item_table), self._masks, strict=True)
+        ]
+        squares = [*kept, *(parameter.square().mean() for parameter in of.network.values())]
+        return [of.distillation_rate * max(SMALLEST_SCALE, float(square.sqrt())) for square in squares]
+
+    def seen(self, step: int) -> tuple[Tensor, Tensor]:
+        """Both tables as losses see them: rounded where rows share scales, with the gradient of tables that are not.
+
+        Where each row has a scale of its own, rounding at the end loses no more (docs/search.md).
+        """
+        if self._plan is None or not self._plan.precision.whole or self._plan.precision.scale_a_row:
+            return self.users, self.items
+        # Those of dimensions stay: found anew they would follow the rows, which follow them.
+        if not self._scales or (step % _STEPS_BETWEEN_SCALES == 1 and not self._plan.precision.scale_a_dimension):
+            self._scales = [self._shared_scales(table, sizes) for table, sizes in self._sides(self._plan)]
+        users, items = (
+            table + (near - table).detach() for table, near in zip((self.users, self.items), self._near(), strict=True)
+        )
+        return users, items
+
+    @torch.no_grad()
+    def stored(self) -> tuple[Tensor, Tensor]:
+        """Both tables as the plan stores them."""
+        if self._plan is None or self._plan.precision is Precision.FLOAT32:
+            return self.users, self.items
+        if self._scales:
+            users, items = self._near()
+            return users, items
+        users, items = (
+            torch.from_numpy(rounded(table.cpu().numpy(), sizes, self._plan.precision)).to(table.device)
+            for table, sizes in self._sides(self._plan)
+        )
+        return users, items
+
+    @torch.no_grad()
+    def take(self, users: Tensor, items: Tensor) -> None:
+        """Go back to tables as they were stored."""
+        self.users.copy_(users)
+        self.items.copy_(items)
+        # What was rounded once, with whatever scales, is rounded to itself.
+        self._scales = []
+
+    def _near(self) -> list[Tensor]:
+        """Both tables rounded with the scales of the moment."""
+        assert self._plan is not None
+        sides = zip((self.users, self.items), self._scales, self._masks, strict=True)
+        return [_nearest(table.detach(), scales, self._plan.precision) * mask for table, scales, mask in sides]
+
+    def _sides(self, plan: SizePlan) -> list[tuple[nn.Parameter, NDArray[np.int32]]]:
+        return [(self.users, plan.user_sizes), (self.items, plan.item_sizes)]
+
+    def _shared_scales(self, table: nn.Parameter, sizes: NDArray[np.int32]) -> Tensor:
+        assert self._plan is not None
+        scales = shared_scales(table.detach().cpu().numpy(), sizes, self._plan.precision)
+        return torch.from_numpy(scales).to(table.device)
+
+    @torch.no_grad()
+    def cut(self) -> None:
+        """Zero what the plan does not keep. Adam's steps are elementwise, so this equals training the kept numbers."""
+        for table, mask in zip((self.users, self.items), self._masks, strict=False):
+            table.mul_(mask)
+
+    @torch.no_grad()
+    def write_back(self) -> None:
+        """Put the trained tables into the backbone."""
+        for name, table in zip(("user_table", "item_table"), self.stored(), strict=True):
+            getattr(self._backbone, name).copy_(pad(table, (0, self._dim - table.shape[1])))
+
+
+def _nearest(table: Tensor, scales: Tensor, precision: Encoding) -> Tensor:
+    """A table rounded with some scales."""
+    numbers = table / scales
+    if isinstance(precision, Taper):
+        halves = torch.from_numpy(precision.halves(table.shape[1])).to(table.device)
+        return (numbers.floor() + 0.5).clamp(0.5 - halves, halves - 0.5) * scales
+    assert isinstance(precision, Precision)
+    return numbers.round().clamp(-precision.largest, precision.largest) * scales

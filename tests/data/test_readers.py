@@ -62,7 +62,7 @@ def pairs(interactions: Interactions) -> set[tuple[object, object]]:
         ("latin.txt", b"7\t10\tcaf\xe9\n7\t30\t4\n8\t30\t1\n"),
         ("letters_later.txt", "7\t10\t5\n7\t30\t4\n8\t30\tnone\n"),
         ("numpy.txt", "# user item rating\n7 10 5\n7 30 4\n8 30 1\n"),
-        ("numpy.tsv", "#\tuser\titem\n7\t10\n7\t30\n8\t30\n".replace("#\t", "# ")),
+        ("numpy.tsv", "#\tuser\titem\n7\t10\n7\t30\n8\t30\n"),
         ("space_quote.csv", 'user, "item"\n7, "10"\n"7", "30"\n8,"30"\n'),
         ("spaces_first.csv", " \t\nuser,item\n7,10\n7,30\n8,30\n"),
     ],

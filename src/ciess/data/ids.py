@@ -78,9 +78,9 @@ def is_single(ids: Any) -> bool:
 
 
 def unrolled(ids: Any) -> Any:
-    """A list of what a set, a view or a generator gives, and of whole numbers that no array holds exactly; else ids.
+    """A list of ids that come in a set, a view or a generator, or that no array holds exactly; others as they are.
 
-    These are whole numbers of a column that lacks some, of which NumPy makes floats, and those of 128 bits.
+    No array holds whole numbers of a column that lacks some, of which NumPy makes floats, and those of 128 bits.
     """
     if isinstance(ids, list | tuple | str | bytes) or not isinstance(ids, Iterable):
         return ids

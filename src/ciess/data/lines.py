@@ -29,12 +29,15 @@ def are_lines(path: Path, contents: list[bytes]) -> bool:
     Raises:
         InputError: both may be meant.
     """
-    files, tabbed = [lines_of(content) for content in contents], are_tabbed(*contents)
+    files = [lines_of(content) for content in contents]
+    tabbed = are_tabbed(files)
     lengths = pl.concat([lines.str.count_matches(r"\t" if tabbed else r"\S+") for lines in files]).unique() + tabbed
     least, width = int(lengths.min()), int(lengths.max())  # type: ignore[arg-type]
-    again = any(lines.str.extract(r"(\d+)").n_unique() < len(lines) for lines in files)
     uneven = len(lengths) > 1
-    if width <= 2 or (uneven and not (again and least > 1 and width <= _MOST_COLUMNS)):
+    if width <= 2 or (uneven and (least == 1 or width > _MOST_COLUMNS)):
+        return True
+    again = any(lines.str.extract(r"(\d+)").n_unique() < len(lines) for lines in files)
+    if uneven and not again:
         return True
     tabs = not any(lines.str.contains(r"\d +\d").any() for lines in files)
     timed = width == _MOST_COLUMNS and not again and all(_has_times(lines) for lines in files)

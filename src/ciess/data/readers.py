@@ -16,7 +16,7 @@ from ciess.data.generated import synthetic
 from ciess.data.interactions import Interactions, InteractionsLike
 from ciess.data.lines import are_lines, rows_of_lines
 from ciess.data.matrices import matrix_in
-from ciess.data.text import are_tabbed, content_of, ending, is_digits, may_be_lines, rows_of_text
+from ciess.data.text import are_tabbed, content_of, ending, is_digits, lines_of, may_be_lines, rows_of_text
 from ciess.errors import InputError, refused
 from ciess.files import check_file, given_path, reading, there
 
@@ -122,7 +122,7 @@ def _rows_of_texts(files: list[Path], wanted: Wanted, layout: Layout | None) -> 
     lines = layout == "lines"
     if layout is None and may_be_lines(files[0], contents[0]):
         digits = all(map(is_digits, contents))
-        lines = are_lines(files[0], contents) if digits else not are_tabbed(*contents)
+        lines = are_lines(files[0], contents) if digits else not are_tabbed(map(lines_of, contents))
     if lines:
         _refuse_options(files[0], wanted, None)
         return together([rows_of_lines(*each) for each in zip(files, contents, strict=True)])

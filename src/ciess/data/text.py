@@ -2,6 +2,7 @@
 
 import csv
 import re
+from collections.abc import Iterable
 from io import BytesIO
 from pathlib import Path
 from typing import Literal
@@ -92,9 +93,9 @@ def widths(*contents: bytes) -> int:
     return pl.concat([lines_of(content).str.count_matches(r"\S+") for content in contents]).n_unique()
 
 
-def are_tabbed(*contents: bytes) -> bool:
-    """Whether all lines of texts have as many tabs, one at least: they are rows, of which some cells may be empty."""
-    tabs = pl.concat([lines_of(content).str.count_matches("\t") for content in contents])
+def are_tabbed(files: Iterable[pl.Series]) -> bool:
+    """Whether all lines of files have as many tabs, one at least: they are rows, of which some cells may be empty."""
+    tabs = pl.concat([lines.str.count_matches("\t") for lines in files])
     return bool(tabs[0]) and tabs.n_unique() == 1
 
 

@@ -274,9 +274,10 @@ class _Run:
     ) -> dict[tuple[str, Budget], Finished]:
         """The lines of the table by name and budget, budget by budget; the last of each is what is kept."""
         lines: dict[tuple[str, Budget], Finished] = {}
+        shown = {} if self.in_turn else found
         for budget in budgets:
             lines |= {(name, budget): each.best[budget] for name, each in beside.items()}
-            for name, each in {} if self.in_turn else found.items():
+            for name, each in shown.items():
                 # What is searched by has a line only where a plan is really its own, and not its starting rule's.
                 own = [one for one in each.finished.get(budget, []) if one.found_by == name]
                 if own:

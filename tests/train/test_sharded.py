@@ -108,7 +108,10 @@ def alone(split: Split, config: BackboneConfig, precision: Precision) -> Trained
 def same(found: Trained, expected: Trained) -> None:
     for part in ("full", "small"):
         for table, wanted in zip(getattr(found, part), getattr(expected, part), strict=True):
-            torch.testing.assert_close(table, wanted, rtol=NEAR, atol=NEAR)
+            # What lies between two levels may be rounded to either.
+            apart = ~torch.isclose(table, wanted, rtol=NEAR, atol=NEAR)
+            assert apart.float().mean() < 0.002
+            torch.testing.assert_close(table, wanted, rtol=0, atol=float(wanted.abs().max()) / 127)
     assert found.qualities == pytest.approx(expected.qualities, abs=1e-6)
     assert found.runs == expected.runs
 

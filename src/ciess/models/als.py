@@ -5,7 +5,6 @@ for interactions, and p is 0 and c is 1 for all other pairs.
 """
 
 import dataclasses
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,12 +16,13 @@ from torch import Tensor
 from ciess.checks import AboveZero, NotNegative
 from ciess.data import Interactions
 from ciess.models.base import DESCENT, LEARNING_ALONE, BackboneConfig, Solver, Training
+from ciess.models.graph import sparse_tensor
 from ciess.models.mf import MFModel
 from ciess.tables.mask import prefix_mask
 from ciess.tables.plan import SizePlan
 
-_NUMBERS_IN_A_CHUNK = 1_000_000
-"""The most numbers of a chunk's gathered rows, unless one row alone has more."""
+_NUMBERS_IN_A_BLOCK = 8_000_000
+"""Of rows that are solved for together."""
 STEPS = 3
 """Of conjugate gradients for each row in a sweep: more give no better models (docs/search.md)."""
 
@@ -129,36 +129,39 @@ def closer_rows(
     Returns:
         (n, width) table, zero beyond the sizes.
     """
-    device, width = other.device, other.shape[1]
-    counts = np.diff(interactions.indptr)
-    starts, columns, found = (
-        torch.from_numpy(a).to(device) for a in (interactions.indptr, interactions.indices, counts)
-    )
-    kept = None if sizes is None else prefix_mask(sizes, width, device)
+    width = other.shape[1]
     gramian = other.T @ other if gramian is None else gramian
-    gramian = gramian + regularisation * torch.eye(width, dtype=other.dtype, device=device)
-    # One more row, of zeros, for rows with fewer interactions than the longest of their chunk.
-    padded = torch.cat([other, other.new_zeros(1, width)])
+    gramian = gramian + regularisation * torch.eye(width, device=other.device)
     closer = torch.zeros_like(table)
-    for rows, longest in _chunks(counts, width):
-        rows = rows.to(device)
-        place = torch.arange(longest, device=device)
-        stored = (starts[rows, None] + place).clamp(max=len(columns) - 1)
-        theirs = padded[torch.where(place < found[rows, None], columns[stored], len(other))]
-        mask = other.new_ones(len(rows), width) if kept is None else kept[rows]
-        closer[rows] = _descended(table[rows], theirs, gramian, mask, alpha, steps)
+    count = max(1, _NUMBERS_IN_A_BLOCK // width)
+    for start in range(0, len(table), count):
+        block = slice(start, start + count)
+        pattern = _pattern(interactions[block], other)
+        mask = (pattern.crow_indices().diff() > 0)[:, None].float()
+        if sizes is not None:
+            mask = mask * prefix_mask(sizes[block], width, other.device)
+        closer[block] = _descended(table[block], pattern, other, gramian, mask, alpha, steps)
     return closer
 
 
-def _descended(rows: Tensor, theirs: Tensor, gramian: Tensor, mask: Tensor, alpha: float, steps: int) -> Tensor:
-    """(b, width) rows after some steps, by the other side's (b, n, width) that they have to do with."""
+def _pattern(interactions: csr_array, other: Tensor) -> Tensor:
+    """(b, n_other) sparse CSR tensor of ones, where the other side's table is."""
+    ones = np.ones(interactions.nnz, dtype=np.float32)
+    pattern = csr_array((ones, interactions.indices, interactions.indptr), shape=interactions.shape)
+    return sparse_tensor(pattern).to(other.device)
+
+
+def _descended(
+    rows: Tensor, pattern: Tensor, other: Tensor, gramian: Tensor, mask: Tensor, alpha: float, steps: int
+) -> Tensor:
+    """(b, width) rows after some steps, by a pattern (b, n_other) of which of the other side's they have to do with."""
 
     def image(of: Tensor) -> Tensor:
-        weighted = torch.bmm(torch.bmm(theirs, of[:, :, None]).mT, theirs)[:, 0]
-        return mask * (of @ gramian + alpha * weighted)
+        scores: Tensor = torch.sparse.sampled_addmm(pattern, of, other.T, beta=0.0)
+        return mask * (of @ gramian + alpha * (scores @ other))
 
     rows = rows * mask
-    residual = (1 + alpha) * theirs.sum(1) * mask - image(rows)
+    residual = (1 + alpha) * (pattern @ other) * mask - image(rows)
     direction, energy = residual, residual.square().sum(1, keepdim=True)
     for _ in range(steps):
         moved = image(direction)
@@ -168,14 +171,3 @@ def _descended(rows: Tensor, theirs: Tensor, gramian: Tensor, mask: Tensor, alph
         energy, before = residual.square().sum(1, keepdim=True), energy
         direction = residual + torch.nan_to_num(energy / before, 0.0, 0.0) * direction
     return rows
-
-
-def _chunks(counts: NDArray[np.integer], width: int) -> Iterator[tuple[Tensor, int]]:
-    """Rows with interactions, those of similar counts together, and the largest count among them."""
-    order = np.argsort(-counts, kind="stable")[: np.count_nonzero(counts)]
-    start = 0
-    while start < len(order):
-        longest = int(counts[order[start]])
-        end = start + max(1, _NUMBERS_IN_A_CHUNK // (longest * width))
-        yield torch.from_numpy(order[start:end]), longest
-        start = end

@@ -10,7 +10,7 @@ def normalised_adjacency(interactions: csr_array) -> Tensor:
     """(users + items)² sparse CSR tensor D^−½ A D^−½, symmetric, int32 indices where they fit."""
     degrees = [np.maximum(interactions.sum(axis), 1).astype(np.float64) for axis in (1, 0)]
     left, right = (diags_array(degree**-0.5) for degree in degrees)
-    return _tensor(_both_ways(left @ interactions @ right))
+    return sparse_tensor(_both_ways(left @ interactions @ right))
 
 
 def averaging_adjacency(interactions: csr_array) -> tuple[Tensor, Tensor, Tensor]:
@@ -27,9 +27,22 @@ def averaging_adjacency(interactions: csr_array) -> tuple[Tensor, Tensor, Tensor
     places = csr_array((np.arange(adjacency.nnz), adjacency.indices, adjacency.indptr), shape=adjacency.shape)
     transposed = csr_array(places.T)
     transposed.sort_indices()
-    matrix = _tensor(adjacency)
+    matrix = sparse_tensor(adjacency)
     mirror = torch.from_numpy(transposed.data).to(matrix.col_indices().dtype)
     return matrix, with_values(matrix, matrix.values().index_select(0, mirror)), mirror
+
+
+def sparse_tensor(matrix: csr_array) -> Tensor:
+    """A float32 sparse CSR tensor of a matrix, with int32 indices where they fit."""
+    matrix.sort_indices()
+    index = np.int32 if matrix.nnz < 2**31 else np.int64
+    return torch.sparse_csr_tensor(
+        torch.from_numpy(matrix.indptr.astype(index)),
+        torch.from_numpy(matrix.indices.astype(index)),
+        torch.from_numpy(matrix.data.astype(np.float32)),
+        size=matrix.shape,
+        check_invariants=False,
+    )
 
 
 def with_values(matrix: Tensor, values: Tensor) -> Tensor:
@@ -48,18 +61,6 @@ def hop(adjacency: Tensor, transposed: Tensor, layer: Tensor) -> Tensor:
 def _both_ways(block: csr_array) -> csr_array:
     """Users and items in one matrix: an edge there and back for every entry of the users × items block."""
     return csr_array(block_array([[None, block], [block.T, None]]))
-
-
-def _tensor(matrix: csr_array) -> Tensor:
-    matrix.sort_indices()
-    index = np.int32 if matrix.nnz < 2**31 else np.int64
-    return torch.sparse_csr_tensor(
-        torch.from_numpy(matrix.indptr.astype(index)),
-        torch.from_numpy(matrix.indices.astype(index)),
-        torch.from_numpy(matrix.data.astype(np.float32)),
-        size=matrix.shape,
-        check_invariants=False,
-    )
 
 
 class _Hop(torch.autograd.Function):

@@ -134,7 +134,8 @@ class Distillation:
     @torch.no_grad()
     def _sharpness(self) -> float:
         users, items = (spaced(len(side), self.share) for side in self._wanted)
-        spread = float(self._teacher.score_all(*_among(self._teacher, self._wanted, users, items)).std(dim=1).mean())
+        (scores,) = _scores(self._teacher, self._wanted, users, items, 1.0, len(users))
+        spread = float(scores.std(dim=1).mean())
         return SPREAD / spread if spread > 0 else 1.0
 
     def __call__(self, vectors: Represented, user_table: Tensor, item_table: Tensor) -> Tensor:
@@ -144,10 +145,9 @@ class Distillation:
 
     def pull(self, vectors: Represented, users: Tensor, items: Tensor) -> Tensor:
         """The loss of some users over some items, summed over the users, as `_Pull` gives it."""
-        sharpness, pulls = self._sharpness, []
         with self._fast_products():
-            for taught, scores in self._blocks(vectors, users, items):
-                pulls.append(_Pull.apply(taught, scores, sharpness))  # type: ignore[no-untyped-call]
+            blocks = self._blocks(vectors, users, items)
+            pulls = [_Pull.apply(taught, scores) for taught, scores in blocks]  # type: ignore[no-untyped-call]
         return torch.stack(pulls).sum()
 
     def measured(self, vectors: Represented) -> float:
@@ -158,14 +158,14 @@ class Distillation:
     def on(self, vectors: Represented, users: Tensor, items: Tensor) -> float:
         """The mean loss of some users over some items."""
         blocks = self._blocks(vectors, users, items)
-        losses = [cross_entropy(self._sharpness * scores, taught, reduction="sum").item() for taught, scores in blocks]
+        losses = [cross_entropy(scores, taught, reduction="sum").item() for taught, scores in blocks]
         return sum(losses) / len(users)
 
     def compared(self, vectors: Represented, users: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
         """The teacher's probabilities and the model's scores, scaled for a softmax: (users, items) each."""
         with self._fast_products():
-            scores = self._backbone.score_all(*_among(self._backbone, vectors, users, items))
-            return self._shares(*_among(self._teacher, self._wanted, users, items)), _sharpened(scores, self._sharpness)
+            ((taught, scores),) = self._blocks(vectors, users, items, len(users))
+        return taught, scores.float()
 
     def _fast_products(self) -> AbstractContextManager[object]:
         """Within this, factors of products are rounded to bfloat16 where that is faster."""
@@ -173,21 +173,17 @@ class Distillation:
         _ = self._sharpness
         return torch.autocast(self._backbone.user_table.device.type, torch.bfloat16, enabled=_BFLOAT16)
 
-    def _blocks(self, vectors: Represented, users: Tensor, items: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """The teacher's probabilities and the model's scores, some users at a time.
+    def _blocks(
+        self, vectors: Represented, users: Tensor, items: Tensor, count: int | None = None
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """The teacher's probabilities and the model's scores, scaled for a softmax, some users at a time.
 
         What passes over a block several times finds it in the processor's cache, and no memory is asked for anew.
         """
-        count = max(1, _BLOCK // len(items))
-        wanted, taught = _among(self._teacher, self._wanted, users, items)
-        near, learning = _among(self._backbone, vectors, users, items)
-        for theirs, mine in zip(taught.split(count), learning.split(count), strict=True):
-            yield self._shares(wanted, theirs), self._backbone.score_all(near, mine)
-
-    @torch.no_grad()
-    def _shares(self, wanted: Represented, users: Tensor) -> Tensor:
-        """The teacher's probabilities."""
-        return softmax(_sharpened(self._teacher.score_all(wanted, users), self._sharpness), dim=1)
+        count, by = count or max(1, _BLOCK // len(items)), self._sharpness
+        theirs = torch.no_grad()(_scores)(self._teacher, self._wanted, users, items, by, count)
+        for wanted, scores in zip(theirs, _scores(self._backbone, vectors, users, items, by, count), strict=True):
+            yield softmax(wanted.float(), dim=1), scores
 
     def _draw(self, *counts: int) -> list[Tensor]:
         # Two items at least: one alone has nothing to be ranked against.
@@ -213,30 +209,30 @@ class _Pull(Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, wanted: Tensor, scores: Tensor, sharpness: float) -> Tensor:
-        """From probabilities and scores, (n, m) each, and what these are multiplied by, to a scalar."""
-        slope = softmax(_sharpened(scores, sharpness), dim=1).sub_(wanted).mul_(sharpness)
+    def forward(ctx: Any, wanted: Tensor, scores: Tensor) -> Tensor:
+        """From probabilities and scores, (n, m) each, to a scalar."""
+        slope = softmax(scores.float(), dim=1).sub_(wanted)
         ctx.save_for_backward(slope.to(scores.dtype))
         return slope.new_zeros(())
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, Tensor, None]:
-        """(softmax − wanted) · sharpness, times the gradient of the scalar."""
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, Tensor]:
+        """Softmax − wanted, times the gradient of the scalar."""
         slope: Tensor = ctx.saved_tensors[0]
-        return None, slope * gradients[0].to(slope.dtype), None
+        return None, slope * gradients[0].to(slope.dtype)
 
 
-def _sharpened(scores: Tensor, by: float) -> Tensor:
-    """Scores times a number, of enough bits for a softmax."""
-    return by * (scores.float() if scores.dtype == torch.bfloat16 else scores)
-
-
-def _among(model: Backbone, vectors: Represented, users: Tensor, items: Tensor) -> tuple[Represented, Tensor]:
-    """Vectors of these items alone, and the rows of these users in them.
-
-    Where scores are inner products, of these users alone, too; another model may know something of a user by its row.
-    """
+def _scores(
+    model: Backbone, vectors: Represented, users: Tensor, items: Tensor, by: float, count: int
+) -> Iterator[Tensor]:
+    """Scores of some users over some items, times a number, so many users at a time; of bfloat16 where products are."""
     if type(model).score_all is InnerProduct.score_all:
-        near = Represented(vectors.users[users], vectors.items[items])
-        return near, torch.arange(len(users), device=users.device)
-    return Represented(vectors.users, vectors.items[items]), users
+        # Rows are fewer than scores.
+        near = Represented(by * vectors.users[users], vectors.items[items])
+        for some in torch.arange(len(users), device=users.device).split(count):
+            yield model.score_all(near, some)
+        return
+    # Another model may know something of a user by its row.
+    near = Represented(vectors.users, vectors.items[items])
+    for some in users.split(count):
+        yield by * model.score_all(near, some)

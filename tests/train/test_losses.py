@@ -32,12 +32,14 @@ def test_network_l2_weighs_what_is_learned_beside_the_tables(name: str, network:
     assert decayed - plain == pytest.approx(0.25 * norms, rel=1e-4)
 
 
+@pytest.mark.parametrize("held", [losses._MOST_HELD, 0], ids=["held", "found anew"])
 @pytest.mark.parametrize("block", [losses._BLOCK, 300], ids=["at once", "in blocks"])
 @pytest.mark.parametrize("scale", [1.0, 100.0])
 def test_distillation_by_the_plain_formula(
-    scale: float, block: int, split: Split, monkeypatch: pytest.MonkeyPatch
+    scale: float, block: int, held: int, split: Split, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(losses, "_BLOCK", block)
+    monkeypatch.setattr(losses, "_MOST_HELD", held)
     full, small = (backbone_named("mf", dim=4).build(split.train, seed=seed) for seed in (0, 1))
     with torch.no_grad():
         full.user_table.mul_(scale)
@@ -79,6 +81,34 @@ def test_users_are_known_to_ones_own_scoring_by_their_rows(split: Split, monkeyp
         )
     expected = -(taught.softmax(1) * scores.log_softmax(1)).sum() / len(users)
     assert loss.on(small.vectors(), users, items) == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_a_teacher_that_learned_on_teaches_what_it_is(split: Split, monkeypatch: pytest.MonkeyPatch) -> None:
+    full, small = (backbone_named("mf", dim=4).build(split.train, seed=seed) for seed in (0, 1))
+
+    def measured() -> float:
+        return Distillation(small, full, Training(batch_size=10**6), seed=0).measured(small.vectors())
+
+    before = measured()
+    with torch.no_grad():
+        # Its scores have the same spread.
+        full.item_table.neg_()
+    after = measured()
+    monkeypatch.setattr(losses, "_MOST_HELD", 0)
+    assert after == pytest.approx(measured(), rel=1e-6)
+    assert after != pytest.approx(before, rel=1e-3)
+
+
+def test_an_item_above_all_others_leaves_draws_without_it_something_to_learn(split: Split) -> None:
+    """Its score is so far above the others that their probabilities are no float32 numbers any more."""
+    users, items = torch.ones(4, 1), torch.zeros(10_001, 1)
+    items[0] = 1.0
+    full, small = (MFModel(len(users), len(items), 1, 0) for _ in range(2))
+    with torch.no_grad():
+        for model in (full, small):
+            model.user_table[:], model.item_table[:] = users, items
+    loss = Distillation(small, full, Training(batch_size=10**6), seed=0)
+    assert loss.on(small.vectors(), torch.arange(4), torch.arange(1, 101)) == pytest.approx(np.log(100), rel=1e-5)
 
 
 @pytest.mark.parametrize("scale", [1.0, 2.0**-5])
@@ -133,6 +163,7 @@ def test_steps_are_as_small_as_what_a_plan_loses(split: Split) -> None:
     assert moved(SizePlan.equal(shape, 16)) == 0
     # Nor does rounding alone move anything: until then, the small model is the full one.
     assert moved(SizePlan.equal(shape, 16, Precision.INT8)) == 0
+    assert moved(SizePlan.equal(shape, 16, Precision.INT4_SHARED)) > 0
 
 
 @pytest.mark.parametrize(("name", "steps"), [("mf", 30), ("lightgcn", 10)])

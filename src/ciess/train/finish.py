@@ -22,6 +22,7 @@ from ciess.tables.packed import rounded
 from ciess.tables.plan import SizePlan
 from ciess.train.checkpoint import NOTHING, Kept
 from ciess.train.fit import Fitted, fit, fitted_once
+from ciess.train.held_tables import sees_rounding
 from ciess.train.losses import Distillation
 from ciess.train.refit import refit
 
@@ -134,7 +135,9 @@ def finish(
         with torch.no_grad():
             for table, short in zip((small.user_table, small.item_table), tables, strict=True):
                 table.copy_(pad(short, (0, plan.dim - short.shape[1])))
-    training = _suited(settings, full, plan)
+    # Until it is rounded in the end, a model that nothing is cut from is the full one.
+    learns = plan.sizes.min() < plan.dim or sees_rounding(plan.precision)
+    training = _suited(settings if learns else settings.lasting(0), full, plan)
     whole = [Run(rate, training.steps) for rate in PEAK_RATES if valid is not None and training.steps]
     done: list[Run] = []
     for number, (rate, steps) in enumerate(whole or runs or [Run(1.0, training.steps)]):

@@ -61,11 +61,8 @@ class HeldTables:
         return [of.distillation_rate * max(SMALLEST_SCALE, float(square.sqrt())) for square in squares]
 
     def seen(self, step: int) -> tuple[Tensor, Tensor]:
-        """Both tables as losses see them: rounded where rows share scales, with the gradient of tables that are not.
-
-        Where each row has a scale of its own, rounding at the end loses no more (docs/search.md).
-        """
-        if self._plan is None or not self._plan.precision.whole or self._plan.precision.scale_a_row:
+        """Both tables as losses see them, see `sees_rounding`, with the gradient of tables that are not rounded."""
+        if self._plan is None or not sees_rounding(self._plan.precision):
             return self.users, self.items
         # Those of dimensions stay: found anew they would follow the rows, which follow them.
         if not self._scales or (step % _STEPS_BETWEEN_SCALES == 1 and not self._plan.precision.scale_a_dimension):
@@ -122,6 +119,14 @@ class HeldTables:
         """Put the trained tables into the backbone."""
         for name, table in zip(("user_table", "item_table"), self.stored(), strict=True):
             getattr(self._backbone, name).copy_(pad(table, (0, self._dim - table.shape[1])))
+
+
+def sees_rounding(precision: Encoding) -> bool:
+    """Whether losses see tables rounded: where rows share scales.
+
+    Where each row has a scale of its own, rounding at the end loses no more (docs/search.md).
+    """
+    return precision.whole and not precision.scale_a_row
 
 
 def _nearest(table: Tensor, scales: Tensor, precision: Encoding) -> Tensor:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from functools import cached_property
 from typing import Any, ClassVar, Protocol
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -25,6 +26,16 @@ _BLOCK = 700_000
 """Scores that a step looks at together."""
 _MOST = 0.5
 """Of the users and of the items in a step: all of them teach hardly more, and take three times as long."""
+
+
+_MOST_HELD = 2**25
+"""Probabilities of a teacher that are held: to take them takes less time than to find them anew in every step."""
+_LEAST = 1e-35
+"""Probabilities that are held are no smaller, so that those of any draw have a sum."""
+_ROWS = 64
+"""Whose probabilities find room in the processor's cache."""
+_HELD: "WeakKeyDictionary[Backbone, tuple[tuple[float, ...], Tensor]]" = WeakKeyDictionary()
+"""Probabilities of teachers, and what they were found by."""
 
 
 class Loss(Protocol):
@@ -138,6 +149,12 @@ class Distillation:
         spread = float(scores.std(dim=1).mean())
         return SPREAD / spread if spread > 0 else 1.0
 
+    @cached_property
+    def _held(self) -> Tensor | None:
+        """(users, items) probabilities of the teacher over all items; None where these are too many."""
+        users, items = map(len, self._wanted)
+        return _probabilities(self._teacher, self._wanted, self._sharpness) if users * items <= _MOST_HELD else None
+
     def __call__(self, vectors: Represented, user_table: Tensor, item_table: Tensor) -> Tensor:
         """See `Loss`; see `_fast_products`, too: products are most of a step."""
         users, items = self._draw(*map(len, vectors))
@@ -169,8 +186,8 @@ class Distillation:
 
     def _fast_products(self) -> AbstractContextManager[object]:
         """Within this, factors of products are rounded to bfloat16 where that is faster."""
-        # Not rounded, whoever asks for it first.
-        _ = self._sharpness
+        # Not rounded, whoever asks for them first.
+        _ = self._sharpness, self._held
         return torch.autocast(self._backbone.user_table.device.type, torch.bfloat16, enabled=_BFLOAT16)
 
     def _blocks(
@@ -181,13 +198,25 @@ class Distillation:
         What passes over a block several times finds it in the processor's cache, and no memory is asked for anew.
         """
         count, by = count or max(1, _BLOCK // len(items)), self._sharpness
-        theirs = torch.no_grad()(_scores)(self._teacher, self._wanted, users, items, by, count)
-        for wanted, scores in zip(theirs, _scores(self._backbone, vectors, users, items, by, count), strict=True):
-            yield softmax(wanted.float(), dim=1), scores
+        taught = self._taught(users, items, count)
+        yield from zip(taught, _scores(self._backbone, vectors, users, items, by, count), strict=True)
+
+    @torch.no_grad()
+    def _taught(self, users: Tensor, items: Tensor, count: int) -> Iterator[Tensor]:
+        """The teacher's probabilities, so many users at a time."""
+        if self._held is None:
+            for scores in _scores(self._teacher, self._wanted, users, items, self._sharpness, count):
+                yield softmax(scores.float(), dim=1)
+            return
+        for some in users.split(count):
+            found = _taken(self._held, some, items)
+            yield found.div_(found.sum(1, keepdim=True))
 
     def _draw(self, *counts: int) -> list[Tensor]:
         # Two items at least: one alone has nothing to be ranked against.
-        draws = (torch.randperm(n, generator=self.generator)[: max(2, round(self.share * n))] for n in counts)
+        draws = (
+            torch.randperm(n, generator=self.generator)[: max(2, round(self.share * n))].sort().values for n in counts
+        )
         return [rows.to(self._backbone.user_table.device) for rows in draws]
 
 
@@ -236,3 +265,22 @@ def _scores(
     near = Represented(vectors.users, vectors.items[items])
     for some in users.split(count):
         yield by * model.score_all(near, some)
+
+
+@torch.no_grad()
+def _probabilities(model: Backbone, vectors: Represented, sharpness: float) -> Tensor:
+    """(users, items) softmax of a model's scores times a number, found once for as long as the model stays as it is."""
+    found_by = (sharpness, *(parameter._version for parameter in model.parameters()))
+    if _HELD.get(model, (None,))[0] != found_by:
+        users, items = (torch.arange(len(side)) for side in vectors)
+        blocks = _scores(model, vectors, users, items, sharpness, max(1, _BLOCK // len(items)))
+        _HELD[model] = found_by, torch.cat([softmax(scores, dim=1).clamp_(min=_LEAST) for scores in blocks])
+    return _HELD[model][1]
+
+
+def _taken(table: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """A table's numbers in some rows and columns."""
+    found = table.new_empty(len(rows), len(columns))
+    for some, into in zip(rows.split(_ROWS), found.split(_ROWS), strict=True):
+        torch.index_select(table.index_select(0, some), 1, columns, out=into)
+    return found

@@ -226,6 +226,8 @@ class ShardedDistillation(Distillation):
             scores = full[0][self._own(users)] @ sides[1].look_up(full[1], items).T
         spread = float(total(scores.std(dim=1).double().sum())) / len(users)
         self._sharpness = SPREAD / spread if spread > 0 else 1.0
+        # Another process' rows of the teacher are not here.
+        self._held = None
 
     def _own(self, users: Tensor) -> Tensor:
         """Those of drawn users that are this process', as its rows."""

@@ -172,8 +172,9 @@ def _seconds(shape: TableShape, interactions: int, config: BackboneConfig, budge
     learned = (rounds + starts / 2) * method.steps * steps / recipe.training.steps
     # Each look at all rows is as many draws as it takes, each about two steps.
     looked = rounds * 2 * method.looks / share * 2
-    # Each is finished on train, and built with validation; one of them is built with test. What is built learns on.
-    runs = _FINISHES + (_FINISHES + 1) * (2 if config.training.steps else 1)
+    # Each is finished on train, by two whole runs mostly, and built with validation; one of them is built with test.
+    # What is built learns on.
+    runs = 2 * _FINISHES + (_FINISHES + 1) * (2 if config.training.steps else 1)
     return Seconds(
         training=4 / 3 * config.training.steps * step + config.training.steps / config.training.eval_every * ranking,
         search=budgets * ((learned + looked) * finish_step + ranking),

@@ -7,6 +7,7 @@ from pathlib import Path
 from ciess.errors import InputError
 from ciess.models import Backbone
 from ciess.tables.plan import TableShape
+from ciess.train.losses import held_bytes
 
 _PROGRAM = 400 * 10**6
 """Python with PyTorch and polars."""
@@ -62,8 +63,9 @@ def memory_of(shape: TableShape, interactions: int, model: Backbone | None, desc
     # An index and a value there and back, of train, and of train and validation.
     graph = 0 if model is None or model.rows_stand_alone or not list(model.buffers()) else 40 * interactions
     training = table * _TABLES_IN_TRAINING["descent" if descends else "solver"]
-    search = _TABLES_IN_SEARCH * table
-    finishing = _TABLES_IN_A_FINISH * table
+    taught = held_bytes(shape.n_users, shape.n_items)
+    search = _TABLES_IN_SEARCH * table + taught
+    finishing = _TABLES_IN_A_FINISH * table + taught
     peak = _PROGRAM + _BUFFERS + data + graph + max(training, search, finishing)
     return Memory(data, graph, training, search, finishing, peak)
 

@@ -35,7 +35,7 @@ _LEAST = 1e-35
 _ROWS = 64
 """Whose probabilities find room in the processor's cache."""
 _HELD: "WeakKeyDictionary[Backbone, tuple[tuple[float, ...], Tensor]]" = WeakKeyDictionary()
-"""Probabilities of teachers, and what they were found by."""
+"""Probabilities of the latest teacher, and what they were found by."""
 
 
 class Loss(Protocol):
@@ -152,8 +152,9 @@ class Distillation:
     @cached_property
     def _held(self) -> Tensor | None:
         """(users, items) probabilities of the teacher over all items; None where these are too many."""
-        users, items = map(len, self._wanted)
-        return _probabilities(self._teacher, self._wanted, self._sharpness) if users * items <= _MOST_HELD else None
+        if not held_bytes(*map(len, self._wanted)):
+            return None
+        return _probabilities(self._teacher, self._wanted, self._sharpness)
 
     def __call__(self, vectors: Represented, user_table: Tensor, item_table: Tensor) -> Tensor:
         """See `Loss`; see `_fast_products`, too: products are most of a step."""
@@ -220,6 +221,11 @@ class Distillation:
         return [rows.to(self._backbone.user_table.device) for rows in draws]
 
 
+def held_bytes(n_users: int, n_items: int) -> int:
+    """Of the probabilities that are held of a teacher of so many users and items."""
+    return 4 * n_users * n_items if n_users * n_items <= _MOST_HELD else 0
+
+
 def share_drawn(n_users: int, n_items: int, training: Training) -> float:
     """Of the users and of the items, the share that a step of distillation draws."""
     share: float = min(_MOST, ((training.batch_size or _SCORES) / (n_users * n_items)) ** 0.5)
@@ -271,11 +277,14 @@ def _scores(
 def _probabilities(model: Backbone, vectors: Represented, sharpness: float) -> Tensor:
     """(users, items) softmax of a model's scores times a number, found once for as long as the model stays as it is."""
     found_by = (sharpness, *(parameter._version for parameter in model.parameters()))
-    if _HELD.get(model, (None,))[0] != found_by:
+    before, held = _HELD.get(model, (None, vectors.users))
+    if before != found_by:
         users, items = (torch.arange(len(side)) for side in vectors)
         blocks = _scores(model, vectors, users, items, sharpness, max(1, _BLOCK // len(items)))
-        _HELD[model] = found_by, torch.cat([softmax(scores, dim=1).clamp_(min=_LEAST) for scores in blocks])
-    return _HELD[model][1]
+        held = torch.cat([softmax(scores, dim=1).clamp_(min=_LEAST) for scores in blocks])
+        _HELD.clear()
+        _HELD[model] = found_by, held
+    return held
 
 
 def _taken(table: Tensor, rows: Tensor, columns: Tensor) -> Tensor:

@@ -23,6 +23,14 @@ settings.register_profile("steady", deadline=None, derandomize=True)
 settings.load_profile("steady")
 
 
+@pytest.fixture(autouse=True)
+def undrawn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures without anything in them, outside of the tests of reports: drawing takes longer than what is tested."""
+    if "report" not in request.path.parts and "benchmarks" not in request.path.parts:
+        empty = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 1 1"></svg>'
+        monkeypatch.setattr("ciess.report.figures.drawn", lambda *_: empty)
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """The folder of real data sets: CIESS_DATA, or ../shared/data beside the repository."""

@@ -265,6 +265,23 @@ def test_a_matrix_in_any_form_is_brought_into_order() -> None:
     assert matrix.nnz == 5, "what is given is left as it is"
 
 
+@pytest.mark.parametrize("form", ["coo", "csc"])
+def test_times_belong_to_the_values_of_any_matrix(form: str) -> None:
+    """A log in the order of its times; the pair (1, 0) comes twice, and one value is no interaction."""
+    users, items = np.array([1, 0, 1, 0, 1, 0, 1]), np.array([0, 2, 1, 1, 2, 0, 0])
+    ones, times = np.array([1, 1, 1, 1, 1, 0, 1]), np.arange(100, 107)
+    matrix = coo_array((ones, (users, items)), shape=(2, 3))
+    if form == "csc":
+        # No value twice there; its values are in order of columns.
+        order = np.lexsort((users, items))[[0, 2, 3, 4, 5, 6]]
+        times = times[order]
+        offsets = np.array([0, 2, 4, 6])
+        matrix = csc_array((ones[order], users[order], offsets), shape=(2, 3))
+    found = Interactions(matrix, pl.Series(["a", "b"]), pl.Series(["x", "y", "z"]), times)
+    known = dict(zip(zip(found.users.tolist(), found.items.tolist(), strict=True), found.times.tolist(), strict=True))  # type: ignore[union-attr]
+    assert known == {(0, 1): 103, (0, 2): 101, (1, 0): 106, (1, 1): 102, (1, 2): 104}
+
+
 @pytest.mark.parametrize(
     ("dtype", "value", "n"),
     [("uint8", 1, 256), ("int8", 64, 4), ("int64", 2**62, 4), ("bool", 1, 2)],

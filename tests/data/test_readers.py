@@ -305,6 +305,32 @@ def test_data_in_place_of_column_names_are_refused(
         read(path, **columns)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("name", "first", "users"),
+    [
+        ("ml.csv", "7,12,3.5,1391990400", 7),
+        ("pairs.txt", "7;12", 7),
+        ("amazon.csv", "A2YK,B0001,5.0,1391990400", "A2YK"),
+        ("ratings.dat", "A2YK::B0001::5", "A2YK"),
+    ],
+)
+def test_a_table_without_column_names_may_be_told(tmp_path: Path, name: str, first: str, users: str | int) -> None:
+    path = write(tmp_path, name, f"{first}\n{first}\n")
+    found = read(path, layout="table")
+    assert (len(found), found.user_ids.to_list()) == (1, [users])
+    if "1391990400" in first:
+        assert found.times is not None
+        assert found.times.tolist() == [1391990400]
+    if first != "7;12":
+        with pytest.raises(InputError, match="no interactions"):
+            read(path, layout="table", min_rating=5.5)
+
+
+def test_a_line_of_column_names_stays_one_where_a_table_is_told(tmp_path: Path) -> None:
+    path = write(tmp_path, "named.csv", "user,item,rating\nA,B,5\n")
+    assert read(path, layout="table").user_ids.to_list() == ["A"]
+
+
 def test_numbers_as_names_of_other_columns(tmp_path: Path) -> None:
     path = write(tmp_path, "own.csv", "buyer,sku,2019,2020\n1,2,3,4\n")
     assert pairs(read(path, user="buyer", item="sku")) == {(1, 2)}

@@ -154,6 +154,29 @@ def test_what_has_no_row_is_told_and_does_not_count(planted: Planted) -> None:
     assert caution.startswith("2 of 242 interactions of validation do not count")
 
 
+@pytest.mark.parametrize("name", ["{}", "u{}"])
+def test_held_out_may_lack_users_and_items_and_have_others(name: str) -> None:
+    """Without ids: rows are those of the interactions, in the order of their ids, from 1."""
+    rng = np.random.default_rng(0)
+    factors = rng.normal(size=(50, 4)), rng.normal(size=(40, 4))
+    best = np.argsort(-factors[0] @ factors[1].T)
+    learned, held_out = (
+        pl.DataFrame(
+            [(name.format(user + 101), name.format(int(item) + 101)) for user in users for item in best[user, part]]
+            + others,
+            schema=["user", "item"],
+            orient="row",
+        )
+        for users, part, others in (
+            (range(50), slice(4, 20), []),
+            (range(49), slice(4), [(name.format(900), name.format(101))]),
+        )
+    )
+    found = compress(factors, learned, held_out=held_out, **QUICK)
+    assert found.row("full").metrics["recall@20"] == 1.0
+    assert found.cautions[0].startswith("1 of 197 interactions of held_out do not count")
+
+
 def test_without_ids_rows_are_those_of_train_alone() -> None:
     """Validation adds an item in the middle of the others' ids, which has no row."""
     rng = np.random.default_rng(0)

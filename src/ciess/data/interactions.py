@@ -50,7 +50,7 @@ class Interactions:
     def __post_init__(self) -> None:
         if not isinstance(self.matrix, sparray | spmatrix):
             raise InputError(f"the matrix is of type {type(self.matrix).__name__}: give a scipy sparse matrix")
-        matrix, times = _canonical(as_csr(self.matrix), _checked_times(self.times, self.matrix.nnz))
+        matrix, times = _with_times(self.matrix, self.times)
         if matrix.nnz == 0:
             raise InputError("there are no interactions: check the file, the rating threshold and the k-core")
         object.__setattr__(self, "matrix", matrix)
@@ -377,6 +377,21 @@ def _first_seen(rows: NDArray[np.int64], n: int) -> NDArray[np.int64]:
     first = np.empty(n, dtype=np.int64)
     first[rows[::-1]] = np.arange(len(rows))[::-1]
     return np.argsort(first)
+
+
+def _with_times(given: sparray | spmatrix, times: Times | None) -> tuple[csr_array, Times | None]:
+    """A matrix in the form that `Interactions` promises, and its times, which come in the order of its values.
+
+    Raises:
+        InputError: as for `as_csr` and `_canonical`, or times that are no numbers, or not one for each value.
+    """
+    if times is None or given.format == "csr":
+        return _canonical(as_csr(given), _checked_times(times, given.nnz))
+    _canonical(as_csr(given), None)
+    placed = coo_array(given)
+    kept, found = placed.data > 0, _checked_times(times, placed.nnz)
+    assert found is not None
+    return merged(placed.row[kept], placed.col[kept], placed.shape, found[kept])
 
 
 def _canonical(matrix: csr_array, times: Times | None) -> tuple[csr_array, Times | None]:

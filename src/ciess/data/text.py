@@ -128,7 +128,7 @@ def rows_of_text(path: Path, content: bytes, wanted: Wanted, told: bool) -> Rows
     """
     _refuse_others(path, content)
     text, separator, quoted = _separated(path, content)
-    names, body = _named(path, text, separator, wanted)
+    names, body = _named(path, text, separator, wanted, told)
     if body is text and not told:
         _refuse_uneven(path, text, separator)
     lines = Lines(path, content, body, len(names), separator)
@@ -158,18 +158,25 @@ def _separated(path: Path, content: bytes) -> tuple[bytes, str, bool]:
     return re.sub(rb"[ \t]+", b"\t", _OUTER_SPACES.sub(b"", text)), "\t", quoted
 
 
-def _named(path: Path, text: bytes, separator: str, wanted: Wanted) -> tuple[list[str], bytes]:
-    """Column names, and the lines that hold data: all but the first, or all where they are as MovieLens has them."""
+def _named(path: Path, text: bytes, separator: str, wanted: Wanted, told: bool) -> tuple[list[str], bytes]:
+    """Column names, and the lines that hold data: all but the first, or all where they are as MovieLens has them.
+
+    Where commas separate numbers, or users and items are text, only the user can tell that no line of names is missing.
+    """
     line, body = text.split(b"\n", 1)
     with refused(f"{path} has no line of column names", _HEADED):
         header = line.decode(errors="replace").strip("\r")
         names = next(csv.reader([header], delimiter=separator, skipinitialspace=separator in ",;|"))
     names = [_RECBOLE_TYPE.sub("", name.strip()) for name in names]
     numbers = all(name.removeprefix("-").replace(".", "").isdigit() for name in names[:2])
-    if numbers and separator not in ",;|" and 2 <= len(names) <= len(_MOVIELENS_COLUMNS):
+    headless = (numbers and separator not in ",;|") or (told and (numbers or any(map(_NUMBER.fullmatch, names[2:]))))
+    if headless and 2 <= len(names) <= len(_MOVIELENS_COLUMNS):
         return _MOVIELENS_COLUMNS[: len(names)], text
     if numbers or _are_data(names, wanted):
-        raise InputError(f"{path} has no line of column names: {_HEADED}")
+        raise InputError(
+            f"{path} has no line of column names: {_HEADED}, or, if its columns come in this order, say by the layout "
+            "that it is a table"
+        )
     return names, body
 
 

@@ -77,7 +77,7 @@ def compress(
         split = split_random(found, _RATIOS, seed)
     else:
         wanted = interactions_of(held_out)
-        known = config.matched(wanted)
+        known = wanted.over(found.user_ids, found.item_ids)
         cautions += without_rows(wanted, known, "held_out")
         split = _halved(found, known, seed)
     cautions += [*below_popularity(config, split), *([LEARNED] if held_out is None else [])]

@@ -421,6 +421,17 @@ def test_a_tail_that_must_be_kept_costs_quality_and_what_cannot_be_kept_is_told(
             plain(shown, max_tail_loss=wrong)
 
 
+def test_a_tail_that_is_lost_on_test_though_not_on_validation_is_told(split: Split) -> None:
+    found = plain(Split(split.train, split.test, split.valid), method=ForPopular(), max_tail_loss="31%")
+    full, kept = found.row("full"), found.row("search", "40%")
+    on_valid = kept.valid_tail_recall / full.valid_tail_recall
+    on_test = kept.metrics["tail-recall@20"] / full.metrics["tail-recall@20"]
+    assert on_test < 0.69 < on_valid, "the case has its point"
+    [told] = [each for each in found.cautions if "tail" in each]
+    assert f"the model for 40% keeps {on_test:.1%} on test, and {on_valid:.1%} on validation" in told
+    assert not plain(split, method=ForPopular(), max_tail_loss="99%").cautions
+
+
 def test_a_method_has_a_line_only_where_the_plan_is_its_own(split: Split) -> None:
     """Not where its starting rule or equal sizes found it; what is kept says who did."""
     by_rule = plain(split, method=Sized(5, rule="popularity"))

@@ -96,7 +96,9 @@ def test_a_verdict_says_whether_the_search_was_worth_it(outcome: Outcome) -> Non
     assert summary(dataclasses.replace(outcome, rows=by_rule)).cards[0].notes[1].endswith("found by popularity.")
     rows = [dataclasses.replace(row, found_by="equal") if row.method == "search" else row for row in outcome.rows]
     note = summary(dataclasses.replace(outcome, rows=rows)).cards[0].notes[1]
-    assert note == "No plan was surely ahead of equal sizes on validation: this model has equal sizes."
+    assert note == (
+        "No plan was ahead of equal sizes on validation by more than the standard error: this model has equal sizes."
+    )
 
 
 def test_a_row_that_was_still_gaining_is_marked_and_told(outcome: Outcome) -> None:

@@ -95,7 +95,7 @@ def _show(found: "Estimate", console: Console) -> None:
 def _told(seconds: "Seconds") -> str:
     parts = ((part.name, getattr(seconds, part.name)) for part in dataclasses.fields(seconds))
     told = ", ".join(f"{name} {_duration(value)}" for name, value in parts)
-    return f"Time here, very roughly, on an idle machine: at most {_duration(seconds.total)} ({told})"
+    return f"Time here, very roughly, on an idle machine: {_duration(seconds.total)} ({told})"
 
 
 def _bytes(count: int) -> str:

@@ -36,7 +36,8 @@ def apply(
 ) -> Outcome:
     """Size rows by a policy, that of other or fewer data maybe, and do all else as `search` does.
 
-    Equal sizes are measured beside it, and kept unless it is surely ahead of them on validation, as `search` does.
+    Equal sizes are measured beside it, and kept unless it is ahead of them on validation by more than the standard
+    error, as `search` does.
 
     Args:
         policy: what a search has learned, or the folder that holds it.

@@ -123,6 +123,7 @@ class Finished:
             found_by=self.found_by or method,
             converged=self.converged,
             runs=[run._asdict() for run in self.runs],
+            valid_tail_recall=self.tail_recall,
         )
 
 

@@ -109,8 +109,8 @@ def below_popularity(config: BackboneConfig, split: Split) -> list[str]:
     if full > min(popular, _PERFECT):
         return []
     caution = (
-        f"the full tables rank no better than popularity does: their NDCG@20 is {full:.4f}, that of recommending the "
-        f"most popular items to all is {popular:.4f}; a share of this quality says nothing"
+        f"the full tables rank no better than popularity does: their NDCG@20 on validation is {full:.4f}, that of "
+        f"recommending the most popular items to all is {popular:.4f}; a share of this quality says nothing"
     )
     _log.warning(caution)
     return [caution]

@@ -232,6 +232,8 @@ class _Run:
             (method, str(budget)): measured[each.key][1] if measured else each.valid
             for (method, budget), each in lines.items()
         }
+        if measured:
+            about["cautions"] += self._tails_lost(kept, full, evaluations)
         learned = bench.split.train_valid()
         return Outcome(
             method=self.name,
@@ -298,6 +300,19 @@ class _Run:
                 f"validation, so the one that loses least is kept: {kept.tail_recall / full:.1%} are left"
             )
         return kept
+
+    def _tails_lost(
+        self, kept: Mapping[Budget, Finished], full: Evaluation, evaluations: Mapping[tuple[str, str], Evaluation]
+    ) -> list[str]:
+        """A caution for each kept plan that loses more of the tail than is allowed on test, and not on validation."""
+        tail, before = "tail-recall@20", self.bench.full_models.finished.tail_recall
+        left = {budget: evaluations[KEPT, str(budget)][tail] / (full[tail] or 1.0) for budget in kept}
+        return [
+            f"of the full model's tail recall the model for {budget} keeps {left[budget]:.1%} on test, and "
+            f"{each.tail_recall / before:.1%} on validation, which alone it was chosen by"
+            for budget, each in kept.items()
+            if self.loss is not None and left[budget] < 1 - self.loss <= each.tail_recall / (before or 1.0)
+        ]
 
     def _followed(self, lines: Mapping[tuple[str, Budget], Finished]) -> dict[tuple[str, Budget], Finished]:
         """The lines with plans as they are for models that have learned more than train, if there are such.

@@ -90,7 +90,10 @@ class _Searched:
 
     def _verdict(self, row: Row) -> str:
         if row.found_by == EQUAL:
-            return "No plan was surely ahead of equal sizes on validation: this model has equal sizes."
+            return (
+                "No plan was ahead of equal sizes on validation by more than the standard error: "
+                "this model has equal sizes."
+            )
         gain, sure = self._gain(row), self.outcome.gains[row.method, row.budget].verdict != 0
         told = f"{points(gain.value)} percentage points (95% interval {points(gain.low)} to {points(gain.high)})"
         verdict = f"Against equal sizes: {told}." if sure else f"No clear difference from equal sizes: {told}."

@@ -70,6 +70,7 @@ class Row:
         converged: whether validation had levelled off when training ended; else more steps would have gained.
         standard_error: of `kept`, as a mean over the users that the set was measured on.
         runs: of that training: the learning rate of each as a share of the recipe's, and the steps that were kept.
+        valid_tail_recall: tail recall at 20 on validation, which `max_tail_loss` goes by; 0 in results of before.
     """
 
     method: str
@@ -86,6 +87,7 @@ class Row:
     converged: bool = True
     standard_error: float = 0.0
     runs: list[dict[str, float]] = field(default_factory=list)
+    valid_tail_recall: float = 0.0
 
 
 class _Line(Protocol):

@@ -276,7 +276,7 @@ def _scores(
 @torch.no_grad()
 def _probabilities(model: Backbone, vectors: Represented, sharpness: float) -> Tensor:
     """(users, items) softmax of a model's scores times a number, found once for as long as the model stays as it is."""
-    found_by = (sharpness, *(parameter._version for parameter in model.parameters()))
+    found_by = (sharpness, *(each._version for each in (*model.parameters(), *model.buffers())))
     before, held = _HELD.get(model, (None, vectors.users))
     if before != found_by:
         users, items = (torch.arange(len(side)) for side in vectors)

@@ -15,7 +15,7 @@ demo: install
 	$(BIN)/ciess demo --out runs/demo
 
 test: install
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 mutants: install
 	$(BIN)/python tests/mutants.py
@@ -30,12 +30,12 @@ lowest: install
 	$(BIN)/python tests/lowest.py > runs/lowest.txt
 	$(PYTHON) -m venv --clear runs/lowest
 	runs/lowest/bin/python -m pip install --quiet --constraint runs/lowest.txt --editable '.[dev]'
-	runs/lowest/bin/python -m pytest -n 2 --dist loadfile -W default
+	runs/lowest/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -W default
 
 newest:
 	$(PYTHON) -m venv --clear runs/newest
 	runs/newest/bin/python -m pip install --quiet --upgrade --editable '.[dev]'
-	runs/newest/bin/python -m pytest -n 2 --dist loadfile
+	runs/newest/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: install
 	$(BIN)/ruff check src tests benchmarks

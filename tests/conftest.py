@@ -23,6 +23,21 @@ settings.register_profile("steady", deadline=None, derandomize=True)
 settings.load_profile("steady")
 
 
+_LONGEST = (
+    "test_examples.py",
+    "test_docs.py",
+    "test_pipeline.py",
+    "test_distribute.py",
+    "test_sharded.py",
+    "test_fork.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that take longest come first: else in the end one process waits for another that has just begun such a file."""
+    items.sort(key=lambda item: item.path.name not in _LONGEST)
+
+
 @pytest.fixture(autouse=True)
 def undrawn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures without anything in them, outside of the tests of reports: drawing takes longer than what is tested."""

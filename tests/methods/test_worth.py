@@ -51,7 +51,7 @@ def test_gradients_are_the_slopes_of_the_loss_where_numbers_are_and_where_there_
                     moved = found.tables.clone()
                     moved[row, column] += step
                     both.append(loss_at(small, loss, list(moved.split([n_users, len(moved) - n_users])), half))
-                assert float(gradient[row, column]) == pytest.approx((both[0] - both[1]) / 2e-5, rel=1e-3, abs=1e-8)
+                assert float(gradient[row, column]) == pytest.approx((both[0] - both[1]) / 2e-5, rel=1e-3, abs=5e-8)
 
 
 def test_curvature_is_the_second_difference_of_the_loss(split: Split) -> None:

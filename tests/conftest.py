@@ -34,7 +34,7 @@ _LONGEST = (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files that take longest come first: else in the end one process waits for another that has just begun such a file."""
+    """Files that take longest come first: else one process waits in the end for another that has just begun one."""
     items.sort(key=lambda item: item.path.name not in _LONGEST)
 
 

@@ -59,7 +59,7 @@ class Columns:
     columns: Annotated[tuple[str, ...], option("COLUMN ...")] = ()
     """Where names are unusual: user=NAME item=NAME …"""
     layout: Name[Literal["lines", "table"] | None] = None
-    """Of files of numbers: lines (user item …) or table"""
+    """Without column names: lines (user item …) or table"""
 
     def read(self, path: Path, min_rating: float | None = None) -> "Interactions":
         """Read interactions from a file, a folder or a named set."""

@@ -20,7 +20,8 @@ from ciess.checks import Seed, check
 from ciess.data.columns import one_type, rows_of
 from ciess.data.foreign import panics_untold
 from ciess.data.frames import Rows, Wanted
-from ciess.data.interactions import Interactions, InteractionsLike, merged
+from ciess.data.interactions import Interactions, InteractionsLike
+from ciess.data.pairs import merged
 from ciess.data.readers import RECORD, interactions_of, is_prepared, parquet_parts, rows_of_parquet
 from ciess.data.split import Split, parts_at_random
 from ciess.errors import InputError, refused

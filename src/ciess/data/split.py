@@ -12,7 +12,8 @@ from scipy.sparse import csr_array
 
 from ciess.checks import Positive, Seed, check
 from ciess.data.columns import one_type, rows_of
-from ciess.data.interactions import Interactions, InteractionsLike, Times, pair_keys, sorted_rows
+from ciess.data.interactions import Interactions, InteractionsLike, pair_keys
+from ciess.data.pairs import Times, sorted_rows
 from ciess.data.readers import interactions_of
 from ciess.errors import InputError
 

@@ -277,13 +277,14 @@ def _scores(
 def _probabilities(model: Backbone, vectors: Represented, sharpness: float) -> Tensor:
     """(users, items) softmax of a model's scores times a number, found once for as long as the model stays as it is."""
     found_by = (sharpness, *(each._version for each in (*model.parameters(), *model.buffers())))
-    before, held = _HELD.get(model, (None, vectors.users))
-    if before != found_by:
-        users, items = (torch.arange(len(side)) for side in vectors)
-        blocks = _scores(model, vectors, users, items, sharpness, max(1, _BLOCK // len(items)))
-        held = torch.cat([softmax(scores, dim=1).clamp_(min=_LEAST) for scores in blocks])
-        _HELD.clear()
-        _HELD[model] = found_by, held
+    known = _HELD.get(model)
+    if known is not None and known[0] == found_by:
+        return known[1]
+    users, items = (torch.arange(len(side)) for side in vectors)
+    blocks = _scores(model, vectors, users, items, sharpness, max(1, _BLOCK // len(items)))
+    held = torch.cat([softmax(scores, dim=1).clamp_(min=_LEAST) for scores in blocks])
+    _HELD.clear()
+    _HELD[model] = found_by, held
     return held
 
 

@@ -30,7 +30,7 @@ from ciess.methods.problem import Method
 from ciess.methods.sample import Sampled
 from ciess.models import BackboneConfig
 from ciess.progress import Progress, silent
-from ciess.results.outcome import EQUAL, FULL, KEPT, ByBudget
+from ciess.results.outcome import EQUAL, FULL, KEPT, ByBudget, tails_lost
 from ciess.serve.model import CompressedModel
 from ciess.tables.budget import Budget
 from ciess.tables.plan import SizePlan
@@ -232,8 +232,15 @@ class _Run:
             (method, str(budget)): measured[each.key][1] if measured else each.valid
             for (method, budget), each in lines.items()
         }
-        if measured:
-            about["cautions"] += self._tails_lost(kept, full, evaluations)
+        rows = [
+            bench.full_models.finished.row(FULL, "", full, full.quality),
+            *(
+                each.row(method, str(budget), evaluations[method, str(budget)], full.quality)
+                for (method, budget), each in lines.items()
+            ),
+        ]
+        if measured and self.loss is not None:
+            about["cautions"] += tails_lost(rows, 1 - self.loss)
         learned = bench.split.train_valid()
         return Outcome(
             method=self.name,
@@ -241,13 +248,7 @@ class _Run:
             plans=ByBudget({budget: each.plan for budget, each in kept.items()}),
             policies=ByBudget({budget: self._policy(each, budget) for budget, each in kept.items()}),
             popularity=(learned.user_counts, learned.item_counts),
-            rows=[
-                bench.full_models.finished.row(FULL, "", full, full.quality),
-                *(
-                    each.row(method, str(budget), evaluations[method, str(budget)], full.quality)
-                    for (method, budget), each in lines.items()
-                ),
-            ],
+            rows=rows,
             evaluations={(FULL, ""): full, **evaluations},
             shown=shown,
             trace=[row for each in found.values() for row in each.trace],
@@ -300,19 +301,6 @@ class _Run:
                 f"validation, so the one that loses least is kept: {kept.tail_recall / full:.1%} are left"
             )
         return kept
-
-    def _tails_lost(
-        self, kept: Mapping[Budget, Finished], full: Evaluation, evaluations: Mapping[tuple[str, str], Evaluation]
-    ) -> list[str]:
-        """A caution for each kept plan that loses more of the tail than is allowed on test, and not on validation."""
-        tail, before = "tail-recall@20", self.bench.full_models.finished.tail_recall
-        left = {budget: evaluations[KEPT, str(budget)][tail] / (full[tail] or 1.0) for budget in kept}
-        return [
-            f"of the full model's tail recall the model for {budget} keeps {left[budget]:.1%} on test, and "
-            f"{each.tail_recall / before:.1%} on validation, which alone it was chosen by"
-            for budget, each in kept.items()
-            if self.loss is not None and left[budget] < 1 - self.loss <= each.tail_recall / (before or 1.0)
-        ]
 
     def _followed(self, lines: Mapping[tuple[str, Budget], Finished]) -> dict[tuple[str, Budget], Finished]:
         """The lines with plans as they are for models that have learned more than train, if there are such.

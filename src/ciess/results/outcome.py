@@ -123,6 +123,25 @@ def tails_kept(lines: Sequence[_Line]) -> list[float | None]:
     return [recall / full if full else None for recall in recalls]
 
 
+def tails_lost(rows: Sequence[Row], least: float) -> list[str]:
+    """A caution for each kept model that has the least share of the full model's tail on validation, and not on test.
+
+    Args:
+        rows: measured on test, the full model's among them.
+        least: the share of its tail recall that was to be kept.
+    """
+    full = line_of(rows, FULL, "").valid_tail_recall
+    told = []
+    for row, left in zip(rows, tails_kept(rows), strict=True):
+        before = row.valid_tail_recall / full if full else 0.0
+        if row.method == KEPT and left is not None and left < least <= before:
+            told.append(
+                f"of the full model's tail recall the model for {row.budget} keeps {left:.1%} on test, and "
+                f"{before:.1%} on validation, which alone it was chosen by"
+            )
+    return told
+
+
 def still_gaining(lines: Iterable[Row]) -> list[str]:
     """A caution if lines were still gaining when their training ended."""
     names = list(dict.fromkeys(f"{line.method} {line.budget}".strip() for line in lines if not line.converged))

@@ -22,8 +22,7 @@ _MAIN = (
     "each process imports the script that starts it: write that into a file, "
     'and the call below `if __name__ == "__main__":`'
 )
-# PyTorch imports the second one, which takes seconds, when it first makes an optimiser.
-_IMPORTED_ONCE = ["ciess.experiment.trials", "torch._dynamo"]
+_IMPORTED_ONCE = ["ciess.experiment.trials"]
 
 
 def check_executor(text: str | None) -> None:

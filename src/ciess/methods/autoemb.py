@@ -80,7 +80,7 @@ class AutoEmb(Checked):
         descent = Descent(controllers, [self.controller_rate] * len(controllers), learner.training)
         last = learner.training.steps
         parts: dict[str, Part] = {f"controller {at}": each for at, each in enumerate(controllers)}
-        parts |= {"controllers": descent.optimiser, "unseen": learner.unseen.generator}
+        parts |= {"controllers": descent.adam, "unseen": learner.unseen.generator}
         for step in learner.steps(parts):
             descent(step, learner.valid_loss(*(side.mixed() for side in sides)))
             learner.learn(step, learner.loss(*(side.mixed() for side in sides)))

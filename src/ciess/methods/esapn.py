@@ -22,6 +22,7 @@ from ciess.methods.problem import Problem, SearchResult
 from ciess.methods.shared.joint import Learner, Start
 from ciess.tables.mask import prefix_mask
 from ciess.tables.plan import SizePlan
+from ciess.train.adam import Adam
 from ciess.train.losses import bpr_loss, triplet_losses
 
 _POPULARITIES = 48
@@ -117,7 +118,7 @@ class Policy:
         nn.init.constant_(last.bias, log(first_chance / (1 - first_chance)))
         self._levels = levels
         learned = nn.ModuleList([self._popularity, self._network])
-        self._optimiser = torch.optim.Adam(learned.parameters(), lr, eps=_LEAST_GRADIENT)
+        self._adam, self._lr = Adam(learned.parameters(), _LEAST_GRADIENT), lr
         self._generator = torch.Generator().manual_seed(seed)
 
     def _preference(self, counts: Tensor, levels: Tensor) -> Tensor:
@@ -154,9 +155,9 @@ class Policy:
             return
         preference = self._preference(counts[free], levels[free])
         chosen = logsigmoid(torch.where(grown[free], preference, -preference))
-        self._optimiser.zero_grad()
+        self._adam.zero_grad()
         (-(chosen * advantage[free]).mean()).backward()
-        self._optimiser.step()
+        self._adam.step(self._lr)
 
 
 class Side:

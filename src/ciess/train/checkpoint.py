@@ -48,7 +48,7 @@ class Resumable(Protocol):
         """Be again as it was."""
 
 
-Part = Tensor | torch.Generator | torch.optim.Optimizer | Resumable
+Part = Tensor | torch.Generator | Resumable
 """What a loop changes."""
 
 
@@ -220,9 +220,6 @@ def taken(parts: Mapping[str, Part]) -> State:
             tensors[name] = part.detach()
         elif isinstance(part, torch.Generator):
             tensors[name] = part.get_state()
-        elif isinstance(part, torch.optim.Optimizer):
-            kept = part.state_dict()["state"]
-            tensors |= {f"{name}.{at}.{key}": value for at, each in kept.items() for key, value in each.items()}
         else:
             inner = part.state()
             told[name] = inner.told
@@ -241,13 +238,6 @@ def put_back(parts: Mapping[str, Part], state: State) -> None:
             part.copy_(state.tensors[name])
         elif isinstance(part, torch.Generator):
             part.set_state(state.tensors[name])
-        elif isinstance(part, torch.optim.Optimizer):
-            kept = dict[int, dict[str, Tensor]]()
-            for key, each in inner.items():
-                at, _, what = key.partition(".")
-                # An optimiser works on what it is given.
-                kept.setdefault(int(at), {})[what] = each.clone()
-            part.load_state_dict({**part.state_dict(), "state": kept})
         else:
             part.restore(State(state.told[name], inner))
 

@@ -15,6 +15,7 @@ from ciess.models.base import Backbone, Solver, Training
 from ciess.progress import Progress, silent
 from ciess.tables.mask import random_prefix_mask
 from ciess.tables.plan import SizePlan
+from ciess.train.adam import Adam
 from ciess.train.checkpoint import NOTHING, Attributes, Kept, Part, State, put_back, taken
 from ciess.train.held_tables import HeldTables
 from ciess.train.losses import Loss
@@ -152,22 +153,20 @@ class Descent:
         training: the recipe.
 
     Attributes:
-        optimiser: Adam.
+        adam: its state.
     """
 
     def __init__(self, parameters: Sequence[nn.Parameter], rates: Sequence[float], training: Training) -> None:
         learning = [(p, rate) for p, rate in zip(parameters, rates, strict=True) if p.requires_grad]
         self._parameters, self._rates = [p for p, _ in learning], [rate for _, rate in learning]
         self._training = training
-        self.optimiser = torch.optim.Adam([{"params": [p]} for p in self._parameters], lr=training.lr, fused=True)
+        self.adam = Adam(self._parameters)
 
     def __call__(self, step: int, loss: Tensor) -> None:
         """Take a step, counted from 1, down a loss; its gradient reaches no other parameter."""
-        for group, rate in zip(self.optimiser.param_groups, self._rates, strict=True):
-            group["lr"] = rate * self._training.rate(step)
-        self.optimiser.zero_grad()
+        self.adam.zero_grad()
         loss.backward(inputs=self._parameters)
-        self.optimiser.step()
+        self.adam.step([rate * self._training.rate(step) for rate in self._rates])
 
 
 class _Descends:
@@ -183,7 +182,7 @@ class _Descends:
     @property
     def parts(self) -> Mapping[str, Part]:
         """What steps change, beside the tables and the network."""
-        return {"adam": self._descent.optimiser, "cuts": self._generator, "draws": self._loss.generator}
+        return {"adam": self._descent.adam, "cuts": self._generator, "draws": self._loss.generator}
 
     def __call__(self, step: int) -> None:
         users, items = self._tables.seen(step)

@@ -124,7 +124,7 @@ class Sharded:
             loss = bpr_loss(_SCORER, vectors, *vectors, local, training.l2) if share else _nothing(vectors)
             descent(number, share * loss)
 
-        return Lesson(step, descent.optimiser, sampler.generator)
+        return Lesson(step, descent.adam, sampler.generator)
 
     def finish(
         self,
@@ -161,7 +161,7 @@ class Sharded:
             def step(at: int, descent: Descent = descent, distillation: ShardedDistillation = distillation) -> None:
                 descent(at, distillation.of(small))
 
-            lesson = Lesson(step, descent.optimiser, distillation.generator)
+            lesson = Lesson(step, descent.adam, distillation.generator)
             checkpoint = Checkpoint(folder and folder / str(number))
             fitted = fit_shards(self.sides, small, lesson, training, valid, own, checkpoint, progress, "finish")
             done.append(Run(rate, fitted.steps))

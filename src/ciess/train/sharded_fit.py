@@ -19,6 +19,7 @@ from ciess.stopping import Stopped, asked, safe_point
 from ciess.tables.mask import prefix_mask
 from ciess.tables.packed import rounded
 from ciess.tables.plan import SizePlan
+from ciess.train.adam import Adam
 from ciess.train.finish import lost_to_kept
 from ciess.train.fit import DIVERGED, LEVEL, Fitted
 from ciess.train.held_tables import SMALLEST_SCALE
@@ -34,12 +35,12 @@ class Lesson:
 
     Attributes:
         step: takes it, by its number from 1.
-        optimiser: whose moments are kept.
+        adam: takes it where it descends.
         generator: of draws, in the same state on all processes.
     """
 
     step: Callable[[int], None]
-    optimiser: torch.optim.Optimizer | None = None
+    adam: Adam | None = None
     generator: torch.Generator | None = None
 
 
@@ -186,11 +187,10 @@ class _Best:
 def _state(sides: Sequence[Side], tables: Tables, lesson: Lesson, best: _Best) -> dict[str, Tensor]:
     """All that steps change, where it lies: whatever is read into it is in use."""
     state = {"told": best.told}
-    for side, table, kept in zip(sides, tables, best.kept, strict=True):
+    for at, (side, table, kept) in enumerate(zip(sides, tables, best.kept, strict=True)):
         parts = {"table": table.detach(), "best": kept}
-        if lesson.optimiser is not None:
-            parts |= (moments := {name: torch.zeros_like(kept) for name in ("exp_avg", "exp_avg_sq")})
-            lesson.optimiser.state[table] = {"step": torch.zeros(()), **moments}
+        if lesson.adam is not None:
+            parts |= {"exp_avg": lesson.adam.means[at], "exp_avg_sq": lesson.adam.squares[at]}
         state |= {f"{side.name}.{name}": side.sharded(each) for name, each in parts.items()}
     if lesson.generator is not None:
         state["draws"] = lesson.generator.get_state()
@@ -214,9 +214,9 @@ def fit_shards(
     done = checkpoint.read(state)
     if lesson.generator is not None:
         lesson.generator.set_state(state["draws"])
-    if lesson.optimiser is not None:
-        for moments in lesson.optimiser.state.values():
-            moments["step"].fill_(done)
+    if lesson.adam is not None:
+        for count in lesson.adam.steps:
+            count.fill_(done)
     if not done and plan is not None:
         best.measure(0, training.patience)
     for step in range(done + 1, training.steps + 1):

@@ -14,6 +14,7 @@ from torch.nn.functional import mse_loss
 
 from ciess.checks import AboveZero, Checked, NotNegative, Positive, Share
 from ciess.errors import InputError
+from ciess.train.adam import Adam
 from ciess.train.checkpoint import State
 
 _IMITATION_STEPS, _IMITATION_LR = 300, 3e-3
@@ -126,8 +127,8 @@ class TD3:
             for parameter in self.actor[-1].parameters():
                 nn.init.uniform_(parameter, -3e-3, 3e-3)
         self.target_actor, self.target_critics = copy.deepcopy(self.actor), copy.deepcopy(self.critics)
-        self._actor_optimiser = torch.optim.Adam(self.actor.parameters(), settings.actor_lr)
-        self._critic_optimiser = torch.optim.Adam(self.critics.parameters(), settings.critic_lr)
+        self._actor_adam = Adam(self.actor.parameters())
+        self._critic_adam = Adam(self.critics.parameters())
         self._generator = torch.Generator().manual_seed(seed)
         self._updates = 0
 
@@ -150,12 +151,12 @@ class TD3:
         batch = replay.sample(self.settings.batch_size, self._generator)
         target = self.td_target(batch)
         losses = [mse_loss(value(critic, batch.states, batch.actions), target) for critic in self.critics]
-        self._descend(torch.stack(losses).sum(), self.critics, self._critic_optimiser)
+        self._descend(torch.stack(losses).sum(), self.critics, self._critic_adam, self.settings.critic_lr)
         self._updates += 1
         if self._updates % self.settings.policy_delay == 0:
             # Deterministic policy gradient: the actor ascends Q₁(s, μ(s)).
             loss = -value(self.critics[0], batch.states, action(self.actor, batch.states)).mean()
-            self._descend(loss, self.actor, self._actor_optimiser)
+            self._descend(loss, self.actor, self._actor_adam, self.settings.actor_lr)
             soft_update(self.target_actor, self.actor, self.settings.tau)
             soft_update(self.target_critics, self.critics, self.settings.tau)
 
@@ -172,18 +173,18 @@ class TD3:
 
     def imitate(self, states: Tensor, actions: Tensor) -> None:
         """Fit the actor, and its target, to (n,) actions in (n, s) states: behaviour cloning before any reward."""
-        optimiser = torch.optim.Adam(self.actor.parameters(), _IMITATION_LR)
+        adam = Adam(self.actor.parameters())
         for _ in range(_IMITATION_STEPS):
             at = torch.randint(len(actions), (self.settings.batch_size,), generator=self._generator)
-            self._descend(mse_loss(action(self.actor, states[at]), actions[at]), self.actor, optimiser)
+            self._descend(mse_loss(action(self.actor, states[at]), actions[at]), self.actor, adam, _IMITATION_LR)
         self.target_actor.load_state_dict(self.actor.state_dict())
 
-    def _descend(self, loss: Tensor, network: nn.Module, optimiser: torch.optim.Optimizer) -> None:
-        optimiser.zero_grad()
+    def _descend(self, loss: Tensor, network: nn.Module, adam: Adam, lr: float) -> None:
+        adam.zero_grad()
         loss.backward()
         if self.settings.max_grad_norm is not None:
             nn.utils.clip_grad_norm_(network.parameters(), self.settings.max_grad_norm)
-        optimiser.step()
+        adam.step(lr)
 
 
 @torch.no_grad()

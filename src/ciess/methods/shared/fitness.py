@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ciess.tables.plan import SizePlan
+from ciess.train.adam import Adam
 
 _ENTITY, _SET = 16, 64
 
@@ -43,7 +44,7 @@ class FitnessPredictor:
             self._sets = nn.ModuleList(_network(_ENTITY + 1, _SET, _SET) for _ in self._sides)
             self._decoder = _network(_SET, _SET, 1)
         learned = nn.ModuleList([self._entities, self._sets, self._decoder])
-        self._optimiser = torch.optim.Adam(learned.parameters(), lr)
+        self._adam, self._lr = Adam(learned.parameters()), lr
         self._steps, self._mean, self._deviation = steps, 0.0, 1.0
 
     def learn(self, plans: Sequence[SizePlan], quality: Sequence[float]) -> None:
@@ -52,10 +53,10 @@ class FitnessPredictor:
         self._mean, self._deviation = float(wanted.mean()), max(float(wanted.std(correction=0)), 1e-6)
         grouped = self._grouped(plans)
         for _ in range(self._steps):
-            self._optimiser.zero_grad()
+            self._adam.zero_grad()
             loss = (self._standard(grouped) - (wanted - self._mean) / self._deviation).square().mean()
             loss.backward()
-            self._optimiser.step()
+            self._adam.step(self._lr)
 
     @torch.no_grad()
     def predict(self, plans: Sequence[SizePlan]) -> Tensor:

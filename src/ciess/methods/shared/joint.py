@@ -60,7 +60,7 @@ class Learner:
             done: whether to end before the last step.
         """
         own: dict[str, Part] = {f"learned {at}": each for at, each in enumerate(self._rates)}
-        own |= {"adam": self._descent.optimiser, "draws": self._bpr.generator, "model": Attributes(self.backbone)}
+        own |= {"adam": self._descent.adam, "draws": self._bpr.generator, "model": Attributes(self.backbone)}
         return self._problem.kept.within("joint").steps(self.training.steps, {**own, **parts}, done)
 
     @cached_property

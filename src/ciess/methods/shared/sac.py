@@ -13,6 +13,7 @@ from torch.nn.functional import mse_loss, softplus
 
 from ciess.checks import AboveZero, Checked, Positive, Share
 from ciess.methods.ciess.td3 import Replay, Transitions, mlp, soft_update, value, whole
+from ciess.train.adam import Adam
 from ciess.train.checkpoint import Composed, Part
 
 _LEAST_LOG, _MOST_LOG = -5.0, 2.0
@@ -68,7 +69,7 @@ class SAC(Composed):
         # The entropy that is aimed at.
         self._entropy = -float(action_size)
         learned = {"actor": self.actor.parameters(), "critics": self.critics.parameters(), "α": [self.log_temperature]}
-        self._optimisers = {name: torch.optim.Adam(each, settings.lr) for name, each in learned.items()}
+        self._adams = {name: Adam(each) for name, each in learned.items()}
         self._generator = torch.Generator().manual_seed(seed)
 
     @torch.no_grad()
@@ -105,8 +106,8 @@ class SAC(Composed):
         """All that learning changes."""
         networks = {"actor": self.actor, "critics": self.critics, "targets": self.target_critics}
         weights = {f"{name}.{key}": each for name, net in networks.items() for key, each in net.state_dict().items()}
-        optimisers = {f"Adam of {name}": each for name, each in self._optimisers.items()}
-        return {**weights, **optimisers, "log α": self.log_temperature, "generator": self._generator}
+        adams = {f"Adam of {name}": each for name, each in self._adams.items()}
+        return {**weights, **adams, "log α": self.log_temperature, "generator": self._generator}
 
     @property
     def _temperature(self) -> Tensor:
@@ -130,6 +131,6 @@ class SAC(Composed):
         return torch.minimum(*(value(critic, states, actions) for critic in critics))
 
     def _descend(self, name: str, loss: Tensor) -> None:
-        self._optimisers[name].zero_grad()
+        self._adams[name].zero_grad()
         loss.backward()
-        self._optimisers[name].step()
+        self._adams[name].step(self.settings.lr)

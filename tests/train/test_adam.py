@@ -5,7 +5,7 @@ import sys
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ciess.train.adam import Adam
 
@@ -13,17 +13,13 @@ from ciess.train.adam import Adam
 @pytest.mark.parametrize("epsilon", [1e-8, 0.1])
 def test_steps_are_those_of_pytorchs_class(epsilon: float) -> None:
     generator = torch.Generator().manual_seed(0)
-    start = [
-        torch.randn(5, 3, generator=generator),
-        torch.randn(4, generator=generator),
-        torch.randn((), generator=generator),
-    ]
+    start = [torch.randn(shape, generator=generator) for shape in ((5, 3), (4,), ())]
     ours, theirs = ([nn.Parameter(each.clone()) for each in start] for _ in range(2))
     adam = Adam(ours, epsilon)
     optimiser = torch.optim.Adam([{"params": [each]} for each in theirs], eps=epsilon, fused=True)
     for step in range(5):
         rates = [0.1 / (1 + step), 0.02, 0.3]
-        slopes = [torch.randn(each.shape, generator=generator) for each in start]
+        slopes: list[Tensor | None] = [torch.randn(each.shape, generator=generator) for each in start]
         if step == 1:
             # No gradient: a parameter stays as it is, and does not count the step.
             slopes[1] = None

@@ -57,5 +57,15 @@ class Adam(Composed):
         states = zip(self._parameters, self.means, self.squares, self.steps, given, strict=True)
         for parameter, mean, square, step, rate in states:
             if parameter.grad is not None:
-                lists = [[parameter], [parameter.grad], [mean], [square], [], [step]]
-                adam(*lists, fused=True, lr=rate, eps=self._epsilon, **_SETTINGS)
+                adam(
+                    [parameter],
+                    [parameter.grad],
+                    [mean],
+                    [square],
+                    [],
+                    [step],
+                    fused=True,
+                    lr=rate,
+                    eps=self._epsilon,
+                    **_SETTINGS,
+                )

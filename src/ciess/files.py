@@ -280,10 +280,12 @@ def given_path(name: str, given: object) -> Path:
     """What somebody names as a file or folder.
 
     Raises:
-        InputError: it is no path.
+        InputError: it is no path, or an empty one.
     """
     if not isinstance(given, str | os.PathLike):
         raise InputError(f"{name} is of type {type(given).__name__}: give a path")
+    if not os.fspath(given):
+        raise InputError(f"{name} is empty: give a path")
     return Path(given)
 
 

@@ -67,6 +67,24 @@ def test_a_comparison_with_failures_names_them_on_stderr_and_ends_in_1(
     assert "bad, seed 0: the full model ranks no user's validation items" in capsys.readouterr().err
 
 
+def test_a_stream_with_failures_names_them_on_stderr_and_ends_in_1(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "bad.py").write_text(
+        "from dataclasses import dataclass\n\n@dataclass(frozen=True)\nclass Bad:\n"
+        "    def search(self, problem):\n        raise ValueError('no luck')\n"
+    )
+    pairs = [f"{user},{(user * 7 + step * 3) % 20},{step}" for step in range(12) for user in range(20)]
+    (tmp_path / "timed.csv").write_text("\n".join(["user,item,time", *pairs]))
+    words = ["stream", str(tmp_path / "timed.csv"), "--backbone", "als", "--dim", "8", "--segments", "1"]
+    words += ["--budget", "60%", "--methods", f"{tmp_path / 'bad.py'}:Bad", "--no-retrain", "--quiet"]
+    with pytest.raises(SystemExit) as ended:
+        main([*words, "--out", str(tmp_path / "out")])
+    printed = capsys.readouterr()
+    assert (ended.value.code, printed.out) == (1, "")
+    assert printed.err == "ciess: bad, segment 1: ValueError: no luck\n"
+
+
 @pytest.mark.parametrize(("quiet", "printed"), [(True, ""), (False, "told\n")])
 def test_what_is_to_be_quiet_does_not_warn(quiet: bool, printed: str, capsys: pytest.CaptureFixture[str]) -> None:
     console_of(Printing(quiet=quiet))

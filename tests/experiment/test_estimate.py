@@ -118,6 +118,11 @@ def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
         (["synthetic", "--users", "10"], "DATA and --users, --items or --interactions are both given"),
         (["synthetic", "--backbone", "factors"], "factors are not trained"),
         (["synthetic", "--budgets", "0%"], "leaves no room"),
+        (["synthetic", "--budgets", "1GB"], "budget '1GB' is 1,000,000,000 bytes"),
+        (
+            ["--users", "10", "--items", "10", "--interactions", "101"],
+            "101 interactions are more than the 100 pairs of a user and an item",
+        ),
     ],
 )
 def test_bad_input(args: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -322,6 +322,15 @@ def test_a_backbone_s_name_is_no_settings(models: dict[str, CompressedModel], tm
         ciess.load(models["ncf"].save(tmp_path), backbone="ncf")  # type: ignore[arg-type]
 
 
+def test_settings_of_another_size_are_refused(models: dict[str, CompressedModel], tmp_path: Path) -> None:
+    folder, dim = models["ncf"].save(tmp_path), models["ncf"].settings["dim"]
+    assert ciess.load(folder, ciess.NCF(dim=dim)).recommend("u0", k=1)
+    with pytest.raises(InputError, match=f"was saved with dim {dim}, not {2 * dim}: give the settings of then"):
+        ciess.load(folder, ciess.NCF(dim=2 * dim))
+    with pytest.raises(InputError, match="verify is of type str: give a bool"):
+        ciess.load(folder, verify="yes")  # type: ignore[arg-type]
+
+
 def test_no_network_is_left_behind_by_an_earlier_model(
     models: dict[str, CompressedModel], split: Split, tmp_path: Path
 ) -> None:

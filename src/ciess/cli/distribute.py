@@ -89,5 +89,6 @@ class Distribute:
             kept = means["quality"] / found.full["quality"] if found.full["quality"] else 0.0
             table.add_row(name, *(f"{means[metric]:.4f}" for metric in _METRICS), f"{kept:.1%}")
         console.print(table)
-        where = f"saved {found.folder}: tables of {found.table_bytes:,} bytes, by {found.processes} processes"
+        told = "process" if found.processes == 1 else "processes"
+        where = f"saved {found.folder}: tables of {found.table_bytes:,} bytes, in {found.processes} {told}"
         console.print(where, soft_wrap=True)

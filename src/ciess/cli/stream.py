@@ -24,6 +24,7 @@ from ciess.cli.options import (
     configured,
     option,
 )
+from ciess.cli.printing import say
 from ciess.cli.results import at_work, own_folder
 
 if TYPE_CHECKING:
@@ -85,6 +86,11 @@ class Stream:
                     progress=progress,
                 )
             self._show(rows, console)
+        failures = [row for row in rows if row.error]
+        for row in failures:
+            say(f"{row.method}, segment {row.segment}: {row.error}")
+        if failures:
+            raise SystemExit(1)
 
     def _show(self, rows: "list[SegmentRow]", console: Console) -> None:
         from ciess.experiment.runs import STREAM
@@ -114,6 +120,4 @@ class Stream:
             means = (f"{whole[metric]:.4f}" for metric in METRICS)
             table.add_row("all", whole["method"], *means, "", f"{whole['most_of_budget']:.1%}", "", "")
         console.print(table)
-        for row in (each for each in rows if each.error):
-            console.print(f"{row.method}, segment {row.segment}: {row.error}", soft_wrap=True)
         console.print(f"wrote {self.out / STREAM}", soft_wrap=True)

@@ -10,6 +10,7 @@ import polars as pl
 from ciess.data.columns import is_missing, plain_ids, refuse_rows
 from ciess.data.foreign import array_in, panics_untold
 from ciess.data.frames import usual_places
+from ciess.data.text import separator_of
 from ciess.errors import InputError, refused
 from ciess.files import check_file
 
@@ -18,8 +19,8 @@ def ids_in(path: Path, side: str, *, counted: bool = True) -> pl.Series:
     """Ids as a file holds them, in its order: Int64, or String by `id_text`; null where one is missing.
 
     Args:
-        path: .npy, a column of .csv (with its header) or .parquet, or else a text with one id a line. Spaces around
-            ids of a text are none of theirs.
+        path: .npy, a column of .csv or .tsv (with its header) or .parquet, or else a text with one id a line, below a
+            usual name of their column or not. Spaces around ids of a text are none of theirs.
         side: `user` or `item`, what a column of several may be called.
         counted: whether it is known how many ids there must be. If not, the column of a .csv must be called so, too:
             nothing else tells a first line of names from one that is an id.
@@ -28,15 +29,23 @@ def ids_in(path: Path, side: str, *, counted: bool = True) -> pl.Series:
         InputError: there is no such file, it cannot be read, several columns may be meant, the first line may be an id,
             or a value is none.
     """
+
+    def of_table(each: Path) -> pl.Series:
+        return _column(_table(each, side, counted), side, each).str.strip_chars()
+
+    def of_lines(each: Path) -> pl.Series:
+        return _lines(each, side)
+
     readers: Mapping[str, Callable[[Path], Any]] = {
         ".npy": _array,
-        ".csv": lambda each: _column(_csv(each, side, counted), side, each).str.strip_chars(),
+        ".csv": of_table,
+        ".tsv": of_table,
         ".parquet": lambda each: _column(pl.read_parquet(each), side, each),
     }
     if not check_file(path, "a file of ids"):
         raise InputError(f"{path} is empty: name a file of ids")
     with refused(f"{path} is no file of ids", "write one id a line, or .npy, .csv or .parquet"), panics_untold():
-        found = readers.get(path.suffix.lower(), _lines)(path)
+        found = readers.get(path.suffix.lower(), of_lines)(path)
         ids = plain_ids(found)
         refuse_rows(ids.is_null() & ~is_missing(found), f"{path} holds what is no id")
     return ids
@@ -48,8 +57,11 @@ def ids_of_lines(text: str) -> pl.Series:
     return pl.Series(lines, dtype=pl.String).str.strip_chars()
 
 
-def _csv(path: Path, side: str, counted: bool) -> pl.DataFrame:
-    table = pl.read_csv(path, infer_schema=False)
+def _table(path: Path, side: str, counted: bool) -> pl.DataFrame:
+    with path.open("rb") as file:
+        separator = separator_of(file.readline())
+    # One column has nothing to separate.
+    table = pl.read_csv(path, infer_schema=False, separator="," if separator == " " else separator)
     if table.width == 1 and not counted and not _named(table, side):
         raise InputError(
             f"{path} begins with '{table.columns[0]}', which may be an id: write '{side}' in a line before"
@@ -77,5 +89,6 @@ def _array(path: Path) -> pl.Series:
     return pl.Series(np.char.decode(table) if table.dtype.kind == "S" else table)
 
 
-def _lines(path: Path) -> pl.Series:
-    return ids_of_lines(path.read_text(encoding="utf-8"))
+def _lines(path: Path, side: str) -> pl.Series:
+    ids = ids_of_lines(path.read_text(encoding="utf-8"))
+    return ids[1:] if usual_places(ids[:1].to_list(), side) else ids

@@ -23,28 +23,36 @@ _MOST_COLUMNS = 4
 def are_lines(path: Path, contents: list[bytes]) -> bool:
     """Whether files of whole numbers are lines `user item item …`, and not `user item rating [time]`.
 
-    Lines differ in length. Where all are as long, a table is told by tabs, by users that come again in one file, or by
-    a fourth number that can only be a time. Where all have as many tabs, cells may be empty.
+    Lines differ in length, and have a user each. Where all are as long, a table is told by tabs, by users that come
+    again in one file, or by a fourth number that can only be a time. Where all have as many tabs, cells may be empty.
+    A table of which a line is cut has users that come again, too, and most of its lines are as long.
 
     Raises:
-        InputError: both may be meant.
+        InputError: both may be meant, or lines begin with counts.
     """
     files = [lines_of(content) for content in contents]
     tabbed = are_tabbed(files)
-    lengths = pl.concat([lines.str.count_matches(r"\t" if tabbed else r"\S+") for lines in files]).unique() + tabbed
-    least, width = int(lengths.min()), int(lengths.max())  # type: ignore[arg-type]
-    uneven = len(lengths) > 1
-    if width <= 2 or (uneven and (least == 1 or width > _MOST_COLUMNS)):
+    lengths = pl.concat([lines.str.count_matches(r"\t" if tabbed else r"\S+") for lines in files]) + tabbed
+    width, uneven = int(lengths.max()), lengths.n_unique() > 1  # type: ignore[arg-type]
+    if width <= 2:
         return True
-    again = any(lines.str.extract(r"(\d+)").n_unique() < len(lines) for lines in files)
-    if uneven and not again:
-        return True
-    tabs = not any(lines.str.contains(r"\d +\d").any() for lines in files)
+    # A line with a user alone says nothing of the others.
+    firsts = [lines.filter(lines.str.contains(r"\d\s+\d")).str.extract(r"(\d+)") for lines in files]
+    lengths = lengths.filter(lengths > 1)
+    again = any(first.n_unique() < len(first) for first in firsts)
+    if uneven and again and (pl.concat(firsts).cast(pl.Int64, strict=False) == lengths - 1).all():
+        raise InputError(f"{path} has lines that begin with how many items follow: begin each with its user instead")
     timed = width == _MOST_COLUMNS and not again and all(_has_times(lines) for lines in files)
-    if not uneven and width <= _MOST_COLUMNS and (tabs or again or timed):
-        return False
-    if width > _MOST_COLUMNS and not (tabs or again):
-        return True
+    if uneven:
+        alike = bool(lengths.value_counts()["count"].max() >= len(lengths) / 2)  # type: ignore[operator]
+        if not (alike and (again or timed)):
+            return True
+    else:
+        tabs = not any(lines.str.contains(r"\d +\d").any() for lines in files)
+        if width <= _MOST_COLUMNS and (tabs or again or timed):
+            return False
+        if width > _MOST_COLUMNS and not (tabs or again):
+            return True
     raise InputError(
         f"{path} may hold lines of 'user item item …' or a table of 'user item rating …' without column names: "
         "say which by the layout, lines or table"
@@ -52,7 +60,7 @@ def are_lines(path: Path, contents: list[bytes]) -> bool:
 
 
 def _has_times(lines: pl.Series) -> bool:
-    """Whether the third of four numbers can be a rating and the fourth a time, but no item."""
+    """Whether the third of four numbers can be a rating and the fourth a time, but no item, wherever there are four."""
     fields = lines.str.extract_groups(r"\d+\s+\d+\s+(\d+)\s+(\d+)").struct
     ratings, times = (fields.field(group).cast(pl.Float64) for group in ("1", "2"))
     return bool((ratings <= _MOST_RATING).all() and (times >= _LEAST_TIME).all())

@@ -18,6 +18,7 @@ _QUOTE, _BREAK = ord('"'), ord("\n")
 _BEFORE, _AFTER = b'"\n', b'"\r\n'
 """What may stand before an opening and after a closing quote, beside a separator; a doubled quote closes and opens."""
 _ROWS_AT_ONCE = 1 << 16
+_LONGEST_FIELD = 2**31 - 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,11 +92,16 @@ class Lines:
             InputError: a field begins with a quote and does not end with one, or a row has too many fields.
         """
         rows, parts, done = self._rows(), [pl.DataFrame(schema={str(place): pl.String for place in places})], 0
-        while some := list(islice(rows, _ROWS_AT_ONCE)):
-            self._refuse_long(some, done)
-            fields = {str(place): [row[place] if place < len(row) else None for row in some] for place in places}
-            parts.append(pl.DataFrame(fields, schema=parts[0].schema))
-            done += len(some)
+        # The limit is the process', and others may rely on it.
+        most = csv.field_size_limit(_LONGEST_FIELD)
+        try:
+            while some := list(islice(rows, _ROWS_AT_ONCE)):
+                self._refuse_long(some, done)
+                fields = {str(place): [row[place] if place < len(row) else None for row in some] for place in places}
+                parts.append(pl.DataFrame(fields, schema=parts[0].schema))
+                done += len(some)
+        finally:
+            csv.field_size_limit(most)
         return pl.concat(parts, rechunk=True).get_columns()
 
     def _refuse_long(self, rows: list[list[str]], done: int) -> None:
@@ -113,8 +119,11 @@ class Lines:
                 yield row
                 before = rows.line_num
         except csv.Error as error:
+            line = f"{self.path}, line {self._number(before)}"
+            if "new-line" in str(error):
+                raise InputError(f"{line}: a carriage return stands within a row: remove it") from error
             raise InputError(
-                f"{self.path}, line {self._number(before)}: a quote begins a field and does not end it: "
+                f"{line}: a quote begins a field and does not end it: "
                 "double the quotes that are part of a field, and put the field in quotes"
             ) from error
 

@@ -25,7 +25,7 @@ RECORD = "prepared.json"
 """By which a folder of `ciess.prepare` is known."""
 
 _USUAL_FILES = ("ratings.dat", "u.data", "ratings.csv", "user_artists.dat")
-_PARTS = ("train.txt", "valid.txt", "test.txt")
+_PARTS = ("train.txt", "valid.txt", "val.txt", "validation.txt", "test.txt")
 _PARQUET = (".parquet", ".pq")
 _ENDINGS = (".inter", *_PARQUET, ".npz", ".csv", ".tsv", ".txt")
 _BYTES_A_ROW = 16
@@ -67,8 +67,8 @@ def read(
     HetRec (`user_artists.dat`), RecBole's `.inter`, text with a line of column names (separated by commas, semicolons,
     tabs, bars or spaces), `.parquet`, and sparse matrices of `scipy.sparse.save_npz`, whose rows and columns are
     numbered. Text may be packed (`.gz`, `.zst`). In a folder, LightGCN's `train.txt`, `test.txt` and, if there is one,
-    `valid.txt` are put together, and so are the parts of a Parquet table, partitioned by `key=value` or not; else the
-    one file of a known kind is read.
+    `valid.txt` (`val.txt`, `validation.txt`) are put together, and so are the parts of a Parquet table, partitioned by
+    `key=value` or not; else the one file of a known kind is read.
 
     Ids of text files are whole numbers if all of a column are written as Python would write them, else text.
 
@@ -138,11 +138,10 @@ def _files(path: Path) -> list[Path]:
     if {half.name for half in halves} >= {"train.txt", "test.txt"}:
         return halves
     found = [path / name for name in _USUAL_FILES if (path / name).is_file()] or [
-        file
-        for file in sorted(path.iterdir())
-        if file.is_file() and ending(file) in _ENDINGS and "readme" not in file.name.lower()
+        file for file in _shown(path) if ending(file) in _ENDINGS
     ]
-    if all(ending(file) in _PARQUET for file in found):
+    # What lies below other files is not theirs.
+    if all(ending(file) in _PARQUET for file in found or _shown(path)):
         found = sorted(file for file in path.rglob("*") if _is_part(file.relative_to(path)))
         if found:
             return found
@@ -150,6 +149,12 @@ def _files(path: Path) -> list[Path]:
         names = ", ".join(file.name for file in found) or "none"
         raise InputError(f"{path} should hold one file of interactions, found {names}: name the file itself")
     return found
+
+
+def _shown(folder: Path) -> list[Path]:
+    """The files of a folder, but for those that are hidden and those to be read by people."""
+    names = sorted(file.name for file in folder.iterdir() if file.is_file())
+    return [folder / name for name in names if not name.startswith((".", "_")) and "readme" not in name.lower()]
 
 
 def _is_part(place: Path) -> bool:

@@ -1,17 +1,18 @@
 """Text files with one interaction a line: unpacked, recognised by their content, read as text."""
 
 import csv
+import dataclasses
 import re
 from collections.abc import Iterable
 from io import BytesIO
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import polars as pl
 
 from ciess.data.columns import refuse_rows
 from ciess.data.foreign import GZIP, ZSTD, check_unpacked, ungzipped, zstd_bound
-from ciess.data.frames import Rows, Wanted, rows_of_table
+from ciess.data.frames import Rows, Wanted, rows_of_table, usual_places
 from ciess.data.quotes import Lines
 from ciess.errors import InputError, refused
 from ciess.files import check_file
@@ -27,7 +28,10 @@ _NUMBERS = _DIGITS + b".+-eE"
 _NO_LINE_HOLDS = "\x1f"
 _HEADED = "add one, such as user,item,rating,time"
 _MOVIELENS_COLUMNS = ["user", "item", "rating", "time"]
+_USUAL = Wanted()
+_SEPARATORS = ("\t", "::", ",", ";", "|")
 _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
+_TIME = re.compile(r"\d{9,}(\.\d+)?|\d{4}-\d\d-\d\d.*")
 _DATUM = re.compile(r"-\d+|[+-]?\d+\.\d+|\d{9,}")
 """What is a number, and no column's name: below 0, with decimals, or a time."""
 _JSON = re.compile(rb"\s*(\{|\[\s*[\[{\"\d])")
@@ -39,7 +43,7 @@ _BLANK_LINE = re.compile(rb"\n[ \t\r]*(?=\n)")
 _UNEVEN = re.compile(rb"\t|  |^ | $", re.MULTILINE)
 _SPACE_IN_QUOTES = re.compile(rb'^(?:[^"\n]*"[^" \t\n]*")*[^"\n]*"[^"\n]*[ \t]', re.MULTILINE)
 _OUTER_SPACES = re.compile(rb"^[ \t]+|[ \t\r]+$", re.MULTILINE)
-_REPLACED = "\ufffd"
+_REPLACED, _NOT_UTF8 = "\ufffd", b"\xff"
 
 
 def ending(path: Path) -> str:
@@ -60,7 +64,10 @@ def content_of(path: Path) -> bytes:
     if not content.strip():
         raise InputError(f"{path} is empty: name a file with interactions")
     if len(content.translate(None, _CONTROLS)) < len(content):
-        raise InputError(f"{path} is binary: name a text file, or a Parquet file that ends in .parquet")
+        raise InputError(
+            f"{path} is binary: name a text in UTF-8, packed as .gz or .zst or not, or a Parquet file that ends in "
+            ".parquet"
+        )
     return content
 
 
@@ -70,12 +77,12 @@ def _unpacked(path: Path, content: bytes) -> bytes:
             return ungzipped(path, content)
         if content.startswith(ZSTD):
             check_unpacked(path, zstd_bound(content))
-            # Python unpacks Zstandard from 3.14 on; polars does while it reads.
-            return "\n".join(lines_of(content, "utf8")).encode()
+            # Python unpacks Zstandard from 3.14 on; polars does while it reads, and replaces what is not UTF-8.
+            return "\n".join(lines_of(content)).encode().replace(_REPLACED.encode(), _NOT_UTF8)
     return content
 
 
-def lines_of(content: bytes, encoding: Literal["utf8", "utf8-lossy"] = "utf8-lossy") -> pl.Series:
+def lines_of(content: bytes) -> pl.Series:
     """The lines of a text, packed or not, that are not blank."""
     lines = pl.read_csv(
         BytesIO(content),
@@ -83,7 +90,7 @@ def lines_of(content: bytes, encoding: Literal["utf8", "utf8-lossy"] = "utf8-los
         schema={"line": pl.String},
         separator=_NO_LINE_HOLDS,
         quote_char=None,
-        encoding=encoding,
+        encoding="utf8-lossy",
     )["line"]
     return lines.filter(lines.str.contains(r"\S"))
 
@@ -127,7 +134,7 @@ def rows_of_text(path: Path, content: bytes, wanted: Wanted, told: bool) -> Rows
         InputError: no such table, or as `Interactions.from_frame`.
     """
     _refuse_others(path, content)
-    text, separator, quoted = _separated(path, content)
+    text, separator, quoted = _separated(path, content, wanted)
     names, body = _named(path, text, separator, wanted, told)
     if body is text and not told:
         _refuse_uneven(path, text, separator)
@@ -140,13 +147,17 @@ def rows_of_text(path: Path, content: bytes, wanted: Wanted, told: bool) -> Rows
     def take(places: list[int]) -> list[pl.Series]:
         return _columns(lines, places, quoted)
 
+    # Named as the file has it, or without RecBole's type.
+    roles = [role for role in ("user", "item", "rating", "time") if isinstance(getattr(wanted, role), str)]
+    bare: dict[str, Any] = {role: _RECBOLE_TYPE.sub("", getattr(wanted, role)) for role in roles}
+    wanted = dataclasses.replace(wanted, **{role: name for role, name in bare.items() if name in names})
     return rows_of_table(names, take, wanted, untyped=True)
 
 
-def _separated(path: Path, content: bytes) -> tuple[bytes, str, bool]:
+def _separated(path: Path, content: bytes, wanted: Wanted) -> tuple[bytes, str, bool]:
     """Lines that are not blank, what separates their columns, one byte, and whether quotes may enclose fields."""
     text = _COMMENT.sub(b"", _BLANK_LINE.sub(b"", b"\n" + content + b"\n")[1:])
-    separator = _separator(text.split(b"\n", 1)[0])
+    separator = separator_of(text.split(b"\n", 1)[0], wanted)
     if separator == "::":
         # Polars separates by one byte only.
         return text.replace(b"::", b"\t"), "\t", False
@@ -169,14 +180,16 @@ def _named(path: Path, text: bytes, separator: str, wanted: Wanted, told: bool) 
         names = next(csv.reader([header], delimiter=separator, skipinitialspace=separator in ",;|"))
     names = [_RECBOLE_TYPE.sub("", name.strip()) for name in names]
     numbers = all(name.removeprefix("-").replace(".", "").isdigit() for name in names[:2])
-    headless = (numbers and separator not in ",;|") or (told and (numbers or any(map(_NUMBER.fullmatch, names[2:]))))
-    if headless and 2 <= len(names) <= len(_MOVIELENS_COLUMNS):
-        return _MOVIELENS_COLUMNS[: len(names)], text
-    if numbers or _are_data(names, wanted):
-        raise InputError(
-            f"{path} has no line of column names: {_HEADED}, or, if its columns come in this order, say by the layout "
-            "that it is a table"
-        )
+    values = numbers or len(names) == 2 or any(_NUMBER.fullmatch(name) or _TIME.fullmatch(name) for name in names[2:])
+    told = told and values and not _tell_both(names, wanted)
+    if ((numbers and separator not in ",;|") or told) and 2 <= len(names) <= len(_MOVIELENS_COLUMNS):
+        timed = len(names) == 3 and _TIME.fullmatch(names[2])
+        return ["user", "item", "time"] if timed else _MOVIELENS_COLUMNS[: len(names)], text
+    if numbers or told or _are_data(names, wanted):
+        few = ", or, if its columns come in this order, say by the layout that it is a table"
+        more = f"; a layout is of {len(_MOVIELENS_COLUMNS)} columns at most, and these are {len(names)}"
+        beyond = more if len(names) > len(_MOVIELENS_COLUMNS) else few
+        raise InputError(f"{path} has no line of column names: {_HEADED}{beyond}")
     return names, body
 
 
@@ -232,12 +245,21 @@ def _are_data(names: list[str], wanted: Wanted) -> bool:
     return numbers or (named != {None} and any(_DATUM.fullmatch(name) for name in names))
 
 
-def _separator(first: bytes) -> str:
+def _tell_both(names: list[str], wanted: Wanted) -> bool:
+    """Whether names are those of columns, one of users and one of items among them."""
+    return all(getattr(wanted, role) in names or usual_places(names, role) for role in ("user", "item"))
+
+
+def separator_of(first: bytes, wanted: Wanted = _USUAL) -> str:
     """What separates columns, by the first line; spaces where there is nothing else."""
-    for clear in ("\t", "::"):
+    for each in _SEPARATORS:
+        names = [name.strip(' "\r') for name in first.decode(errors="replace").split(each)]
+        if _tell_both([_RECBOLE_TYPE.sub("", name) for name in names], wanted):
+            return each
+    for clear in _SEPARATORS[:2]:
         if clear.encode() in first:
             return clear
-    counts = {each: first.count(each.encode()) for each in (",", ";", "|")}
+    counts = {each: first.count(each.encode()) for each in _SEPARATORS[2:]}
     most = max(counts, key=lambda each: counts[each])
     return most if counts[most] else " "
 
@@ -277,7 +299,7 @@ def _by_polars(lines: Lines, places: list[int], quote: str | None) -> list[pl.Se
                 continue
             raise InputError(f"{lines.path} cannot be read as a table ({reason}): fix it") from error
         *found, beyond = table
-        refuse_rows(beyond.str.strip_chars().is_not_null(), f"{lines.path} has more entries than columns")
+        refuse_rows((beyond.str.strip_chars() != "").fill_null(False), f"{lines.path} has more entries than columns")
         # Letters of other encodings do no harm where they are not needed.
         if encoding != "utf8" and _any_replaced(found):
             break

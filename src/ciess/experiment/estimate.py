@@ -13,6 +13,7 @@ import polars as pl
 
 from ciess.checks import Within, check
 from ciess.data import Interactions
+from ciess.errors import InputError
 from ciess.evaluation.metrics import Evaluator, evaluate
 from ciess.experiment.room import Memory, memory_of
 from ciess.experiment.users import measured_users, tested_users
@@ -117,10 +118,16 @@ def estimate(
         seed: of that data.
 
     Raises:
-        InputError: something that is no budget, or counts that are not from 1 to 10¹².
+        InputError: something that is no budget, or one above the full tables; counts that are not from 1 to 10¹², or
+            more interactions than pairs of a user and an item.
     """
     for name, count in (("n_users", n_users), ("n_items", n_items), ("interactions", interactions)):
         check(name, count, _Counted)
+    if interactions > n_users * n_items:
+        raise InputError(
+            f"{interactions:,} interactions are more than the {n_users * n_items:,} pairs of a user and an item, "
+            "each of which counts once: give as many at most"
+        )
     shape = TableShape(n_users, n_items, config.dim)
     tiny = _random(40, 30, 200, seed)
     model = config.build(tiny, seed)
@@ -137,7 +144,7 @@ def estimate(
 
 
 def _packed(budget: Budget, shape: TableShape, precision: Precision) -> Packed:
-    limit = budget.limit(shape)
+    limit = budget.within(shape)
     size = bisect_right(range(1, shape.dim + 1), limit, key=lambda size: equal_bytes(shape, size, precision))
     return Packed(str(budget), limit, precision.value, size, equal_bytes(shape, size, precision) if size else 0)
 

@@ -45,7 +45,8 @@ def load(folder: str | Path, backbone: "BackboneConfig | None" = None, *, verify
     folder = given_path("folder", folder).absolute()
     with reading(folder) as place:
         settings = read_settings(place(SETTINGS))
-        _refuse_other(folder, settings["backbone"]["name"], settings["rows_stand_alone"], backbone)
+        check("verify", verify, bool)
+        _refuse_other(folder, settings["backbone"], settings["rows_stand_alone"], backbone)
         files = {name: MappedFile(place(name)) for name in (TABLES, IDS, SEEN)}
         network = _read_network(place(NETWORK), settings["checksums"])
     parts = _parts(files)
@@ -69,13 +70,16 @@ def load(folder: str | Path, backbone: "BackboneConfig | None" = None, *, verify
     return model
 
 
-def _refuse_other(folder: Path, saved: str, stands_alone: bool, given: "BackboneConfig | None") -> None:
+def _refuse_other(
+    folder: Path, settings: Mapping[str, Any], stands_alone: bool, given: "BackboneConfig | None"
+) -> None:
     """A backbone that is needed and not known, or is not the one given."""
     if given is None and stands_alone:
         return
     from ciess.models import BackboneConfig, backbone_names, backbone_settings
 
     check("backbone", given, BackboneConfig | None)
+    saved = settings["name"]
     if given is None:
         if saved not in backbone_names():
             raise InputError(
@@ -84,6 +88,8 @@ def _refuse_other(folder: Path, saved: str, stands_alone: bool, given: "Backbone
             )
     elif (name := backbone_settings(given)["name"]) != saved:
         raise InputError(f"{folder} was saved with the backbone '{saved}', not '{name}': give that one")
+    elif given.dim != settings.get("dim", given.dim):
+        raise InputError(f"{folder} was saved with dim {settings['dim']}, not {given.dim}: give the settings of then")
 
 
 def _parts(files: Mapping[str, MappedFile]) -> Parts:

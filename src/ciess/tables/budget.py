@@ -88,11 +88,11 @@ class Budget:
             return int(shape.rows * self.amount * FLOAT32_BYTES)
         return int(self.amount * _UNITS[self.unit])
 
-    def numbers(self, shape: TableShape, precision: Encoding = Precision.FLOAT32) -> int:
-        """How many parameters both tables may surely keep, whatever their sizes: header, index and scales are paid.
+    def within(self, shape: TableShape, precision: Encoding = Precision.FLOAT32) -> int:
+        """The limit in bytes, which is no more than all that there is to store.
 
         Raises:
-            InputError: not even one dimension for every row fits, or all fit and some of the budget is left.
+            InputError: it is more.
         """
         limit = self.limit(shape)
         whole = max(shape.full_bytes, equal_bytes(shape, shape.dim, precision))
@@ -101,6 +101,15 @@ class Budget:
                 f"budget '{self}' is {limit:,} bytes, more than the {whole:,} of the full tables: "
                 f"use at most '{self.enough(shape, whole, math.floor)}'"
             )
+        return limit
+
+    def numbers(self, shape: TableShape, precision: Encoding = Precision.FLOAT32) -> int:
+        """How many parameters both tables may surely keep, whatever their sizes: header, index and scales are paid.
+
+        Raises:
+            InputError: not even one dimension for every row fits, or all fit and some of the budget is left.
+        """
+        limit = self.within(shape, precision)
         # The header's length depends a little on the numbers.
         most = shape.rows * shape.dim
         values = -(-precision.most_bits(most, shape.rows) // 8) // precision.dtype.itemsize * precision.dtype.itemsize

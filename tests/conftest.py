@@ -15,7 +15,9 @@ import pytest
 import torch
 from hypothesis import settings
 
+import ciess
 from ciess.data import Interactions, Split, split_random, synthetic
+from ciess.models import BackboneConfig
 
 torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 # Time is no property of the code; the same examples on every machine.
@@ -44,6 +46,13 @@ def undrawn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     if "report" not in request.path.parts and "benchmarks" not in request.path.parts:
         empty = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 1 1"></svg>'
         monkeypatch.setattr("ciess.report.figures.drawn", lambda *_: empty)
+
+
+@pytest.fixture
+def brief(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Finishes of few steps, for tests of what is done with a model that may be any."""
+    for config in (BackboneConfig, ciess.ALS, ciess.MF, ciess.NCF, ciess.NGCF, ciess.Factors):
+        monkeypatch.setattr(config, "distillation", config.distillation.shortened(12))
 
 
 @pytest.fixture(scope="session")

@@ -30,6 +30,7 @@ NOT_EVERYWHERE = [name for name in ("torchrec", "usearch", "qdrant_client") if i
 """Libraries that a block may need and the set-up does not install."""
 
 
+@pytest.mark.usefixtures("brief")
 @pytest.mark.parametrize("document", sorted(name for name, blocks in BLOCKS.items() if blocks))
 def test_blocks_run(document: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
@@ -56,6 +57,7 @@ def test_commands_are_understood(typed: str, monkeypatch: pytest.MonkeyPatch) ->
     assert len(run) == 1
 
 
+@pytest.mark.usefixtures("brief")
 def test_the_method_of_the_docs_takes_part_as_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("mine.py").write_text(BLOCKS["own-method"][0])

@@ -13,6 +13,7 @@ from ciess.cli.options import Columns, Filters, Shared, command_line
 from ciess.data import Split
 from ciess.models.factors import Factors
 
+pytestmark = pytest.mark.usefixtures("brief")
 LINES = "\n".join(f"{user} " + " ".join(str((user * 7 + step * 3) % 40) for step in range(12)) for user in range(60))
 
 
@@ -27,8 +28,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def searched(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """The folder of a small search from the command line, and what it printed."""
     out = tmp_path_factory.mktemp("out")
-    command = ["search", str(data), "--backbone", "mf", "--dim", "16", "--budgets", "50%", "40%"]
-    command += ["--set", "batch_size=2000", "--tune", "off", "--method", "popularity:rounds=2", "--out", str(out)]
+    command = ["search", str(data), "--backbone", "als", "--dim", "16", "--budgets", "40%"]
+    command += ["--set", "alpha=5", "--tune", "off", "--method", "popularity:rounds=2", "--out", str(out)]
     run = subprocess.run([sys.executable, "-m", "ciess", *command], check=True, capture_output=True, text=True)
     return out, run.stdout
 
@@ -38,12 +39,12 @@ def test_search_prints_a_table_and_saves_models(searched: tuple[Path, str]) -> N
     for words in (
         "Measured on test",
         r"full model +– +[01]\.",
-        r"equal sizes +equal sizes +50% +[01]\.",
+        r"equal sizes +equal sizes +40% +[01]\.",
         r"search .* 40% +[01]\.",
     ):
         assert re.search(words, printed), printed
     assert all(len(line) <= 80 for line in printed.splitlines() if not line.startswith("saved"))
-    names = ["budget-40", "budget-50", "figures", "report.html", "report.md", "result.json"]
+    names = ["budget-40", "figures", "report.html", "report.md", "result.json"]
     assert sorted(path.name for path in out.iterdir()) == names
     settings = json.loads((out / "budget-40" / "model.json").read_text())["about"]
     assert settings["seed"] == 0
@@ -51,8 +52,7 @@ def test_search_prints_a_table_and_saves_models(searched: tuple[Path, str]) -> N
     assert settings["method"]["rounds"] == 2
     command = json.loads((out / "result.json").read_text())["settings"]["command"]
     assert command.endswith(
-        "--backbone mf --budgets 50% 40% --dim 16 --set batch_size=2000 --tune off "
-        f"--method popularity:rounds=2 --out {out}"
+        f"--backbone als --budgets 40% --dim 16 --set alpha=5 --tune off --method popularity:rounds=2 --out {out}"
     )
 
 
@@ -98,7 +98,7 @@ def test_given_splits(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
             "--tune",
             "off",
             "--method",
-            "marginal:rounds=1",
+            "marginal:rounds=1,steps=5",
             "--budgets",
             "60%",
             "--out",

@@ -16,6 +16,7 @@ from ciess.experiment.cells import UNFINISHED
 from ciess.experiment.runs import RESULT, former_files
 
 FAST = ["--backbone", "als", "--dim", "8"]
+pytestmark = pytest.mark.usefixtures("brief")
 SEARCH = ["search", "DATA", *FAST, "--method", "equal", "--quiet", "--budgets"]
 COMPARE = ["compare", "DATA", *FAST, "--methods", "equal", "--seeds", "0", "--quiet", "--budgets", "60%"]
 WRITERS = {

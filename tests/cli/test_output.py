@@ -15,7 +15,8 @@ from ciess.cli.printing import console_of
 from ciess.cli.search import Search
 from ciess.report import Column, Table
 
-SEARCH = ["search", "--backbone", "als", "--dim", "8", "--budgets", "60%", "--method", "marginal:rounds=1"]
+pytestmark = pytest.mark.usefixtures("brief")
+SEARCH = ["search", "--backbone", "als", "--dim", "8", "--budgets", "60%", "--method", "marginal:rounds=1,steps=5"]
 
 
 @pytest.fixture

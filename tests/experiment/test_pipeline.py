@@ -62,6 +62,12 @@ def search(data: Interactions | Split, seed: int = 0) -> Outcome:
     return ciess.search(data, backbone=BACKBONE, budgets=["30%", "15%"], method=QUICK, finishing=BRIEF, seed=seed)
 
 
+def quick(data: Interactions | Split, **settings: Any) -> Outcome:
+    """As `search`, for one budget and without a graph."""
+    given = {"backbone": PLAIN, "budgets": ["30%"], "method": QUICK, "finishing": BRIEF, **settings}
+    return ciess.search(data, **given)
+
+
 def plain(data: Interactions | Split, **settings: Any) -> Outcome:
     """Without gradients, and so in a moment."""
     given = {"backbone": PLAIN, "budgets": ["40%"], "method": "equal", "finishing": CUT, **settings}
@@ -148,6 +154,7 @@ def test_nobody_is_recommended_what_the_data_say_they_have(
         )
 
 
+@pytest.mark.usefixtures("brief")
 def test_compressed_factors_leave_out_all_that_was_given(split: Split) -> None:
     rng = np.random.default_rng(0)
     factors = ciess.Factors.from_arrays(*(rng.normal(size=(n, 8)) for n in (split.train.n_users, split.train.n_items)))
@@ -179,19 +186,19 @@ def test_the_same_seed_gives_the_same_plans_and_numbers(outcome: Outcome, split:
     assert again.plans == outcome.plans
     assert [row.metrics for row in again.rows] == [row.metrics for row in outcome.rows]
     assert again.trace == outcome.trace
-    assert search(split, seed=1).trace != outcome.trace
+    assert quick(split, seed=1).trace != quick(split).trace
 
 
-def test_test_data_decide_nothing(outcome: Outcome, split: Split) -> None:
+def test_test_data_decide_nothing(split: Split) -> None:
     assert split.test is not None
     fewer = Split(split.train, split.valid, split.test.take(np.arange(0, len(split.test), 2)))
-    assert search(fewer).plans == outcome.plans
+    assert quick(fewer).plans == quick(split).plans
 
 
-def test_without_test_the_table_shows_validation(outcome: Outcome, split: Split) -> None:
-    shown = search(Split(split.train, split.valid))
+def test_without_test_the_table_shows_validation(split: Split) -> None:
+    shown = quick(Split(split.train, split.valid))
     assert shown.shown == "validation"
-    assert shown.plans == outcome.plans
+    assert shown.plans == quick(split).plans
     for row in shown.rows:
         assert np.mean([row.metrics[name] for name in QUALITY_METRICS]) == pytest.approx(row.valid_quality, rel=1e-5)
 
@@ -506,7 +513,10 @@ def test_plans_of_other_tables_are_refused(split: Split) -> None:
 
 def test_a_single_user_is_searched_for() -> None:
     one = Interactions.from_frame(pl.DataFrame({"user": ["a"] * 40, "item": range(40)}))
-    found = ciess.search(one, backbone=ciess.ALS(dim=4, training=Training(steps=2)), budgets="90%", tune=False)
+    method = Marginal(rounds=2, steps=5)
+    found = ciess.search(
+        one, backbone=ciess.ALS(dim=4, training=Training(steps=2)), budgets="90%", tune=False, method=method
+    )
     assert found.models["90%"].table_bytes <= 0.9 * 41 * 4 * 4
 
 
@@ -581,12 +591,12 @@ def test_choices_are_measured_on_a_sample_where_all_would_take_long(
     monkeypatch.setattr("ciess.experiment.users.SCORES_IN_A_MEASUREMENT", 40 * split.valid.n_items)
     assert measured_users(split.valid.n_items) == 40
     assert measured_users(2 * split.valid.n_items) == 30
-    found = ciess.search(split, backbone=BACKBONE, budgets=["30%"], method=QUICK, finishing=BRIEF)
+    found = quick(split)
     assert split.test is not None
     everyone = int((split.test.user_counts > 0).sum())
     assert len(found.evaluations["search", "30%"].users) == everyone
     assert not [each for each in found.cautions if "sample" in each]
-    again = ciess.search(split, backbone=BACKBONE, budgets=["30%"], method=QUICK, finishing=BRIEF)
+    again = quick(split)
     assert again.rows[0].valid_quality == found.rows[0].valid_quality
     # Of the difference between two plans, user by user.
     [equal] = [row for row in found.trace if row["kind"] == "popularity"][:1]
@@ -600,7 +610,7 @@ def test_many_users_are_tested_on_a_sample_of_them_unless_all_are_wanted(
     everyone = int((split.test.user_counts > 0).sum())
     monkeypatch.setattr("ciess.experiment.users.USERS_MEASURED", 50)
     monkeypatch.setattr("ciess.experiment.users.SCORES_IN_A_TEST", 0)
-    found = ciess.search(split, backbone=BACKBONE, budgets=["30%"], method=QUICK, finishing=BRIEF)
+    found = quick(split)
     evaluations = list(found.evaluations.values())
     assert all(torch.equal(each.users, evaluations[0].users) for each in evaluations)
     assert len(evaluations[0].users) == 50
@@ -613,7 +623,7 @@ def test_many_users_are_tested_on_a_sample_of_them_unless_all_are_wanted(
     sampled = "test is measured on"
     [told] = [each for each in found.cautions if each.startswith(sampled)]
     assert told.startswith(f"{sampled} 50 of its {everyone:,} users")
-    whole = ciess.search(split, backbone=BACKBONE, budgets=["30%"], method=QUICK, finishing=BRIEF, test_users="all")
+    whole = quick(split, test_users="all")
     assert len(whole.evaluations["search", "30%"].users) == everyone
     assert not any(each.startswith(sampled) for each in whole.cautions)
     assert whole.plans["30%"] == found.plans["30%"]
@@ -621,7 +631,7 @@ def test_many_users_are_tested_on_a_sample_of_them_unless_all_are_wanted(
 
 @pytest.mark.parametrize("precision", ["int4", "tapered"])
 def test_numbers_of_few_bits_are_what_is_measured_and_stored(split: Split, tmp_path: Path, precision: str) -> None:
-    found = ciess.search(split, backbone=SHORT, budgets=["10%"], method=QUICK, precision=precision, refit=False)
+    found = quick(split, budgets=["10%"], precision=precision, refit=False)
     [(budget, folder)] = found.save(tmp_path).items()
     row = found.row("search", "10%")
     assert row.precision == found.row("equal", "10%").precision
@@ -634,16 +644,16 @@ def test_numbers_of_few_bits_are_what_is_measured_and_stored(split: Split, tmp_p
 
 
 def test_the_precision_is_chosen_where_none_is_given(split: Split) -> None:
-    found = ciess.search(split, backbone=SHORT, budgets=["8%", "100%"], method=QUICK, precision="auto")
+    found = quick(split, budgets=["8%", "100%"], precision="auto")
     assert found.row("search", "8%").precision.split(":")[0] in ("int8", "int6", "int4", "int4-shared", "tapered")
     assert found.row("search", "100%").user_size >= 15, "where there is room, there is no need to save"
     with pytest.raises(InputError, match="precision is 'int3': use 'auto', 'float32',"):
-        ciess.search(split, backbone=SHORT, budgets=["10%"], precision="int3")
+        quick(split, precision="int3")
 
 
 def test_precisions_are_compared_by_what_a_finish_makes_of_them(split: Split, monkeypatch: pytest.MonkeyPatch) -> None:
     def chosen() -> str:
-        found = ciess.search(split, backbone=SHORT, budgets=["8%"], method="equal", precision="auto", finishing=short)
+        found = plain(split, budgets=["8%"], precision="auto", finishing=short)
         return found.row("equal", "8%").precision
 
     def spoilt(full: Backbone, plan: SizePlan, *rest: Any, **settings: Any) -> tuple[Backbone, Fitted]:

@@ -6,6 +6,7 @@ for the whole model (docs/search.md), at a small part of its cost. Not always: m
 So the best of what was tried, the start and the middle between them are compared once more at the model's own width.
 """
 
+import dataclasses
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ from ciess.train.losses import BPR
 
 _WORTH_IT = 0.005
 """Gain in validation quality, as a share, up to which there is none: settings stay as they are."""
+_DRAWN = 0.25
+"""Of the triplets of a step, the share that is drawn where settings are tried."""
 _LATEST = 5
 """A search goes on beyond its `trials` while so many latest ones together gain enough."""
 
@@ -189,8 +192,11 @@ class _Search:
         return trial
 
     def _quality(self, config: BackboneConfig) -> float:
-        model = config.build(self._split.train, self._seed)
-        lesson = model.solver(self._split.train) or BPR(model, self._split.train, config.training, self._seed)
+        train = self._split.train
+        model = config.build(train, self._seed)
+        triplets = max(1, round(_DRAWN * config.training.triplets(train.n_users + train.n_items)))
+        fewer = dataclasses.replace(config.training, batch_size=triplets)
+        lesson = model.solver(train) or BPR(model, train, fewer, self._seed)
         try:
             with seeded(self._seed):
                 fitted = fit(model, lesson, config.training, valid=self._valid, seed=self._seed)

@@ -97,7 +97,7 @@ def test_a_bad_start_is_left_behind(split: Split) -> None:
 
 
 def test_settings_of_training_are_tuned_where_a_backbone_descends(split: Split) -> None:
-    config = backbone_named("mf", dim=8).changed(steps=30, lr=1e-4)
+    config = backbone_named("mf", dim=8).changed(steps=30, lr=1e-4, lr_floor=0.0)
     found = tune(config, split, tuning=Tuning(trials=6))
     assert {"l2", "lr"} < found.trials[0].keys()
     assert found.config.training.lr > 1e-4, "thirty steps of this rate lead nowhere"

@@ -29,8 +29,8 @@ from ciess.train.losses import BPR
 
 _WORTH_IT = 0.005
 """Gain in validation quality, as a share, up to which there is none: settings stay as they are."""
-_DRAWN = 0.25
-"""Of the triplets of a step, the share that is drawn where settings are tried."""
+_STEPS_A_PASS = 4
+"""Where settings are tried, steps draw no more triplets than it takes to pass over the interactions in so many."""
 _LATEST = 5
 """A search goes on beyond its `trials` while so many latest ones together gain enough."""
 
@@ -194,7 +194,7 @@ class _Search:
     def _quality(self, config: BackboneConfig) -> float:
         train = self._split.train
         model = config.build(train, self._seed)
-        triplets = max(1, round(_DRAWN * config.training.triplets(train.n_users + train.n_items)))
+        triplets = min(config.training.triplets(train.n_users + train.n_items), max(1, len(train) // _STEPS_A_PASS))
         fewer = dataclasses.replace(config.training, batch_size=triplets)
         lesson = model.solver(train) or BPR(model, train, fewer, self._seed)
         try:

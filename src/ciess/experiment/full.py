@@ -111,7 +111,7 @@ class FullModels:
             fitted = self._fit(self._trained, train, self.config.training, "full model", "train", self._valid)
             if not self._trained.rows_stand_alone:
                 check_row_order(self._trained, self.config, train)
-            self._fulls.append(Full(self._trained, self._packed(self._trained), train))
+            self._fulls.append(self._full(self._trained, train))
             whole = SizePlan.equal(self.shape, self.shape.dim)
             finished = Finished(whole, fitted, evaluate(self._fulls[0].packed, self._valid), fitted.seconds)
         if finished.quality == 0:
@@ -139,7 +139,13 @@ class FullModels:
         last = len(self._fulls) == 2
         phase, name = ("full model, test too", "given") if last else ("full model, all data", "all")
         self._fit(model, data, config.training.resumed(self.finished.fitted.steps), phase, name)
-        return Full(model, self._packed(model), data)
+        return self._full(model, data)
+
+    def _full(self, trained: Backbone, data: Interactions) -> Full:
+        packed = self._packed(trained)
+        # Small models that learn from it leave these out.
+        packed.learned = data
+        return Full(trained, packed, data)
 
     def shown(self) -> Evaluation:
         """What it comes to on test once it has learned validation, or on validation where there is no test."""

@@ -129,7 +129,7 @@ def sample(problem: Problem, share: float, seed: int) -> Problem:
 
     learned, held = part(train), part(problem.valid_positives)
     model = copy.copy(full)
-    model._parameters = dict(full._parameters)
+    model._parameters, model.learned = dict(full._parameters), learned
     for name, rows in (("user_table", users), ("item_table", items)):
         setattr(model, name, nn.Parameter(getattr(full, name).detach()[torch.from_numpy(rows)]))
     chance = len(users) / np.count_nonzero(train.user_counts)

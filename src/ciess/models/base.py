@@ -64,6 +64,8 @@ class Backbone(nn.Module, ABC):
     """Whether the tables are the vectors: no graph or network makes up for what a row loses when it is cut short."""
     through_graph: ClassVar[bool] = False
     """Whether a vector is mixed from the rows of its neighbours, which make up for what its own loses."""
+    learned: Interactions | None = None
+    """What it has learned, where that is told: users are not recommended these, so small models do not learn them."""
     distillation_rate: ClassVar[float] = 1.0
     """What the learning rates of distillation are multiplied by: less where a network serves all rows at once."""
 
@@ -112,8 +114,9 @@ class Backbone(nn.Module, ABC):
             self.train(mode)
 
     def copied(self) -> Self:
-        """A copy to train. Buffers, such as a graph, never change: both share them."""
-        return copy.deepcopy(self, {id(buffer): buffer for buffer in self.buffers()})
+        """A copy to train. Buffers, such as a graph, and what was learned never change: both share them."""
+        shared = [*self.buffers(), self.learned]
+        return copy.deepcopy(self, {id(each): each for each in shared})
 
     @property
     def network(self) -> dict[str, nn.Parameter]:

@@ -14,6 +14,7 @@ from torch.nn.functional import cross_entropy, softmax, softplus
 from ciess.data import Interactions
 from ciess.data.sampling import Triplets, TripletSampler
 from ciess.models.base import Backbone, InnerProduct, Represented, Training
+from ciess.train.known import KnownPairs
 
 SPREAD = 2.0
 """Standard deviation of a user's scores that distillation scales the full model's to, so that its softmax is neither
@@ -32,6 +33,8 @@ _MOST_HELD = 2**25
 """Probabilities of a teacher that are held: to take them takes less time than to find them anew in every step."""
 _LEAST = 1e-35
 """Probabilities that are held are no smaller, so that those of any draw have a sum."""
+_NEVER = -1e4
+"""A score of which a softmax makes 0."""
 _ROWS = 64
 """Whose probabilities find room in the processor's cache."""
 _HELD: "WeakKeyDictionary[Backbone, tuple[tuple[float, ...], Tensor]]" = WeakKeyDictionary()
@@ -108,8 +111,9 @@ class Distillation:
     """Cross-entropy against the full model's softmax over items (Hinton et al., 2015, arXiv 1503.02531).
 
     A small model that learns from the full one's scores comes closer to it, and sooner, than one that learns from
-    triplets: each step compares whole rankings, of some users over some items. All scores are multiplied by one
-    number, so that models whose scores come on any scale learn alike.
+    triplets: each step compares whole rankings, of some users over some items. What a user is known to have is left
+    out, as it is of what is recommended. All scores are multiplied by one number, so that models whose scores come on
+    any scale learn alike.
 
     Args:
         backbone: the small model; scores.
@@ -154,7 +158,7 @@ class Distillation:
         """(users, items) probabilities of the teacher over all items; None where these are too many."""
         if not held_bytes(*map(len, self._wanted)):
             return None
-        return _probabilities(self._teacher, self._wanted, self._sharpness)
+        return _probabilities(self._teacher, self._wanted, self._sharpness, self._known)
 
     def __call__(self, vectors: Represented, user_table: Tensor, item_table: Tensor) -> Tensor:
         """See `Loss`; see `_fast_products`, too: products are most of a step."""
@@ -199,19 +203,25 @@ class Distillation:
         What passes over a block several times finds it in the processor's cache, and no memory is asked for anew.
         """
         count, by = count or max(1, _BLOCK // len(items)), self._sharpness
-        taught = self._taught(users, items, count)
-        yield from zip(taught, _scores(self._backbone, vectors, users, items, by, count), strict=True)
+        learned = _scores(self._backbone, vectors, users, items, by, count)
+        for some, scores in zip(users.split(count), learned, strict=True):
+            known = None if self._known is None else self._known.within(some, items)
+            taught = self._taught(some, items, known)
+            yield taught, scores if known is None else scores.index_put(known, _never(scores.dtype))
 
     @torch.no_grad()
-    def _taught(self, users: Tensor, items: Tensor, count: int) -> Iterator[Tensor]:
-        """The teacher's probabilities, so many users at a time."""
+    def _taught(self, users: Tensor, items: Tensor, known: tuple[Tensor, Tensor] | None) -> Tensor:
+        """The teacher's probabilities, of what is known none."""
         if self._held is None:
-            for scores in _scores(self._teacher, self._wanted, users, items, self._sharpness, count):
-                yield softmax(scores.float(), dim=1)
-            return
-        for some in users.split(count):
-            found = _taken(self._held, some, items)
-            yield found.div_(found.sum(1, keepdim=True))
+            (scores,) = _scores(self._teacher, self._wanted, users, items, self._sharpness, len(users))
+            return softmax(scores.float() if known is None else scores.float().index_put_(known, _never()), dim=1)
+        found = _taken(self._held, users, items)
+        return found.div_(found.sum(1, keepdim=True))
+
+    @cached_property
+    def _known(self) -> KnownPairs | None:
+        """Pairs that the teacher has learned, where these are told."""
+        return None if self._teacher.learned is None else KnownPairs(self._teacher.learned)
 
     def _draw(self, *counts: int) -> list[Tensor]:
         # Two items at least: one alone has nothing to be ranked against.
@@ -219,6 +229,10 @@ class Distillation:
             torch.randperm(n, generator=self.generator)[: max(2, round(self.share * n))].sort().values for n in counts
         )
         return [rows.to(self._backbone.user_table.device) for rows in draws]
+
+
+def _never(dtype: torch.dtype = torch.float32) -> Tensor:
+    return torch.tensor(_NEVER, dtype=dtype)
 
 
 def held_bytes(n_users: int, n_items: int) -> int:
@@ -274,15 +288,20 @@ def _scores(
 
 
 @torch.no_grad()
-def _probabilities(model: Backbone, vectors: Represented, sharpness: float) -> Tensor:
+def _probabilities(model: Backbone, vectors: Represented, sharpness: float, known: KnownPairs | None) -> Tensor:
     """(users, items) softmax of a model's scores times a number, found once for as long as the model stays as it is."""
-    found_by = (sharpness, *(each._version for each in (*model.parameters(), *model.buffers())))
-    known = _HELD.get(model)
-    if known is not None and known[0] == found_by:
-        return known[1]
+    versions = (each._version for each in (*model.parameters(), *model.buffers()))
+    found_by = (sharpness, id(model.learned), *versions)
+    before = _HELD.get(model)
+    if before is not None and before[0] == found_by:
+        return before[1]
     users, items = (torch.arange(len(side)) for side in vectors)
-    blocks = _scores(model, vectors, users, items, sharpness, max(1, _BLOCK // len(items)))
-    held = torch.cat([softmax(scores, dim=1).clamp_(min=_LEAST) for scores in blocks])
+    count, blocks = max(1, _BLOCK // len(items)), []
+    for some, scores in zip(users.split(count), _scores(model, vectors, users, items, sharpness, count), strict=True):
+        if known is not None:
+            scores.index_put_(known.within(some, items), _never())
+        blocks.append(softmax(scores, dim=1).clamp_(min=_LEAST))
+    held = torch.cat(blocks)
     _HELD.clear()
     _HELD[model] = found_by, held
     return held

@@ -39,7 +39,7 @@ def truncated(full: Backbone, plan: SizePlan, refit_steps: int = 0) -> Backbone:
             for table, sizes in zip(tables, (plan.user_sizes, plan.item_sizes), strict=True)
         )
         tables = users, items
-    shared: dict[int, object] = {id(each): each for each in (*full.parameters(), *full.buffers())}
+    shared: dict[int, object] = {id(each): each for each in (*full.parameters(), *full.buffers(), full.learned)}
     for table, short in zip((full.user_table, full.item_table), tables, strict=True):
         shared[id(table)] = nn.Parameter(short, requires_grad=table.requires_grad)
     return copy.deepcopy(full, shared).eval()

@@ -511,6 +511,19 @@ def test_plans_of_other_tables_are_refused(split: Split) -> None:
             plain(split, method=method)
 
 
+@dataclass(frozen=True)
+class Asking:
+    """Equal sizes, found only where the full model says what it has learned."""
+
+    def search(self, problem: Problem) -> SearchResult:
+        assert problem.full_model.learned is problem.train
+        return EqualSizes().search(problem)
+
+
+def test_full_models_say_what_they_have_learned(split: Split) -> None:
+    assert plain(split, method=Asking()).row("search", "40%").kept > 0
+
+
 def test_a_single_user_is_searched_for() -> None:
     one = Interactions.from_frame(pl.DataFrame({"user": ["a"] * 40, "item": range(40)}))
     method = Marginal(rounds=2, steps=5)

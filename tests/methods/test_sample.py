@@ -39,6 +39,7 @@ def test_a_sample_holds_some_users_and_the_items_that_they_touch(split: Split) -
     assert some.train.matrix.sum() == split.train.matrix[users].sum()
     assert torch.equal(some.full_model.user_table, problem.full_model.user_table[users])
     assert torch.equal(some.full_model.item_table, problem.full_model.item_table[items])
+    assert some.full_model.learned is some.train
     assert (some.popularity[1] == split.train.item_counts[items]).all(), "as popular as they are in all"
     assert stands_for[:30].tolist() == [5] * 30
     # An item of one user is in one sample of five, one of two in 1 − .8².

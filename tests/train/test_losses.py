@@ -17,6 +17,7 @@ from ciess.train import losses
 from ciess.train.finish import Finish, finish
 from ciess.train.fit import fit
 from ciess.train.losses import BPR, Distillation
+from ciess.train.truncate import truncated
 
 
 @pytest.mark.parametrize(("name", "network"), [("ncf", True), ("mf", False)])
@@ -61,6 +62,71 @@ def test_distillation_by_the_plain_formula(
             assert float((slope - each).norm() / each.norm()) < tolerance
     loss = Distillation(small, full, Training(batch_size=10**6), seed=0)
     assert loss.measured(small.vectors()) == pytest.approx(float(expected.detach()), rel=1e-5)
+
+
+@pytest.mark.parametrize("held", [losses._MOST_HELD, 0], ids=["held", "found anew"])
+@pytest.mark.parametrize("block", [losses._BLOCK, 300], ids=["at once", "in blocks"])
+@pytest.mark.parametrize("name", ["mf", "ncf"])
+def test_what_is_known_is_left_out_of_both_softmaxes(
+    name: str, block: int, held: int, split: Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By masked scores in double precision; known items are far above the others, as where a model has learned them."""
+    monkeypatch.setattr(losses, "_BLOCK", block)
+    monkeypatch.setattr(losses, "_MOST_HELD", held)
+    monkeypatch.setattr(losses, "_BFLOAT16", False)
+    full, small = (backbone_named(name, dim=4).build(split.train, seed=seed) for seed in (0, 1))
+    full.learned = split.train
+    tables = [small.user_table, small.item_table]
+    loss = Distillation(small, full, Training(batch_size=10**6), seed=0)
+    draws = torch.Generator().manual_seed(0)
+    users, items = (
+        torch.randperm(n, generator=draws)[: n // 2].sort().values for n in (split.train.n_users, split.train.n_items)
+    )
+    known = torch.from_numpy(split.train.matrix.toarray() > 0)[users][:, items]
+    assert 0 < known.sum() < known.numel()
+    teacher, student = (
+        loss._sharpness * model.score_all(model.represent(model.user_table, model.item_table), users)[:, items].double()
+        for model in (full, small)
+    )
+    taught, learned = (scores.masked_fill(known, -torch.inf) for scores in (teacher, student))
+    expected = -(taught.softmax(1) * learned.log_softmax(1).masked_fill(known, 0.0)).sum() / len(users)
+    wanted = torch.autograd.grad(expected, tables)
+    slopes = torch.autograd.grad(loss(small.represent(*tables), *tables), tables)
+    for slope, each in zip(slopes, wanted, strict=True):
+        assert each.abs().max() > 0
+        torch.testing.assert_close(slope, each, rtol=1e-3, atol=1e-6)
+    assert loss.on(small.vectors(), users, items) == pytest.approx(float(expected.detach()), rel=1e-4)
+
+
+def test_users_who_know_all_that_is_drawn_teach_nothing(split: Split) -> None:
+    full, small = (backbone_named("mf", dim=4).build(split.train, seed=seed) for seed in (0, 1))
+    full.learned = split.train
+    user = int(split.train.user_counts.argmax())
+    items = torch.from_numpy(split.train.matrix[[user]].indices.astype("int64")).sort().values
+    loss = Distillation(small, full, Training(batch_size=10**6), seed=0)
+    assert loss.on(small.vectors(), torch.tensor([user]), items) == 0
+    found = [scores.isfinite().all() for scores in loss.compared(small.vectors(), torch.tensor([user]), items)]
+    assert all(found)
+
+
+def test_a_teacher_that_has_learned_more_leaves_out_more(split: Split) -> None:
+    """Though its parameters, by which probabilities are held, are the same."""
+    model, small = (backbone_named("mf", dim=4).build(split.train, seed=seed) for seed in (0, 1))
+
+    def loss() -> float:
+        return Distillation(small, model, Training(batch_size=10**6), seed=0).measured(small.vectors())
+
+    found = []
+    for model.learned in (None, split.train, split.train.union(split.valid)):
+        found.append(loss())
+    assert len({round(each, 6) for each in found}) == 3
+
+
+def test_a_copy_shares_what_was_learned(split: Split) -> None:
+    model = backbone_named("mf", dim=4).build(split.train)
+    model.learned = split.train
+    assert model.copied().learned is split.train
+    assert truncated(model, SizePlan.equal(TableShape(150, 100, 4), 2)).learned is split.train
 
 
 class Moody(MFModel):

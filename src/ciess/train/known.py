@@ -18,8 +18,8 @@ class KnownPairs:
         self._offsets, self._items = torch.from_numpy(matrix.indptr), torch.from_numpy(matrix.indices)
         self._n_items = interactions.n_items
 
-    def within(self, users: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
-        """(rows, columns) of the known pairs in a matrix of users, (b,) of them, and items, (m,) of them."""
+    def among(self, users: Tensor, items: Tensor) -> Tensor:
+        """(b, m) whether a pair is known, of some users, (b,) rows, and some items, (m,) rows."""
         starts = self._offsets[users].long()
         counts = self._offsets[users + 1].long() - starts
         rows = torch.repeat_interleave(counts)
@@ -29,4 +29,6 @@ class KnownPairs:
         places[items] = torch.arange(len(items))
         columns = places[theirs]
         drawn = columns >= 0
-        return rows[drawn], columns[drawn]
+        found = torch.zeros(len(users), len(items), dtype=torch.bool)
+        found[rows[drawn], columns[drawn]] = True
+        return found

@@ -204,19 +204,24 @@ class Distillation:
         """
         count, by = count or max(1, _BLOCK // len(items)), self._sharpness
         learned = _scores(self._backbone, vectors, users, items, by, count)
+        # Gradients of products need the factors alone.
+        in_place = _by_inner_products(self._backbone)
         for some, scores in zip(users.split(count), learned, strict=True):
-            known = None if self._known is None else self._known.within(some, items)
-            taught = self._taught(some, items, known)
-            yield taught, scores if known is None else scores.index_put(known, _never(scores.dtype))
+            taught, known = self._taught(some, items)
+            yield taught, scores if known is None else _without(scores, known, in_place)
 
     @torch.no_grad()
-    def _taught(self, users: Tensor, items: Tensor, known: tuple[Tensor, Tensor] | None) -> Tensor:
-        """The teacher's probabilities, of what is known none."""
-        if self._held is None:
-            (scores,) = _scores(self._teacher, self._wanted, users, items, self._sharpness, len(users))
-            return softmax(scores.float() if known is None else scores.float().index_put_(known, _never()), dim=1)
-        found = _taken(self._held, users, items)
-        return found.div_(found.sum(1, keepdim=True))
+    def _taught(self, users: Tensor, items: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The teacher's probabilities, and where pairs are known and these are 0; None where that is not told."""
+        if self._held is not None:
+            found = _taken(self._held, users, items)
+            known = None if self._known is None else found == 0
+            return found.div_(found.sum(1, keepdim=True).clamp_(min=_LEAST)), known
+        (scores,) = _scores(self._teacher, self._wanted, users, items, self._sharpness, len(users))
+        if self._known is None:
+            return softmax(scores.float(), dim=1), None
+        known = self._known.among(users, items)
+        return softmax(_without(scores.float(), known), dim=1).masked_fill_(known, 0.0), known
 
     @cached_property
     def _known(self) -> KnownPairs | None:
@@ -231,8 +236,16 @@ class Distillation:
         return [rows.to(self._backbone.user_table.device) for rows in draws]
 
 
-def _never(dtype: torch.dtype = torch.float32) -> Tensor:
-    return torch.tensor(_NEVER, dtype=dtype)
+def _by_inner_products(model: Backbone) -> bool:
+    return type(model).score_all is InnerProduct.score_all
+
+
+def _without(scores: Tensor, known: Tensor, in_place: bool = True) -> Tensor:
+    """Scores of which a softmax makes 0 where pairs are known; in place where no gradient needs them as they were."""
+    if not in_place:
+        return scores.masked_fill(known, _NEVER)
+    scores.detach().masked_fill_(known, _NEVER)
+    return scores
 
 
 def held_bytes(n_users: int, n_items: int) -> int:
@@ -275,7 +288,7 @@ def _scores(
     model: Backbone, vectors: Represented, users: Tensor, items: Tensor, by: float, count: int
 ) -> Iterator[Tensor]:
     """Scores of some users over some items, times a number, so many users at a time; of bfloat16 where products are."""
-    if type(model).score_all is InnerProduct.score_all:
+    if _by_inner_products(model):
         # Rows are fewer than scores.
         near = Represented(by * vectors.users[users], vectors.items[items])
         for some in torch.arange(len(users), device=users.device).split(count):
@@ -298,9 +311,9 @@ def _probabilities(model: Backbone, vectors: Represented, sharpness: float, know
     users, items = (torch.arange(len(side)) for side in vectors)
     count, blocks = max(1, _BLOCK // len(items)), []
     for some, scores in zip(users.split(count), _scores(model, vectors, users, items, sharpness, count), strict=True):
-        if known is not None:
-            scores.index_put_(known.within(some, items), _never())
-        blocks.append(softmax(scores, dim=1).clamp_(min=_LEAST))
+        pairs = None if known is None else known.among(some, items)
+        found = softmax(scores if pairs is None else _without(scores, pairs), dim=1).clamp_(min=_LEAST)
+        blocks.append(found if pairs is None else found.masked_fill_(pairs, 0.0))
     held = torch.cat(blocks)
     _HELD.clear()
     _HELD[model] = found_by, held

@@ -29,6 +29,8 @@ _LONGEST = (
     "test_examples.py",
     "test_docs.py",
     "test_pipeline.py",
+    "test_kept_plans.py",
+    "test_measured.py",
     "test_distribute.py",
     "test_sharded.py",
     "test_fork.py",

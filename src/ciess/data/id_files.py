@@ -44,7 +44,7 @@ def ids_in(path: Path, side: str, *, counted: bool = True) -> pl.Series:
     }
     if not check_file(path, "a file of ids"):
         raise InputError(f"{path} is empty: name a file of ids")
-    with refused(f"{path} is no file of ids", "write one id a line, or .npy, .csv or .parquet"), panics_untold():
+    with refused(f"{path} is no file of ids", "write one id a line, or .npy, .csv, .tsv or .parquet"), panics_untold():
         found = readers.get(path.suffix.lower(), of_lines)(path)
         ids = plain_ids(found)
         refuse_rows(ids.is_null() & ~is_missing(found), f"{path} holds what is no id")

@@ -42,10 +42,10 @@ def load(folder: str | Path, backbone: "BackboneConfig | None" = None, *, verify
     Raises:
         InputError: a file is missing, cut or foreign, or the backbone is not the one that was saved.
     """
+    check("verify", verify, bool)
     folder = given_path("folder", folder).absolute()
     with reading(folder) as place:
         settings = read_settings(place(SETTINGS))
-        check("verify", verify, bool)
         _refuse_other(folder, settings["backbone"], settings["rows_stand_alone"], backbone)
         files = {name: MappedFile(place(name)) for name in (TABLES, IDS, SEEN)}
         network = _read_network(place(NETWORK), settings["checksums"])

@@ -37,7 +37,7 @@ _NEVER = -1e4
 """A score of which a softmax makes 0."""
 _ROWS = 64
 """Whose probabilities find room in the processor's cache."""
-_HELD: "WeakKeyDictionary[Backbone, tuple[tuple[float, ...], Tensor]]" = WeakKeyDictionary()
+_HELD: "WeakKeyDictionary[Backbone, tuple[tuple[object, ...], Tensor]]" = WeakKeyDictionary()
 """Probabilities of the latest teacher, and what they were found by."""
 
 
@@ -304,7 +304,7 @@ def _scores(
 def _probabilities(model: Backbone, vectors: Represented, sharpness: float, known: KnownPairs | None) -> Tensor:
     """(users, items) softmax of a model's scores times a number, found once for as long as the model stays as it is."""
     versions = (each._version for each in (*model.parameters(), *model.buffers()))
-    found_by = (sharpness, id(model.learned), *versions)
+    found_by = (sharpness, model.learned, *versions)
     before = _HELD.get(model)
     if before is not None and before[0] == found_by:
         return before[1]

@@ -98,15 +98,14 @@ def parsed_share(name: str, value: float | str, above_zero: bool = False) -> flo
         InputError: it is none.
     """
     number: Any = value
-    if isinstance(value, str):
-        digits = value.strip()
-        try:
+    try:
+        if isinstance(value, str):
+            digits = value.strip()
             number = float(digits.removesuffix("%")) / (100 if digits.endswith("%") else 1)
-        except ValueError:
-            number = math.nan
-    if _problem(name, number, Share) or (above_zero and number == 0):
+        number = check(name, number, Annotated[float, Within(0, 1, above=above_zero)] if above_zero else Share)
+    except ValueError as error:
         least = "above 0%, and to 100%" if above_zero else "from 0% to 100%"
-        raise InputError(f"{name} is {value!r}: write a share {least}, such as 5%")
+        raise InputError(f"{name} is {shown(value)}: write a share {least}, such as 5%") from error
     return float(number)
 
 

@@ -9,9 +9,8 @@ from ciess.data.sampling import TripletSampler, _Pairs
 from ciess.errors import InputError
 
 
-@pytest.mark.parametrize("by", ["user", "interaction"])
-def test_positives_are_owned_and_negatives_are_not(split: Split, by: str) -> None:
-    users, positives, negatives = TripletSampler(split.train, by=by, seed=0).sample(20_000)  # type: ignore[arg-type]
+def test_positives_are_owned_and_negatives_are_not(split: Split) -> None:
+    users, positives, negatives = TripletSampler(split.train, seed=0).sample(20_000)
     owned = torch.from_numpy(split.train.matrix.toarray()).bool()
     assert owned[users, positives].all()
     assert not owned[users, negatives].any()
@@ -22,26 +21,15 @@ def test_pairs_are_told_from_others_whatever_their_number() -> None:
     # Products of such numbers and the hash function's go beyond 64 bits.
     keys = np.unique(np.random.default_rng(0).integers(2**40, size=3000) * 2**20)
     asked = np.random.default_rng(1).permutation(np.concatenate([keys[::3], keys[1:1000] + 1, [0, 2**62]]))
-    found = _Pairs(keys, "cpu").places(torch.from_numpy(asked))
+    found = _Pairs(keys).places(torch.from_numpy(asked))
     assert found.tolist() == np.flatnonzero(np.isin(asked, keys)).tolist()
 
 
-def test_other_ways_to_draw_are_refused(tiny: Interactions) -> None:
-    with pytest.raises(InputError, match=r"by is 'users': use 'user' or 'interaction' .*'user'"):
-        TripletSampler(tiny, by="users")  # type: ignore[arg-type]
-
-
 def test_users_are_uniform_and_so_are_items_within(tiny: Interactions) -> None:
-    users, positives, negatives = TripletSampler(tiny, by="user", seed=1).sample(60_000)
+    users, positives, negatives = TripletSampler(tiny, seed=1).sample(60_000)
     assert chisquare(np.bincount(users)).pvalue > 1e-3
     assert chisquare(np.bincount(positives[users == 2])[[0, 2, 3]]).pvalue > 1e-3
     assert chisquare(np.bincount(negatives[users == 1])[[0, 2, 3]]).pvalue > 1e-3
-
-
-def test_interactions_are_uniform(tiny: Interactions) -> None:
-    users, positives, _ = TripletSampler(tiny, by="interaction", seed=1).sample(60_000)
-    drawn = np.bincount(users * 4 + positives, minlength=12)
-    assert chisquare(drawn[tiny.users * 4 + tiny.items]).pvalue > 1e-3
 
 
 def test_users_without_a_negative_or_a_positive_are_not_drawn() -> None:

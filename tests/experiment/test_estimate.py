@@ -106,7 +106,7 @@ def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert told["seconds"] is None
     main(["estimate", "synthetic", "--backbone", "mf", "--no-time"])
     printed = capsys.readouterr().out
-    assert "Full tables in float32: 819 kB" in printed
+    assert "Full tables in float32: 819\N{NO-BREAK SPACE}kB" in printed
     assert all(len(line) <= 80 for line in printed.splitlines())
 
 

@@ -49,7 +49,7 @@ class Bandit(Problem):
     def measure(self, plan: SizePlan, fidelity: Fidelity | None = None) -> Measurement:
         self.measured.append(plan)
         filled = torch.minimum(torch.from_numpy(plan.sizes).float(), self.needs)
-        return Measurement(plan, filled[:60], filled[60:], float(filled.sum()) / 100)
+        return Measurement(plan, filled[:60], float(filled.sum()) / 100)
 
     def item_quality(self, user_quality: torch.Tensor) -> torch.Tensor:
         return torch.full((40,), float(user_quality.mean()))

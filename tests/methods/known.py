@@ -46,7 +46,7 @@ class Planted(Problem):
     def measure(self, plan: SizePlan, fidelity: Fidelity | None = None) -> Measurement:
         closest = min(self.best.values(), key=lambda best: abs(best.numbers - plan.numbers))
         loss = np.square(np.log(plan.sizes) - np.log(closest.sizes)).mean()
-        return Measurement(plan, torch.zeros(self.shape.n_users), torch.zeros(self.shape.n_items), 1 - float(loss))
+        return Measurement(plan, torch.zeros(self.shape.n_users), 1 - float(loss))
 
     def equal_quality(self, budget: Budget) -> float:
         return self.measure(self.equal(budget)).quality

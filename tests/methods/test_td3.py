@@ -148,13 +148,6 @@ def test_replay_forgets_the_oldest() -> None:
     assert torch.equal(drawn.next_states[:, 0], 20 + drawn.actions)
 
 
-def test_imitation_teaches_the_actor_and_its_target() -> None:
-    agent, seen = TD3(2, TD3Settings(batch_size=64, hidden=32), seed=0), batch(200).states
-    agent.imitate(seen, 0.5 * seen[:, 1])
-    assert (agent.act(seen) - 0.5 * seen[:, 1]).abs().mean() < 0.05
-    assert torch.equal(parameters(agent.target_actor), parameters(agent.actor))
-
-
 def test_a_seed_repeats_every_update() -> None:
     def train(seed: int) -> Tensor:
         agent, replay = TD3(2, QUIET, seed), Replay(32, 2)

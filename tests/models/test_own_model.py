@@ -37,7 +37,7 @@ class BiasedModel(InnerProduct):
     def __init__(self, n_users: int, n_items: int, dim: int, seed: int) -> None:
         super().__init__()
         random = torch.Generator().manual_seed(seed)
-        self.user_table, self.item_table = (normal_table(n, dim, 0.1, random) for n in (n_users, n_items))
+        self.user_table, self.item_table = (normal_table(n, dim, random) for n in (n_users, n_items))
 
     def represent(self, user_table: Tensor, item_table: Tensor) -> Represented:
         return Represented(torch.cat([torch.ones_like(user_table[:, :1]), user_table[:, 1:]], dim=1), item_table)

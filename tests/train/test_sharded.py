@@ -15,6 +15,7 @@ from ciess.data import Split
 from ciess.errors import InputError
 from ciess.evaluation.metrics import Evaluator
 from ciess.models import BackboneConfig, Training, backbone_named
+from ciess.models.base import USUAL_SCALE
 from ciess.models.seeded import seeded
 from ciess.tables.plan import SizePlan, TableShape
 from ciess.tables.precision import Precision
@@ -198,7 +199,7 @@ def measured(split: Split, users: list[int] | None) -> dict[str, float]:
     """The scores of tables that know what is held out of the items by rows of ones."""
     sides = Side("users", split.train.n_users), Side("items", split.train.n_items)
     generator = torch.Generator().manual_seed(0)
-    tables = [side.table(4, 1.0, generator) for side in sides]
+    tables = [side.table(4, generator) for side in sides]
     rows = None if users is None else np.array(users)
     return ShardedEvaluator(sides, [split.train.matrix], split.valid.matrix, rows).means(tables)
 
@@ -206,7 +207,7 @@ def measured(split: Split, users: list[int] | None) -> dict[str, float]:
 @pytest.mark.parametrize("users", [None, [3, 140], [0, 1, 5, 149, 80]])
 def test_a_measurement_is_of_all_processes_users(users: list[int] | None, split: Split, tmp_path: Path) -> None:
     generator = torch.Generator().manual_seed(0)
-    of_users, of_items = (torch.randn(n, 4, generator=generator) for n in split.train.matrix.shape)
+    of_users, of_items = (USUAL_SCALE * torch.randn(n, 4, generator=generator) for n in split.train.matrix.shape)
     rows = None if users is None else np.array(users)
     expected = Evaluator(split.train.matrix, split.valid.matrix, users=rows)(lambda at: of_users[at] @ of_items.T)
     for found in together(2, tmp_path, measured, split, users):

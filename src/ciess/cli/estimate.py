@@ -70,8 +70,10 @@ class EstimateCommand:
 
 
 def _show(found: "Estimate", console: Console) -> None:
+    from ciess.report.forms import in_bytes
+
     console.print(
-        f"Full tables in float32: {_bytes(found.table_bytes)}; Adam's moments: {_bytes(found.optimiser_bytes)}"
+        f"Full tables in float32: {in_bytes(found.table_bytes)}; Adam's moments: {in_bytes(found.optimiser_bytes)}"
     )
     precisions = list(dict.fromkeys(each.precision for each in found.packed))
     table = Table(title="Largest equal size that fits: dimensions of a row", box=None, padding=(0, 2, 0, 0))
@@ -79,14 +81,14 @@ def _show(found: "Estimate", console: Console) -> None:
         table.add_column(heading, justify="right")
     for start in range(0, len(found.packed), len(precisions)):
         row = found.packed[start : start + len(precisions)]
-        table.add_row(row[0].budget, _bytes(row[0].limit), *(str(each.size) if each.size else "–" for each in row))
+        table.add_row(row[0].budget, in_bytes(row[0].limit), *(str(each.size) if each.size else "–" for each in row))
     console.print(table)
-    console.print(f"Beside the tables, a model keeps {_bytes(found.beside_bytes)} of interactions and ids")
+    console.print(f"Beside the tables, a model keeps {in_bytes(found.beside_bytes)} of interactions and ids")
     memory = found.memory
     console.print(
-        f"Memory, about: {_bytes(memory.peak)} at the peak (interactions {_bytes(memory.interactions)}, graph "
-        f"{_bytes(memory.graph)}, and the most of training {_bytes(memory.training)}, search {_bytes(memory.search)}, "
-        f"finish {_bytes(memory.finish)})"
+        f"Memory, about: {in_bytes(memory.peak)} at the peak (interactions {in_bytes(memory.interactions)}, "
+        f"graph {in_bytes(memory.graph)}, and the most of training {in_bytes(memory.training)}, "
+        f"search {in_bytes(memory.search)}, finish {in_bytes(memory.finish)})"
     )
     if found.seconds is not None:
         console.print(_told(found.seconds))
@@ -96,13 +98,6 @@ def _told(seconds: "Seconds") -> str:
     parts = ((part.name, getattr(seconds, part.name)) for part in dataclasses.fields(seconds))
     told = ", ".join(f"{name} {_duration(value)}" for name, value in parts)
     return f"Time here, very roughly, on an idle machine: {_duration(seconds.total)} ({told})"
-
-
-def _bytes(count: int) -> str:
-    for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
-        if count >= size:
-            return f"{count / size:.3g} {unit}"
-    return f"{count} B"
 
 
 def _duration(seconds: float) -> str:

@@ -1,14 +1,13 @@
 """Triplets for BPR: a user, one of its items, and an item it does not have."""
 
 from collections.abc import Iterator
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ciess.checks import choice
 from ciess.data.interactions import Interactions, pair_keys
 from ciess.errors import InputError
 
@@ -36,15 +35,14 @@ class _Pairs:
 
     Args:
         keys: (n,) numbers of the pairs, rising; one or more.
-        device: where they are asked for.
     """
 
-    def __init__(self, keys: NDArray[np.int64], device: torch.device | str) -> None:
+    def __init__(self, keys: NDArray[np.int64]) -> None:
         self._width = (_SLOTS * len(keys)).bit_length()
         slots = self._slots(torch.from_numpy(keys)).numpy()
         filled = np.zeros(2**self._width // 8, dtype=np.uint8)
         np.bitwise_or.at(filled, slots >> 3, np.left_shift(1, slots & 7).astype(np.uint8))
-        self._filled, self._keys = torch.as_tensor(filled, device=device), torch.as_tensor(keys, device=device)
+        self._filled, self._keys = torch.from_numpy(filled), torch.from_numpy(keys)
 
     def places(self, keys: Tensor) -> Tensor:
         """Where among some keys those are that are there, rising."""
@@ -65,27 +63,17 @@ class TripletSampler:
 
     Args:
         interactions: who has what.
-        by: `user` draws a user uniformly, then one of its items; `interaction` draws an interaction uniformly.
         known: of the same users and items: what users have here is no negative either.
         seed: of all draws.
-        device: where triplets are drawn.
 
     Attributes:
         generator: of the draws.
 
     Raises:
-        InputError: every user has every item, or `by` is another word.
+        InputError: every user has every item.
     """
 
-    def __init__(
-        self,
-        interactions: Interactions,
-        by: Literal["user", "interaction"] = "user",
-        seed: int = 0,
-        device: torch.device | str = "cpu",
-        known: Interactions | None = None,
-    ) -> None:
-        choice("by", by, ("user", "interaction"))
+    def __init__(self, interactions: Interactions, seed: int = 0, known: Interactions | None = None) -> None:
         self._n_items = interactions.n_items
         counts = interactions.user_counts
         keys = pair_keys(interactions)
@@ -95,33 +83,28 @@ class TripletSampler:
         eligible = (counts > 0) & (have < self._n_items)
         if not eligible.any():
             raise InputError("every user has every item: there is nothing to learn")
-        self._keys = torch.as_tensor(keys, device=device)
-        self._owned = _Pairs(owned, device)
-        self._counts = torch.as_tensor(counts, device=device)
-        self._first = torch.as_tensor(interactions.matrix.indptr[:-1].astype(np.int64), device=device)
-        drawn = np.flatnonzero(eligible) if by == "user" else np.flatnonzero(np.repeat(eligible, counts))
-        self._drawn = torch.as_tensor(drawn, device=device)
-        self._eligible = torch.as_tensor(eligible, device=device)
-        self._by = by
-        self.generator = torch.Generator(device).manual_seed(seed)
+        self._keys = torch.from_numpy(keys)
+        self._owned = _Pairs(owned)
+        self._counts = torch.as_tensor(counts)
+        self._first = torch.from_numpy(interactions.matrix.indptr[:-1].astype(np.int64))
+        self._users = torch.from_numpy(np.flatnonzero(eligible))
+        self._eligible = torch.as_tensor(eligible)
+        self.generator = torch.Generator().manual_seed(seed)
 
     def sample(self, n: int) -> Triplets:
-        """Draw n triplets, in the order of their users: sparse kernels want rows in order."""
-        drawn = self._drawn[self._integers(len(self._drawn), n).sort().values]
-        if self._by == "user":
-            counts = self._counts[drawn]
-            # A uniform number below 1 can round up to the count itself.
-            uniform = torch.rand(n, generator=self.generator, device=self._keys.device)
-            place = (uniform * counts).long().clamp(max=counts - 1)
-            drawn = self._first[drawn] + place
-        return self._with_negatives(self._keys[drawn])
+        """Draw n users uniformly and an item of each, in the order of users: sparse kernels want rows in order."""
+        users = self._users[self._integers(len(self._users), n).sort().values]
+        counts = self._counts[users]
+        # A uniform number below 1 can round up to the count itself.
+        place = (torch.rand(n, generator=self.generator) * counts).long().clamp(max=counts - 1)
+        return self._with_negatives(self._keys[self._first[users] + place])
 
     def stream(self, order: NDArray[np.int64], batches: int) -> Iterator[Triplets]:
         """Every interaction once, in an order of all of them, in so many batches; a batch is in the order of its users.
 
         Interactions of users who have every item are left out.
         """
-        keys = self._keys[torch.as_tensor(order, device=self._keys.device)]
+        keys = self._keys[torch.from_numpy(order)]
         for batch in keys[self._eligible[keys // self._n_items]].tensor_split(batches):
             yield self._with_negatives(batch.sort().values)
 
@@ -135,4 +118,4 @@ class TripletSampler:
         return Triplets(users, positives, negatives)
 
     def _integers(self, high: int, n: int) -> Tensor:
-        return torch.randint(high, (n,), generator=self.generator, device=self._keys.device)
+        return torch.randint(high, (n,), generator=self.generator)

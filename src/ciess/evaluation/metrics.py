@@ -83,7 +83,7 @@ def _rank(score: Score, users: Tensor, n_items: int, k: int, seen: "_Seen | None
     size = max(1, min(_MOST_USERS_IN_A_BLOCK, _SCORES_IN_A_BLOCK // n_items))
     # Filled in place: small results that outlived each block would lie between the places of large ones, so that none
     # of these could be used again.
-    ranking = Ranking(users.new_empty(len(users), k), torch.empty(len(users), k, device=users.device))
+    ranking = Ranking(users.new_empty(len(users), k), torch.empty(len(users), k))
     for start in range(0, len(users), size):
         block = users[start : start + size]
         scores = score(torch.cat([block, block[-1:].expand(size - len(block))]))
@@ -147,9 +147,9 @@ class _Seen(NamedTuple):
             raise InputError(
                 f"seen items are given for {matrix.shape[1]:,} items, not {n_items:,}: give one column each"
             )
-        picked = matrix[users.cpu().numpy()]
-        counts = torch.as_tensor(np.diff(picked.indptr), device=users.device).long()
-        return cls(picked.indptr.tolist(), counts, torch.as_tensor(picked.indices, device=users.device))
+        picked = matrix[users.numpy()]
+        counts = torch.as_tensor(np.diff(picked.indptr)).long()
+        return cls(picked.indptr.tolist(), counts, torch.as_tensor(picked.indices))
 
     def positions(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
         """The entries of users start..stop: position among them, and column."""
@@ -205,7 +205,7 @@ class Evaluation:
             )
         k = int(cut)
         hits, capped = self._first_hits(k, metric), self.held_out.clamp(max=k)
-        ranks = torch.arange(1, hits.shape[1] + 1, device=hits.device)
+        ranks = torch.arange(1, hits.shape[1] + 1)
         if name == "precision":
             return hits.sum(1) / k
         if name == "hit":
@@ -225,7 +225,7 @@ class Evaluation:
         if metric == "coverage@20":
             return float((self.exposure > 0).double().mean())
         if metric == "gini@20":
-            return gini(self.exposure.cpu().numpy())
+            return gini(self.exposure.numpy())
         wanting = self.tail_held_out > 0
         recall = self.tail_hits[wanting].double() / self.tail_held_out[wanting]
         return float(recall.mean()) if len(recall) else 0.0
@@ -250,7 +250,7 @@ class Evaluation:
     @cached_property
     def item_credit(self) -> Tensor:
         """(n_items,) what hits of each item add to the users' quality; its sum is the sum of their qualities."""
-        credit = torch.zeros(self.n_items, device=self.hits.device)
+        credit = torch.zeros(self.n_items)
         # Ranks without an item earn nothing: where their nothing is added does not matter.
         return credit.index_add_(0, self.items.clamp(min=0).reshape(-1), self._earned.reshape(-1))
 
@@ -272,12 +272,12 @@ class Evaluation:
         return self.hits[:, :k]
 
     def _ideal_dcg(self, hits_in_front: Tensor) -> Tensor:
-        ranks = torch.arange(1, int(hits_in_front.max()) + 1, device=hits_in_front.device)
+        ranks = torch.arange(1, int(hits_in_front.max()) + 1)
         return (1 / torch.log2(ranks + 1.0)).cumsum(0)[hits_in_front.long() - 1]
 
 
 def _discounts(hits: Tensor) -> Tensor:
-    return 1 / torch.log2(torch.arange(2, hits.shape[1] + 2, device=hits.device, dtype=hits.dtype))
+    return 1 / torch.log2(torch.arange(2, hits.shape[1] + 2, dtype=hits.dtype))
 
 
 class Evaluator:

@@ -135,13 +135,11 @@ class Bench:
         ready: Method = dataclasses.replace(method, **{name: given[name] for name in known & given.keys()})
         return ready
 
-    def problem(self, budgets: Sequence[Budget], fidelity: Fidelity | None = None, parts: int = 1) -> Problem:
+    def problem(self, budgets: Sequence[Budget], parts: int = 1) -> Problem:
         """What a search is given; each has counts of its own. The full model has learned train, or more parts."""
-        return self._problem({budget: self._precision(budget) for budget in budgets}, fidelity, parts)
+        return self._problem({budget: self._precision(budget) for budget in budgets}, parts)
 
-    def _problem(
-        self, precision: Mapping[Budget, Encoding], fidelity: Fidelity | None = None, parts: int = 1
-    ) -> Problem:
+    def _problem(self, precision: Mapping[Budget, Encoding], parts: int = 1) -> Problem:
         full = self.full_models.on(parts)
         return Problem(
             full.packed,
@@ -149,7 +147,7 @@ class Bench:
             full.data,
             self.valid,
             list(precision),
-            fidelity or self.fidelity,
+            self.fidelity,
             self.seed,
             self.progress,
             precision,
@@ -319,7 +317,7 @@ class Bench:
         """The bits that go with the strengths of dimensions in the full model."""
         full, shape = self.full_models.on(1).packed, self.full_models.shape
         sides = full.vectors() if full.separable else (full.user_table, full.item_table)
-        users, items = (side.detach().square().mean(0).sqrt().cpu().numpy() for side in sides)
+        users, items = (side.detach().square().mean(0).sqrt().numpy() for side in sides)
         return Taper.suiting(users * items, lambda taper, size: equal_bytes(shape, size, taper) <= budget.limit(shape))
 
     def _best_precision(self, budget: Budget) -> Encoding:

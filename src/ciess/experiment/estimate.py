@@ -19,6 +19,7 @@ from ciess.experiment.room import Memory, memory_of
 from ciess.experiment.users import measured_users, tested_users
 from ciess.methods.marginal import FOLLOWING, STARTS, Marginal
 from ciess.models import BackboneConfig
+from ciess.serve.seen import type_of_items
 from ciess.tables.budget import Budget
 from ciess.tables.layout import equal_bytes
 from ciess.tables.plan import SizePlan, TableShape
@@ -104,7 +105,6 @@ def estimate(
     budgets: Sequence[str | Budget] = ("20%", "10%", "5%"),
     *,
     seconds: bool = True,
-    seed: int = 0,
 ) -> Estimate:
     """Estimate a search by the default method.
 
@@ -115,7 +115,6 @@ def estimate(
         config: settings of the backbone.
         budgets: limits on the bytes of both tables.
         seconds: time a few steps on small random data of the same proportions, which takes some seconds.
-        seed: of that data.
 
     Raises:
         InputError: something that is no budget, or one above the full tables; counts that are not from 1 to 10¹², or
@@ -129,8 +128,8 @@ def estimate(
             "each of which counts once: give as many at most"
         )
     shape = TableShape(n_users, n_items, config.dim)
-    tiny = _random(40, 30, 200, seed)
-    model = config.build(tiny, seed)
+    tiny = _random(40, 30, 200)
+    model = config.build(tiny, 0)
     descends = config.training.steps > 0 and model.solver(tiny) is None
     wanted = [Budget.parse(budget) for budget in budgets]
     return Estimate(
@@ -139,7 +138,7 @@ def estimate(
         [_packed(budget, shape, precision) for budget in wanted for precision in Precision],
         _beside(shape, interactions),
         memory_of(shape, interactions, model, descends),
-        _seconds(shape, interactions, config, len(wanted), seed) if seconds else None,
+        _seconds(shape, interactions, config, len(wanted)) if seconds else None,
     )
 
 
@@ -150,16 +149,19 @@ def _packed(budget: Budget, shape: TableShape, precision: Precision) -> Packed:
 
 
 def _beside(shape: TableShape, interactions: int) -> int:
-    """Offsets of the users, a row for each interaction, and two numbers for each id (see `SeenItems`, `RowIds`)."""
-    item = 1 if shape.n_items <= 2**8 else 2 if shape.n_items <= 2**16 else 4
+    """Offsets of the users, an item for each interaction, the items by popularity, and two numbers for each id.
+
+    See `SeenItems` and `RowIds`.
+    """
+    item = type_of_items(shape.n_items).itemsize
     offset = 4 if interactions < 2**31 else 8
-    return (shape.n_users + 1) * offset + interactions * item + shape.rows * 8
+    return (shape.n_users + 1) * offset + (interactions + shape.n_items) * item + shape.rows * 8
 
 
-def _seconds(shape: TableShape, interactions: int, config: BackboneConfig, budgets: int, seed: int) -> Seconds:
+def _seconds(shape: TableShape, interactions: int, config: BackboneConfig, budgets: int) -> Seconds:
     """Times of single steps on two small sets, drawn on to the wanted size, times how many there are."""
     scale = max(1.0, shape.rows / _ROWS_PROBED, interactions / _INTERACTIONS_PROBED)
-    near, far = (_Probe(shape, interactions, config, scale * by, seed) for by in (1.0, 2.0))
+    near, far = (_Probe(shape, interactions, config, scale * by) for by in (1.0, 2.0))
     model, recipe = near.model, Finish.suiting(config)
 
     def at_full_size(small: float, smaller: float) -> float:
@@ -227,31 +229,31 @@ class _Probe:
         seconds_a_score: of ranking, for each user and item.
     """
 
-    def __init__(self, shape: TableShape, interactions: int, config: BackboneConfig, scale: float, seed: int) -> None:
+    def __init__(self, shape: TableShape, interactions: int, config: BackboneConfig, scale: float) -> None:
         n_users, n_items = max(50, round(shape.n_users / scale)), max(50, round(shape.n_items / scale))
-        data = _random(n_users, n_items, round(min(interactions / scale, n_users * n_items / 4)), seed)
+        data = _random(n_users, n_items, round(min(interactions / scale, n_users * n_items / 4)))
         # Tables trained elsewhere are read from files of other sizes: any two tables take as long.
-        self.model = config.build(data, seed)
+        self.model = config.build(data, 0)
         clock = _Clock()
         if config.training.steps:
             # As many triplets for each row as in a step at full size.
             triplets = max(1, round(config.training.triplets(shape.rows) / scale))
             training = dataclasses.replace(config.training, steps=3, batch_size=triplets)
-            fit(self.model, self.model.solver(data) or BPR(self.model, data, training, seed), training, progress=clock)
+            fit(self.model, self.model.solver(data) or BPR(self.model, data, training, 0), training, progress=clock)
         self.training_step = clock.fastest
         plan = SizePlan.equal(TableShape(n_users, n_items, config.dim), max(1, config.dim // 10))
         short = dataclasses.replace(Finish.suiting(config).lasting(3), refit_steps=1)
         drawn = share_drawn(n_users, n_items, short.training) ** 2 * n_users * n_items
-        self.steps = self._timed(plan, short, drawn, seed), self._timed(plan, short, drawn / 4, seed)
+        self.steps = self._timed(plan, short, drawn), self._timed(plan, short, drawn / 4)
         users = np.arange(min(n_users, 500))
         evaluator = Evaluator(data.matrix, data.matrix, users=users)
         start = _worked()
         evaluate(self.model, evaluator)
         self.seconds_a_score = (_worked() - start) / (len(users) * n_items)
 
-    def _timed(self, plan: SizePlan, settings: Finish, scores: float, seed: int) -> Step:
+    def _timed(self, plan: SizePlan, settings: Finish, scores: float) -> Step:
         clock, training = _Clock(), dataclasses.replace(settings.training, batch_size=max(1, round(scores)))
-        finish(self.model, plan, dataclasses.replace(settings, training=training), seed=seed, progress=clock)
+        finish(self.model, plan, dataclasses.replace(settings, training=training), seed=0, progress=clock)
         return Step(clock.fastest, plan.shape.rows, scores)
 
 
@@ -279,9 +281,9 @@ class _Clock:
         return self._best if math.isfinite(self._best) else 0.0
 
 
-def _random(n_users: int, n_items: int, interactions: int, seed: int) -> Interactions:
+def _random(n_users: int, n_items: int, interactions: int) -> Interactions:
     """Every user with an item at least, popular and rare items."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     users = np.concatenate([np.arange(n_users), rng.integers(n_users, size=max(0, interactions - n_users))])
     items = (n_items * rng.random(len(users)) ** 2).astype(np.int64)
     return Interactions.from_pairs(users, items, pl.Series(np.arange(n_users)), pl.Series(np.arange(n_items)))

@@ -258,8 +258,8 @@ class _Run:
 
     def _searched(self, budgets: list[Budget]) -> tuple[dict[str, Searched], dict[str, Searched]]:
         """What came of equal sizes and the methods beside, and of those of which the best is kept, where they ran."""
-        bench, fidelity = self.bench, getattr(self.methods.get(self.name), "fidelity", None)
-        problem = bench.problem(budgets, fidelity)
+        bench = self.bench
+        problem = bench.problem(budgets)
         methods = {EQUAL: EqualSizes(), **self.beside}
         beside = {name: bench.run(name, method, problem) for name, method in methods.items()}
         found: dict[str, Searched] = {}
@@ -269,7 +269,7 @@ class _Run:
                 equal = beside[EQUAL].best
                 left = [b for b in budgets if not any(one.ahead_of(equal[b]) for one in _candidates(found, b))]
             if left:
-                found[name] = bench.run(name, method, problem if left == budgets else bench.problem(left, fidelity))
+                found[name] = bench.run(name, method, problem if left == budgets else bench.problem(left))
         return beside, found
 
     def _lines(

@@ -1,6 +1,5 @@
 """The folder of a run: checked and held before the work; what a former run left there makes room for the new files."""
 
-import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -11,7 +10,7 @@ from typing import Any, BinaryIO
 
 from ciess.errors import InputError, shortened
 from ciess.experiment.cells import UNFINISHED
-from ciess.files import check_folder, missing_folders, remove_empty
+from ciess.files import check_folder, missing_folders, open_regular, parsed_json, remove_empty
 from ciess.methods.policy import POLICY_FILES
 from ciess.report.rendering import FIGURES, MARKDOWN, PAGE
 from ciess.serve.folder import MODEL_FILES
@@ -134,7 +133,8 @@ def former_files(folder: Path) -> set[str]:
     result, comparison = (_read(folder / record) for record in (RESULT, COMPARISON))
     if result is None and comparison is None:
         return set()
-    models = {_folder(row) for row in (result or {}).get("rows", [])} - {""}
+    rows = (result or {}).get("rows", [])
+    models = {_folder(row) for row in (rows if isinstance(rows, list) else [])} - {""}
     names = {f"{model}/{name}" for model in models for name in (*MODEL_FILES, *POLICY_FILES)}
     figures = {f"{FIGURES}/{path.name}" for path in (folder / FIGURES).glob("*.svg")}
     return {PAGE, MARKDOWN, LATEX, COMPARISON, RESULT, *names, *figures}
@@ -151,7 +151,8 @@ def _folder(row: Any) -> str:
 def _read(path: Path) -> dict[str, Any] | None:
     """A run's document; None where there is none, or another program's of the same name."""
     try:
-        told = json.loads(path.read_text())
+        with open_regular(path) as file:
+            told = parsed_json(file.read())
     except (OSError, ValueError):
         return None
-    return told if isinstance(told, dict) and _KEYS[path.name] <= told.keys() else None
+    return told if _KEYS[path.name] <= told.keys() else None

@@ -239,7 +239,7 @@ class _Run:
         """Choose by what is known, then test on what comes."""
         start = sum(bench.clock.seconds().values())
         with_own = bench.prepared(self.method)
-        problem = bench.problem([self.budget], getattr(with_own, "fidelity", None))
+        problem = bench.problem([self.budget])
         problem.carried = self._carried
         searched = bench.run(self.name, with_own, problem)
         self._carried = searched.carried

@@ -34,7 +34,7 @@ def methods_by_name(methods: str | Method | Sequence[str | Method] | Mapping[str
     """What `compare` is told, equal sizes first.
 
     Raises:
-        InputError: an unknown method, or two of one name.
+        InputError: an unknown method, two of one name, or another one under the name of equal sizes.
     """
     if isinstance(methods, Mapping):
         given = [(name, method_named(each) if isinstance(each, str) else each) for name, each in methods.items()]
@@ -55,6 +55,8 @@ def methods_by_name(methods: str | Method | Sequence[str | Method] | Mapping[str
             raise InputError(f"method {name} is the class {method.__name__}: give its settings, {method.__name__}()")
         if not callable(getattr(method, "search", None)):
             raise InputError(f"method {name} is of type {type(method).__name__}: give a name, or a method's settings")
+        if name == EQUAL and not isinstance(method, EqualSizes):
+            raise InputError(f"method {name} is {type(method).__name__}, not equal sizes: give it another name")
     return {EQUAL: EqualSizes(), **dict(given)}
 
 
@@ -221,7 +223,7 @@ class _Seed:
 
     def _searched(self, name: str, method: Method, full: Cell) -> Cell:
         ready = self.bench.prepared(method)
-        problem = self.bench.problem(self.budgets, getattr(ready, "fidelity", None))
+        problem = self.bench.problem(self.budgets)
         found = self.bench.run(name, ready, problem)
         peak = torch.from_numpy(full.quality[""])
         rows, quality, valid = [], {}, {}

@@ -56,8 +56,6 @@ def export(model: CompressedModel, target: str, out: str | Path) -> list[Path]:
         InputError: no such target, a library that is not installed, a model that the target cannot hold, or a folder
             that cannot be written.
     """
-    from ciess.serve.model import CompressedModel
-
     if not isinstance(model, CompressedModel):
         raise InputError(f"model is of type {type(model).__name__}: give a CompressedModel, as ciess.load opens it")
     check_target(target, out)

@@ -8,6 +8,7 @@ set to the seed of the run.
 """
 
 import dataclasses
+import hashlib
 import importlib
 import importlib.util
 import pkgutil
@@ -147,7 +148,9 @@ def _is_method(value: Any, module: ModuleType) -> bool:
 def _module(path: Path) -> ModuleType:
     if not path.is_file():
         raise InputError(f"{path} does not exist: name a Python file with a method")
-    spec = importlib.util.spec_from_file_location(f"ciess_own_{path.stem}", path)
+    # Files of one name that hold different code are two modules, on any machine the same.
+    held = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+    spec = importlib.util.spec_from_file_location(f"ciess_own_{path.stem}_{held}", path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -15,8 +15,8 @@ from torch.nn.functional import batch_norm, relu
 
 from ciess.checks import Checked, NotNegative, Positive, Seed
 from ciess.methods.problem import Problem, SearchResult
-from ciess.methods.shared.joint import USUAL_SCALE, Learner
-from ciess.models.base import normal_table, xavier
+from ciess.methods.shared.joint import Learner
+from ciess.models.base import USUAL_SCALE, normal_table, xavier
 from ciess.tables.plan import SizePlan
 from ciess.train.checkpoint import Part
 from ciess.train.fit import Descent
@@ -69,11 +69,9 @@ class AutoEmb(Checked):
     def sizes(self, problem: Problem) -> NDArray[np.int64]:
         """(n_users + n_items,) candidates of the largest weight."""
         learner, dim = Learner(problem, "new", self.seed, self.steps), problem.shape.dim
-        generator, device = torch.Generator().manual_seed(self.seed), learner.tables[0].device
+        generator = torch.Generator().manual_seed(self.seed)
         sizes = sorted({min(size, dim) for size in self.candidates})
-        sides = [
-            Mixture(popularity, sizes, dim, self.hidden, generator).to(device) for popularity in problem.popularity
-        ]
+        sides = [Mixture(popularity, sizes, dim, self.hidden, generator) for popularity in problem.popularity]
         embeddings = [p for side in sides for p in side.embeddings()]
         controllers = [p for side in sides for p in side.controller()]
         learner.join(embeddings)
@@ -86,7 +84,7 @@ class AutoEmb(Checked):
             learner.learn(step, learner.loss(*(side.mixed() for side in sides)))
             problem.progress("autoemb", step, last)
         chosen = torch.cat([side.weights().argmax(1) for side in sides])
-        return np.take(sizes, chosen.cpu().numpy())
+        return np.take(sizes, chosen.numpy())
 
 
 class Mixture(nn.Module):
@@ -106,7 +104,7 @@ class Mixture(nn.Module):
         self, popularity: NDArray[np.int64], sizes: list[int], dim: int, hidden: int, generator: torch.Generator
     ) -> None:
         super().__init__()
-        self.tables = nn.ParameterList(normal_table(len(popularity), size, USUAL_SCALE, generator) for size in sizes)
+        self.tables = nn.ParameterList(normal_table(len(popularity), size, generator) for size in sizes)
         self.transforms = nn.ParameterList(nn.Parameter(xavier(dim, size, generator)) for size in sizes)
         self.gain = nn.Parameter(torch.tensor(USUAL_SCALE))
         self.hidden = nn.Parameter(xavier(hidden, 2, generator))

@@ -74,7 +74,7 @@ def _features(problem: Problem) -> list[NDArray[np.float64]]:
     ):
         # Who has no interactions counts as having one, and a row of zeros as being short.
         popular = centred_log(np.maximum(popularity, 1))
-        norms = table.detach().double().norm(dim=1).cpu().numpy()
+        norms = table.detach().double().norm(dim=1).numpy()
         lengths = np.log(norms.clip(1e-3 * norms.max()))
         sides.append(np.stack([_standard(each) for each in (popular, np.square(popular), lengths)], axis=1))
     return sides

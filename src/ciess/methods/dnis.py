@@ -55,12 +55,12 @@ class DNIS(Checked):
         """Train once; measure the plan of each budget."""
         learner = Learner(problem, self.start, self.seed, self.steps)
         users, items = self.selected(learner, problem)
-        importance = relative(users, items).abs().cpu()
+        importance = relative(users, items).abs()
         result = SearchResult(best={})
         for budget in problem.budgets:
             kept = torch.zeros(importance.numel(), dtype=torch.bool)
             kept[importance.flatten().topk(problem.numbers[budget]).indices] = True
-            masks = kept.view_as(importance).to(users.device).split([len(users), len(items)])
+            masks = kept.view_as(importance).split([len(users), len(items)])
             told = problem.told_of(learner.backbone, users * masks[0], items * masks[1])
             result.trace.append({"kind": "published", "budget": str(budget), **told})
             result.measure(problem, budget, most_important(problem, importance, budget))
@@ -96,9 +96,9 @@ class Selection:
     """
 
     def __init__(self, table: nn.Parameter, block_of: Tensor) -> None:
-        self._table, self._block_of = table, block_of.to(table.device)
+        self._table, self._block_of = table, block_of
         shape = int(block_of.max()) + 1, table.shape[1]
-        self.weights = torch.ones(shape, device=table.device, requires_grad=True)
+        self.weights = torch.ones(shape, requires_grad=True)
 
     def selected(self) -> Tensor:
         """(n, dim) rows as the model sees them."""

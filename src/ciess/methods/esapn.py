@@ -184,7 +184,7 @@ class Side:
         # NaN where there was none yet.
         self._losses = torch.full((len(table), settings.memory), torch.nan)
         generator = torch.Generator().manual_seed(seed)
-        self.maps = [nn.Parameter(_first_map(*each, generator).to(table.device)) for each in pairwise(sizes)]
+        self.maps = [nn.Parameter(_first_map(*each, generator)) for each in pairwise(sizes)]
 
     @property
     def sizes(self) -> Tensor:
@@ -193,10 +193,10 @@ class Side:
 
     def grown(self, table: Tensor, grow: Tensor) -> Tensor:
         """(n, dim) the table cut to its sizes, and the rows that grow, (n,), mapped to the next."""
-        dim, device = table.shape[1], table.device
-        cut = table * prefix_mask(self.sizes, dim, device)
+        dim = table.shape[1]
+        cut = table * prefix_mask(self.sizes, dim)
         for level, to_next in enumerate(self.maps):
-            rows = (grow & (self.levels == level)).nonzero().squeeze(1).to(device)
+            rows = (grow & (self.levels == level)).nonzero().squeeze(1)
             if len(rows):
                 new = table[rows, : to_next.shape[1]] @ to_next.T
                 cut = cut.index_copy(0, rows, pad(new, (0, dim - new.shape[1])))
@@ -205,7 +205,7 @@ class Side:
     @torch.no_grad()
     def keep(self, grow: Tensor) -> None:
         """Let growth, (n,), last."""
-        self.table.copy_(torch.where(grow[:, None].to(self.table.device), self.grown(self.table, grow), self.table))
+        self.table.copy_(torch.where(grow[:, None], self.grown(self.table, grow), self.table))
         self.levels += grow
 
     def deciding(self, rows: Tensor, grow: Tensor) -> Tensor:
@@ -246,10 +246,9 @@ class _Stream:
     def run(self) -> NDArray[np.int64]:
         """(n_users + n_items,) sizes at the end of the stream."""
         train = self._problem.train
-        device = self._learner.tables[0].device
-        sampler = TripletSampler(train, by="interaction", seed=self._settings.seed, device=device)
+        sampler = TripletSampler(train, seed=self._settings.seed)
         for step, batch in enumerate(sampler.stream(_order(train, self._settings.seed), self._batches), 1):
-            came = [batch.users.cpu(), batch.positives.cpu()]
+            came = [batch.users, batch.positives]
             self._learn(step, batch, came, self._try(batch, came))
         return torch.cat([side.sizes for side in self._sides]).numpy()
 
@@ -269,7 +268,7 @@ class _Stream:
         ]
         losses = triplet_losses(self._learner.backbone, self._learner.backbone.represent(*tables), batch)
         for side, rows, state, grow, each in zip(self._sides, entities, states, grown, came, strict=True):
-            lost, _ = _means(each, losses.detach().cpu(), rows)
+            lost, _ = _means(each, losses.detach(), rows)
             side.policy.learn(*state, grow, side.advantage(rows, lost))
         return losses.mean()
 
@@ -285,7 +284,7 @@ class _Stream:
         vectors = backbone.represent(users, items)
         loss = bpr_loss(backbone, vectors, users, items, batch, l2)
         with torch.no_grad():
-            losses = triplet_losses(backbone, vectors, batch).cpu()
+            losses = triplet_losses(backbone, vectors, batch)
         self._learner.learn(step, loss + on_trial)
         for side, grow, rows, each in zip(self._sides, growing, entities, came, strict=True):
             side.keep(grow)

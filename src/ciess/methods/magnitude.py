@@ -47,5 +47,5 @@ class Magnitude(Checked):
 
 def tail_energy(model: Backbone) -> Tensor:
     """(n_users + n_items, dim) the sum of squares of each number of a row and all after it, see `relative`."""
-    squares = relative(model.user_table, model.item_table).square().cpu()
+    squares = relative(model.user_table, model.item_table).square()
     return squares.flip(1).cumsum(1).flip(1)

@@ -187,7 +187,7 @@ class Supernet:
         self._problem = problem
         learner = Learner(problem, settings.start, settings.seed, settings.steps)
         self.tables = learner.tables
-        self.thresholds = [nn.Parameter(torch.zeros((), device=table.device)) for table in self.tables]
+        self.thresholds = [nn.Parameter(torch.zeros(())) for _ in self.tables]
         learner.join(self.thresholds, settings.threshold_rate)
         generator = torch.Generator().manual_seed(settings.seed)
         for step in learner.steps({"cuts": generator}):
@@ -207,14 +207,14 @@ class Supernet:
     @torch.no_grad()
     def left(self) -> NDArray[np.bool_]:
         """(n_users + n_items,) which rows stay."""
-        return torch.cat(self._keeps()).squeeze(1).bool().cpu().numpy()
+        return torch.cat(self._keeps()).squeeze(1).bool().numpy()
 
     @torch.no_grad()
     def quality(self, plan: SizePlan) -> float:
         """Mean quality on validation of the supernet cut to a plan."""
         width = plan.max_size if self._model.separable else plan.dim
         sides = zip(self.tables, self._keeps(), (plan.user_sizes, plan.item_sizes), strict=True)
-        cut = [table[:, :width] * prefix_mask(sizes, width, table.device) * keep for table, keep, sizes in sides]
+        cut = [table[:, :width] * prefix_mask(sizes, width) * keep for table, keep, sizes in sides]
         self._problem.measurements += 1
         return self._problem.quality(self._model, *cut)
 

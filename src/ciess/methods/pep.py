@@ -74,7 +74,7 @@ class PEP(Checked):
             problem.progress("pep", step, last, f"{left:,} numbers left")
             while waiting and (left <= problem.numbers[waiting[0]] or step == last):
                 budget = waiting.pop(0)
-                found[budget] = margins.cpu()
+                found[budget] = margins
                 trace.append({"kind": "reached", "budget": str(budget), "step": step, "numbers": left})
         return {budget: found[budget] for budget in problem.budgets}
 
@@ -108,7 +108,7 @@ class _Thresholds:
         for table in learner.tables:
             rows, dim = table.shape
             shape = {"number": (rows, dim), "row": (rows, 1), "dimension": (1, dim), "table": (1, 1)}
-            raw = torch.full(shape[settings.thresholds], settings.threshold_start, device=table.device)
+            raw = torch.full(shape[settings.thresholds], settings.threshold_start)
             self._raw.append(nn.Parameter(raw))
         way = sum(map(learner.training.rate, range(1, learner.training.steps + 1)))
         learner.join(self._raw, settings.threshold_rate * abs(settings.threshold_start) / way)

@@ -31,14 +31,12 @@ class Measurement:
     Attributes:
         plan: the sizes measured.
         user_quality: (n_users,) mean of Recall@k and NDCG@k over k = 5, 10, 20; NaN for users that are not measured.
-        item_credit: (n_items,) the part of the users' quality that hits of this item earned; both sum to the same.
         quality: mean user quality over the measured users.
         standard_error: of its difference to the full model's quality, user by user; 0 of the full model itself.
     """
 
     plan: SizePlan
     user_quality: Tensor
-    item_credit: Tensor
     quality: float
     standard_error: float = 0.0
 
@@ -213,7 +211,7 @@ class Problem:
         """What a trace tells of such a model, as `told` does of a plan."""
         vectors = model.vectors(user_table, item_table)
         found = self._valid(lambda users: model.score_all(vectors, users))
-        beside = found.quality.cpu() - self.full.user_quality[found.users.cpu()]
+        beside = found.quality - self.full.user_quality[found.users]
         return {"quality": float(found.quality.mean()), "standard_error": standard_error(beside)}
 
     def equal(self, budget: Budget) -> SizePlan:
@@ -295,10 +293,10 @@ class Problem:
             def made() -> State:
                 small = maker.model(self.full_model, self.config, plan, self.train, self.seed)
                 found = self._measured(small, plan)
-                return State({"quality": found.quality}, {"users": found.user_quality, "items": found.item_credit})
+                return State({"quality": found.quality}, {"users": found.user_quality})
 
             state = kept.once(made)
-            found = Measurement(plan, state.tensors["users"], state.tensors["items"], state.told["quality"])
+            found = Measurement(plan, state.tensors["users"], state.told["quality"])
             beside = found.user_quality - self.full.user_quality
             found = replace(found, standard_error=standard_error(beside[~beside.isnan()]))
             self._latest[key] = found
@@ -318,8 +316,8 @@ class Problem:
         vectors = backbone.represent(backbone.user_table[:, :width], backbone.item_table[:, :width])
         found = self._valid(lambda users: backbone.score_all(vectors, users))
         user_quality = torch.full((self.shape.n_users,), torch.nan)
-        user_quality[found.users.cpu()] = found.quality.cpu()
-        return Measurement(plan, user_quality, found.item_credit.cpu(), float(found.quality.mean()))
+        user_quality[found.users] = found.quality
+        return Measurement(plan, user_quality, float(found.quality.mean()))
 
     def item_quality(self, user_quality: Tensor) -> Tensor:
         """(n_items,) mean quality of the measured users who have an item in train (CIESS, Eq. 9); NaN for others."""

@@ -131,7 +131,7 @@ def closer_rows(
     """
     width = other.shape[1]
     gramian = other.T @ other if gramian is None else gramian
-    gramian = gramian + regularisation * torch.eye(width, device=other.device)
+    gramian = gramian + regularisation * torch.eye(width)
     closer = torch.zeros_like(table)
     count = max(1, _NUMBERS_IN_A_BLOCK // width)
     for start in range(0, len(table), count):
@@ -139,7 +139,7 @@ def closer_rows(
         pattern = _pattern(interactions[block], other)
         mask = (pattern.crow_indices().diff() > 0)[:, None].float()
         if sizes is not None:
-            mask = mask * prefix_mask(sizes[block], width, other.device)
+            mask = mask * prefix_mask(sizes[block], width)
         closer[block] = _descended(table[block], pattern, other, gramian, mask, alpha, steps)
     return closer
 
@@ -148,7 +148,7 @@ def _pattern(interactions: csr_array, other: Tensor) -> Tensor:
     """(b, n_other) sparse CSR tensor of ones, where the other side's table is."""
     ones = np.ones(interactions.nnz, dtype=np.float32)
     pattern = csr_array((ones, interactions.indices, interactions.indptr), shape=interactions.shape)
-    return sparse_tensor(pattern).to(other.device)
+    return sparse_tensor(pattern)
 
 
 def _descended(

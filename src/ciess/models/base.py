@@ -30,6 +30,8 @@ if hasattr(os, "register_at_fork"):
 
 _TABLES = ("user_table", "item_table")
 _TRIPLETS, _TRIPLETS_A_ROW = 50_000, 5
+USUAL_SCALE = 0.1
+"""Root mean square of new tables; recipes' learning rates are meant for it."""
 _TRIED_STEPS = 240
 """Of training, at most, where settings are tried."""
 
@@ -330,9 +332,9 @@ class BackboneConfig(Checked, ABC):
             return self.build(train)
 
 
-def normal_table(rows: int, dim: int, std: float, generator: torch.Generator) -> nn.Parameter:
-    """(rows, dim) numbers drawn from N(0, std²)."""
-    return nn.Parameter(torch.randn(rows, dim, generator=generator) * std)
+def normal_table(rows: int, dim: int, generator: torch.Generator) -> nn.Parameter:
+    """(rows, dim) numbers drawn from a normal distribution about 0, whose standard deviation is USUAL_SCALE."""
+    return nn.Parameter(torch.randn(rows, dim, generator=generator) * USUAL_SCALE)
 
 
 def xavier(fan_out: int, fan_in: int, generator: torch.Generator) -> Tensor:
@@ -379,7 +381,7 @@ class _PairScores(torch.autograd.Function):
 
 def _offsets(rows: Tensor, n: int) -> Tensor:
     """(n + 1,) int32 CSR offsets of sorted or unsorted row numbers."""
-    offsets = torch.zeros(n + 1, dtype=torch.int32, device=rows.device)
+    offsets = torch.zeros(n + 1, dtype=torch.int32)
     offsets[1:] = torch.bincount(rows, minlength=n).cumsum(0)
     return offsets
 

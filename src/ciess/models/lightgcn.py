@@ -38,8 +38,8 @@ class LightGCNModel(Rotatable):
     def __init__(self, train: Interactions, dim: int, layers: int, seed: int) -> None:
         super().__init__()
         generator = torch.Generator().manual_seed(seed)
-        self.user_table = normal_table(train.n_users, dim, 0.1, generator)
-        self.item_table = normal_table(train.n_items, dim, 0.1, generator)
+        self.user_table = normal_table(train.n_users, dim, generator)
+        self.item_table = normal_table(train.n_items, dim, generator)
         self.layers = layers
         self.register_buffer("adjacency", normalised_adjacency(train.matrix), persistent=False)
 

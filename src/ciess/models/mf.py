@@ -29,5 +29,5 @@ class MFModel(TwoTables):
     def __init__(self, n_users: int, n_items: int, dim: int, seed: int) -> None:
         super().__init__()
         generator = torch.Generator().manual_seed(seed)
-        self.user_table = normal_table(n_users, dim, 0.1, generator)
-        self.item_table = normal_table(n_items, dim, 0.1, generator)
+        self.user_table = normal_table(n_users, dim, generator)
+        self.item_table = normal_table(n_items, dim, generator)

@@ -55,8 +55,8 @@ class NCFModel(Backbone):
         super().__init__()
         generator = torch.Generator().manual_seed(seed)
         gmf, mlp = (dim + 1) // 2, dim // 2
-        self.user_table = normal_table(n_users, dim, 0.1, generator)
-        self.item_table = normal_table(n_items, dim, 0.1, generator)
+        self.user_table = normal_table(n_users, dim, generator)
+        self.item_table = normal_table(n_items, dim, generator)
         hidden = xavier(mlp, 2 * mlp, generator)
         self.user_hidden, self.item_hidden = (nn.Parameter(half.clone()) for half in hidden.split(mlp, 1))
         self.hidden_bias = nn.Parameter(torch.zeros(mlp))

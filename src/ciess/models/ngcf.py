@@ -63,8 +63,8 @@ class NGCFModel(InnerProduct):
         super().__init__()
         generator = torch.Generator().manual_seed(seed)
         dim, layers = config.dim, range(config.layers)
-        self.user_table = normal_table(train.n_users, dim, 0.1, generator)
-        self.item_table = normal_table(train.n_items, dim, 0.1, generator)
+        self.user_table = normal_table(train.n_users, dim, generator)
+        self.item_table = normal_table(train.n_items, dim, generator)
         self.of_means = nn.ParameterList(nn.Parameter(xavier(dim, dim, generator)) for _ in layers)
         self.of_products = nn.ParameterList(nn.Parameter(xavier(dim, dim, generator)) for _ in layers)
         # Not learned, but a parameter, so that it is kept with what is.
@@ -107,5 +107,5 @@ class NGCFModel(InnerProduct):
         """A fresh mask: 0 where dropped, and 1 / (1 − dropout) elsewhere."""
         self._draws += 1
         # A new generator for each draw, since one kept by the model could neither be copied nor moved with it.
-        generator = torch.Generator(like.device).manual_seed(self._seed * 1_000_003 + self._draws)
+        generator = torch.Generator().manual_seed(self._seed * 1_000_003 + self._draws)
         return torch.empty_like(like).bernoulli_(1 - dropout, generator=generator).div_(1 - dropout)

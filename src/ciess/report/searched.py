@@ -196,10 +196,10 @@ class _Searched:
         drawn: list[Figure] = []
         tables = [rare_items(self.table, self.outcome.shown)]
         for side, part, popular in (
-            ("users", "quality", users[full.users.cpu().numpy()]),
+            ("users", "quality", users[full.users.numpy()]),
             ("items", "item_credit", items),
         ):
-            quality = {key: getattr(each, part).cpu().double().numpy() for key, each in evaluations.items()}
+            quality = {key: getattr(each, part).double().numpy() for key, each in evaluations.items()}
             whole_quality = quality[FULL, ""]
             group = like_groups(popular, GROUPS)
             kept = {
@@ -271,7 +271,7 @@ class _Searched:
     def _share(self, row: Row) -> Share:
         evaluations = self.outcome.evaluations
         small, full = evaluations[row.method, row.budget], evaluations[FULL, ""]
-        return share_of(small.quality.cpu().numpy(), full.quality.cpu().numpy())
+        return share_of(small.quality.numpy(), full.quality.numpy())
 
     def _gain(self, row: Row) -> Share:
         """What a row keeps more than equal sizes, as a share of the full model's quality."""

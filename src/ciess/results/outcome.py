@@ -215,7 +215,7 @@ class OutcomeData:
         lines = {key: each for key, each in self.evaluations.items() if key[0] not in (FULL, EQUAL)}
         models = {id(each): (key, each) for key, each in lines.items()}
         tested = differences_tested(
-            (same, (each.quality - self.evaluations[EQUAL, budget].quality).double().cpu().numpy())
+            (same, (each.quality - self.evaluations[EQUAL, budget].quality).double().numpy())
             for same, ((_, budget), each) in models.items()
         )
         return {key: tested[id(each)] for key, each in lines.items()}

@@ -166,7 +166,7 @@ def read_settings(path: Path) -> dict[str, Any]:
         raise InputError(f"{path} cannot be read ({error.strerror}): save the model again") from error
     except InputError:
         raise
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise damaged(path) from error
     return settings
 

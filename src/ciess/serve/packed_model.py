@@ -112,7 +112,7 @@ class PackedModel:
             backbone_settings(config),
             backbone.rows_stand_alone,
             dict(about or {}),
-            {name: each.detach().cpu().numpy().copy() for name, each in backbone.beside_tables.items()},
+            {name: each.detach().numpy().copy() for name, each in backbone.beside_tables.items()},
             config,
             config.learns,
         )
@@ -200,7 +200,7 @@ class PackedModel:
         import torch
 
         self.verify()
-        backbone = self.config.skeleton(self.interactions).cpu()
+        backbone = self.config.skeleton(self.interactions)
         beside = backbone.beside_tables
         wanted = {name: tuple(weights.shape) for name, weights in beside.items()}
         if wanted != {name: weights.shape for name, weights in self.network.items()}:

@@ -27,7 +27,7 @@ def packed_table(
     Raises:
         InputError: it would hold numbers that are not finite.
     """
-    dense = table.detach().cpu().numpy()
+    dense = table.detach().numpy()
     if not all(
         np.isfinite(dense[start : start + _ROWS_AT_ONCE]).all() for start in range(0, len(dense), _ROWS_AT_ONCE)
     ):

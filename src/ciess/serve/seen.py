@@ -40,7 +40,7 @@ class SeenItems:
         learned: NDArray[np.bool_] | None = None,
     ) -> "SeenItems":
         """From the arrays of a CSR matrix, and whether each entry was learned."""
-        return cls(offsets.astype(smallest_type(offsets)), items.astype(_type_of_items(n_items)), n_items, learned)
+        return cls(offsets.astype(smallest_type(offsets)), items.astype(type_of_items(n_items)), n_items, learned)
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], n_users: int, n_items: int) -> "SeenItems":
@@ -56,7 +56,7 @@ class SeenItems:
         if arrays.keys() - {"offsets", "items", "learned", "popular"}:
             raise ValueError("there are other arrays beside the seen items")
         of_offsets = offsets.shape == (n_users + 1,) and offsets.dtype in (np.int32, np.int64)
-        if not of_offsets or items.ndim != 1 or items.dtype != _type_of_items(n_items) or offsets[-1] != len(items):
+        if not of_offsets or items.ndim != 1 or items.dtype != type_of_items(n_items) or offsets[-1] != len(items):
             raise ValueError("seen items do not match the tables")
         popular = arrays.get("popular")
         if popular is not None and (popular.dtype != items.dtype or popular.shape != (n_items,)):
@@ -126,6 +126,7 @@ class SeenItems:
         return np.argsort(-counts, kind="stable").astype(self.items.dtype)
 
 
-def _type_of_items(n_items: int) -> np.dtype[np.unsignedinteger]:
+def type_of_items(n_items: int) -> np.dtype[np.unsignedinteger]:
+    """The smallest unsigned type that holds the rows of so many items."""
     kind = np.uint8 if n_items <= 2**8 else np.uint16 if n_items <= 2**16 else np.uint32
     return np.dtype(kind)

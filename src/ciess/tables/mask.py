@@ -8,10 +8,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 
-def prefix_mask(sizes: NDArray[Any] | Tensor, width: int, device: torch.device | str = "cpu") -> Tensor:
+def prefix_mask(sizes: NDArray[Any] | Tensor, width: int) -> Tensor:
     """(n, width) float mask: 1 in the first `sizes[n]` columns of row n, 0 after."""
-    kept = torch.as_tensor(sizes, device=device)[:, None]
-    return (torch.arange(width, device=device) < kept).float()
+    return (torch.arange(width) < torch.as_tensor(sizes)[:, None]).float()
 
 
 def random_prefix_mask(table: Tensor, generator: torch.Generator) -> Tensor:
@@ -19,4 +18,4 @@ def random_prefix_mask(table: Tensor, generator: torch.Generator) -> Tensor:
     rows, width = table.shape
     drawn = torch.exp(torch.rand(rows, generator=generator) * math.log(width + 1)).int()
     # Rounding can lift the largest draw to width + 1.
-    return prefix_mask(drawn.clamp(max=width), width, table.device)
+    return prefix_mask(drawn.clamp(max=width), width)

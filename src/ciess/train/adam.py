@@ -37,7 +37,7 @@ class Adam(Composed):
         self._epsilon = epsilon
         self._parameters = list(parameters)
         self.means, self.squares = ([torch.zeros_like(each) for each in self._parameters] for _ in range(2))
-        self.steps = [torch.zeros((), device=each.device) for each in self._parameters]
+        self.steps = [torch.zeros(()) for _ in self._parameters]
 
     @property
     def parts(self) -> Mapping[str, Part]:

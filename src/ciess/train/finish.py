@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.functional import pad
 
-from ciess.errors import InputError
+from ciess.checks import AboveZero, Checked, Count
 from ciess.evaluation.metrics import Evaluator
 from ciess.models.base import Backbone, BackboneConfig, Rotatable, Training
 from ciess.progress import Progress, silent
@@ -21,7 +21,7 @@ from ciess.tables.encoding import Encoding
 from ciess.tables.packed import rounded
 from ciess.tables.plan import SizePlan
 from ciess.train.checkpoint import NOTHING, Kept
-from ciess.train.fit import Fitted, fit, fitted_once
+from ciess.train.fit import Diverged, Fitted, fit, fitted_once
 from ciess.train.held_tables import sees_rounding
 from ciess.train.losses import Distillation
 from ciess.train.refit import refit
@@ -65,7 +65,7 @@ class Finishing:
 
 
 @dataclass(frozen=True)
-class Finish:
+class Finish(Checked):
     """Final training of a size plan: truncate, least-squares refit, then distillation; the same for all methods.
 
     Attributes:
@@ -76,9 +76,9 @@ class Finish:
             there are many, it takes more and smaller steps, so that each row is drawn as often.
     """
 
-    refit_steps: int = 3
+    refit_steps: Count = 3
     training: Training = BackboneConfig.distillation
-    share: float = 0.2
+    share: AboveZero = 0.2
 
     @classmethod
     def suiting(cls, config: BackboneConfig) -> "Finish":
@@ -194,8 +194,8 @@ def learned_on(
     training, draws = _suited(settings, full, plan).paced(PEAK_RATES[-1]), seed + len(PEAK_RATES)
     try:
         _run(small, full, plan, settings, training, draws=draws, seed=seed, phase=phase, progress=progress, kept=kept)
-    except InputError:
-        # It has diverged, and there is no validation to go back by.
+    except Diverged:
+        # There is no validation to go back by.
         return finished
     return min(finished, small, key=lambda each: _loss(each, full, settings.training, draws + 1))
 
@@ -267,7 +267,7 @@ def _suited(settings: Finish, full: Backbone, plan: SizePlan) -> Training:
 def _distance(full: Backbone, plan: SizePlan) -> float:
     """The root of what a plan loses of the squares of the full model's tables over what it keeps, both tables alike."""
     sides = ((full.user_table, plan.user_sizes), (full.item_table, plan.item_sizes))
-    lost = sum(_lost(table.detach().cpu().numpy(), sizes, plan.precision) for table, sizes in sides) / len(sides)
+    lost = sum(_lost(table.detach().numpy(), sizes, plan.precision) for table, sizes in sides) / len(sides)
     return lost_to_kept(lost)
 
 

@@ -28,6 +28,10 @@ _ATTRIBUTES = "<attributes>"
 """Before what is kept of a model beside its parameters; no module has such a name."""
 
 
+class Diverged(InputError):
+    """Parameters are no numbers any more, and there is no earlier state to go back to."""
+
+
 @dataclass(frozen=True)
 class Fitted:
     """What a fit came to.
@@ -106,7 +110,7 @@ def fit(
             best.measure(step)
         progress(phase, step, training.steps, best.note)
     if valid is None and not best.finite():
-        raise InputError(DIVERGED.format(training.steps))
+        raise Diverged(DIVERGED.format(training.steps))
     backbone.eval()
     best.take()
     tables.write_back()
@@ -253,7 +257,7 @@ class _Best:
             return
         if not self.finite():
             if not self._state:
-                raise InputError(DIVERGED.format(step))
+                raise Diverged(DIVERGED.format(step))
             self.diverged, self.gain = True, 0.0
             _log.warning("%s; the state of step %s is kept", DIVERGED.format(step), self.step)
             return

@@ -9,11 +9,12 @@ from torch.nn.functional import pad
 from ciess.models.base import Backbone
 from ciess.tables.encoding import Encoding
 from ciess.tables.mask import prefix_mask
-from ciess.tables.packed import rounded, shared_scales
+from ciess.tables.packed import shared_scales
 from ciess.tables.plan import SizePlan
 from ciess.tables.precision import Precision
 from ciess.tables.taper import Taper
 from ciess.train.checkpoint import State
+from ciess.train.truncate import rounded_tables
 
 SMALLEST_SCALE = 1e-3
 """What a parameter of zeros, such as a bias, counts as."""
@@ -36,8 +37,7 @@ class HeldTables:
         self.users, self.items = (nn.Parameter(table.detach()[:, :width].clone()) for table in full)
         self._plan, self._masks, self._scales = plan, list[Tensor](), list[Tensor]()
         if plan is not None:
-            device = self.users.device
-            self._masks = [prefix_mask(sizes, width, device) for sizes in (plan.user_sizes, plan.item_sizes)]
+            self._masks = [prefix_mask(sizes, width) for sizes in (plan.user_sizes, plan.item_sizes)]
         self.cut()
 
     def state(self) -> State:
@@ -75,16 +75,12 @@ class HeldTables:
     @torch.no_grad()
     def stored(self) -> tuple[Tensor, Tensor]:
         """Both tables as the plan stores them."""
-        if self._plan is None or self._plan.precision is Precision.FLOAT32:
+        if self._plan is None:
             return self.users, self.items
         if self._scales:
             users, items = self._near()
             return users, items
-        users, items = (
-            torch.from_numpy(rounded(table.cpu().numpy(), sizes, self._plan.precision)).to(table.device)
-            for table, sizes in self._sides(self._plan)
-        )
-        return users, items
+        return rounded_tables(self.users, self.items, self._plan)
 
     @torch.no_grad()
     def take(self, users: Tensor, items: Tensor) -> None:
@@ -105,8 +101,7 @@ class HeldTables:
 
     def _shared_scales(self, table: nn.Parameter, sizes: NDArray[np.int32]) -> Tensor:
         assert self._plan is not None
-        scales = shared_scales(table.detach().cpu().numpy(), sizes, self._plan.precision)
-        return torch.from_numpy(scales).to(table.device)
+        return torch.from_numpy(shared_scales(table.detach().numpy(), sizes, self._plan.precision))
 
     @torch.no_grad()
     def cut(self) -> None:
@@ -133,7 +128,7 @@ def _nearest(table: Tensor, scales: Tensor, precision: Encoding) -> Tensor:
     """A table rounded with some scales."""
     numbers = table / scales
     if isinstance(precision, Taper):
-        halves = torch.from_numpy(precision.halves(table.shape[1])).to(table.device)
+        halves = torch.from_numpy(precision.halves(table.shape[1]))
         return (numbers.floor() + 0.5).clamp(0.5 - halves, halves - 0.5) * scales
     assert isinstance(precision, Precision)
     return numbers.round().clamp(-precision.largest, precision.largest) * scales

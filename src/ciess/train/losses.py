@@ -14,7 +14,6 @@ from torch.nn.functional import cross_entropy, softmax, softplus
 from ciess.data import Interactions
 from ciess.data.sampling import Triplets, TripletSampler
 from ciess.models.base import Backbone, InnerProduct, Represented, Training
-from ciess.train.known import KnownPairs
 
 SPREAD = 2.0
 """Standard deviation of a user's scores that distillation scales the full model's to, so that its softmax is neither
@@ -73,7 +72,7 @@ class BPR:
 
     def __init__(self, backbone: Backbone, train: Interactions, training: Training, seed: int) -> None:
         self._backbone, self._training = backbone, training
-        self._sampler = TripletSampler(train, seed=seed, device=backbone.user_table.device)
+        self._sampler = TripletSampler(train, seed=seed)
         self._triplets = training.triplets(train.n_users + train.n_items)
 
     @property
@@ -158,7 +157,7 @@ class Distillation:
         """(users, items) probabilities of the teacher over all items; None where these are too many."""
         if not held_bytes(*map(len, self._wanted)):
             return None
-        return _probabilities(self._teacher, self._wanted, self._sharpness, self._known)
+        return _probabilities(self._teacher, self._wanted, self._sharpness)
 
     def __call__(self, vectors: Represented, user_table: Tensor, item_table: Tensor) -> Tensor:
         """See `Loss`; see `_fast_products`, too: products are most of a step."""
@@ -193,7 +192,7 @@ class Distillation:
         """Within this, factors of products are rounded to bfloat16 where that is faster."""
         # Not rounded, whoever asks for them first.
         _ = self._sharpness, self._held
-        return torch.autocast(self._backbone.user_table.device.type, torch.bfloat16, enabled=_BFLOAT16)
+        return torch.autocast("cpu", torch.bfloat16, enabled=_BFLOAT16)
 
     def _blocks(
         self, vectors: Represented, users: Tensor, items: Tensor, count: int | None = None
@@ -215,29 +214,31 @@ class Distillation:
         """The teacher's probabilities, and where pairs are known and these are 0; None where that is not told."""
         if self._held is not None:
             found = _taken(self._held, users, items)
-            known = None if self._known is None else found == 0
+            known = None if self._teacher.learned is None else found == 0
             return found.div_(found.sum(1, keepdim=True).clamp_(min=_LEAST)), known
         (scores,) = _scores(self._teacher, self._wanted, users, items, self._sharpness, len(users))
-        if self._known is None:
+        if self._teacher.learned is None:
             return softmax(scores.float(), dim=1), None
-        known = self._known.among(users, items)
+        known = _known(self._teacher.learned, users, items)
         return softmax(_without(scores.float(), known), dim=1).masked_fill_(known, 0.0), known
-
-    @cached_property
-    def _known(self) -> KnownPairs | None:
-        """Pairs that the teacher has learned, where these are told."""
-        return None if self._teacher.learned is None else KnownPairs(self._teacher.learned)
 
     def _draw(self, *counts: int) -> list[Tensor]:
         # Two items at least: one alone has nothing to be ranked against.
-        draws = (
+        return [
             torch.randperm(n, generator=self.generator)[: max(2, round(self.share * n))].sort().values for n in counts
-        )
-        return [rows.to(self._backbone.user_table.device) for rows in draws]
+        ]
 
 
 def _by_inner_products(model: Backbone) -> bool:
     return type(model).score_all is InnerProduct.score_all
+
+
+def _known(learned: Interactions, users: Tensor, items: Tensor) -> Tensor:
+    """(b, m) whether a pair of a user, (b,) rows, and an item, (m,) rows, was learned."""
+    pairs = learned.matrix[users.numpy()][:, items.numpy()].tocoo()
+    found = torch.zeros(pairs.shape, dtype=torch.bool)
+    found[torch.from_numpy(pairs.row).long(), torch.from_numpy(pairs.col).long()] = True
+    return found
 
 
 def _without(scores: Tensor, known: Tensor, in_place: bool = True) -> Tensor:
@@ -291,7 +292,7 @@ def _scores(
     if _by_inner_products(model):
         # Rows are fewer than scores.
         near = Represented(by * vectors.users[users], vectors.items[items])
-        for some in torch.arange(len(users), device=users.device).split(count):
+        for some in torch.arange(len(users)).split(count):
             yield model.score_all(near, some)
         return
     # Another model may know something of a user by its row.
@@ -301,7 +302,7 @@ def _scores(
 
 
 @torch.no_grad()
-def _probabilities(model: Backbone, vectors: Represented, sharpness: float, known: KnownPairs | None) -> Tensor:
+def _probabilities(model: Backbone, vectors: Represented, sharpness: float) -> Tensor:
     """(users, items) softmax of a model's scores times a number, found once for as long as the model stays as it is."""
     versions = (each._version for each in (*model.parameters(), *model.buffers()))
     found_by = (sharpness, model.learned, *versions)
@@ -311,7 +312,7 @@ def _probabilities(model: Backbone, vectors: Represented, sharpness: float, know
     users, items = (torch.arange(len(side)) for side in vectors)
     count, blocks = max(1, _BLOCK // len(items)), []
     for some, scores in zip(users.split(count), _scores(model, vectors, users, items, sharpness, count), strict=True):
-        pairs = None if known is None else known.among(some, items)
+        pairs = None if model.learned is None else _known(model.learned, some, items)
         found = softmax(scores if pairs is None else _without(scores, pairs), dim=1).clamp_(min=_LEAST)
         blocks.append(found if pairs is None else found.masked_fill_(pairs, 0.0))
     held = torch.cat(blocks)

@@ -7,7 +7,7 @@ The rows that lose least squared error of the vectors solve a linear least-squar
 import torch
 from torch import Tensor
 
-from ciess.models.base import Rotatable
+from ciess.models.base import Backbone, Rotatable
 from ciess.tables.mask import prefix_mask
 from ciess.tables.plan import SizePlan
 
@@ -31,12 +31,10 @@ def refit(backbone: Rotatable, plan: SizePlan, steps: int = 3) -> tuple[Tensor, 
     """
     width = plan.max_size
     if backbone.rows_stand_alone or not steps:
-        sides = ((backbone.user_table, plan.user_sizes), (backbone.item_table, plan.item_sizes))
-        cut = [table.detach()[:, :width] * prefix_mask(sizes, width, table.device) for table, sizes in sides]
-        return cut[0], cut[1]
+        return cut_tables(backbone, plan, width)
     n_users = len(plan.user_sizes)
     full = torch.cat([backbone.user_table, backbone.item_table]).detach()[:, :width]
-    mask = prefix_mask(plan.sizes, width, full.device)
+    mask = prefix_mask(plan.sizes, width)
     rows = full * mask
     residual = mask * _normal(backbone, full - rows, n_users)
     direction, energy = residual, residual.square().sum(0)
@@ -62,3 +60,11 @@ def _normal(backbone: Rotatable, rows: Tensor, n_users: int) -> Tensor:
         half_norm = (users.square().sum() + items.square().sum()) / 2
         (gradient,) = torch.autograd.grad(half_norm, rows)
     return gradient
+
+
+@torch.no_grad()
+def cut_tables(backbone: Backbone, plan: SizePlan, width: int) -> tuple[Tensor, Tensor]:
+    """A model's tables, (n, width), zero beyond a plan's sizes."""
+    sides = ((backbone.user_table, plan.user_sizes), (backbone.item_table, plan.item_sizes))
+    users, items = (table[:, :width] * prefix_mask(sizes, width) for table, sizes in sides)
+    return users, items

@@ -64,7 +64,7 @@ class Sharded:
         self._config, self._train, self._seed = config, train, seed
         self.sides = Side("users", train.n_users), Side("items", train.n_items)
         generator = torch.Generator().manual_seed(seed)
-        users, items = (side.table(config.dim, 0.1, generator) for side in self.sides)
+        users, items = (side.table(config.dim, generator) for side in self.sides)
         self.tables: Tables = users, items
 
     def fit(

@@ -21,7 +21,7 @@ from ciess.tables.packed import rounded
 from ciess.tables.plan import SizePlan
 from ciess.train.adam import Adam
 from ciess.train.finish import lost_to_kept
-from ciess.train.fit import DIVERGED, LEVEL, Fitted
+from ciess.train.fit import DIVERGED, LEVEL, Diverged, Fitted
 from ciess.train.held_tables import SMALLEST_SCALE
 from ciess.train.shards import Checkpoint, Side, total
 
@@ -161,7 +161,7 @@ class _Best:
         quality, at, misses, _, before = self.told.tolist()
         if broken:
             if quality < 0:
-                raise InputError(DIVERGED.format(step))
+                raise Diverged(DIVERGED.format(step))
             self._tell(quality, at, patience, 0.0, before)
             return
         found = self._valid.means(stored)["quality"]

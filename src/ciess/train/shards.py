@@ -18,6 +18,7 @@ from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 
 from ciess.errors import InputError
+from ciess.models.base import USUAL_SCALE
 
 try:
     from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
@@ -77,12 +78,12 @@ class Side:
             raise InputError(f"{world} processes are too many for {rows:,} {name}: start fewer")
         self.own = slice(self._block * rank, min(self._block * (rank + 1), rows))
 
-    def table(self, dim: int, std: float, generator: torch.Generator) -> nn.Parameter:
-        """This process' rows of a table drawn from N(0, std²), which is the same on any number of processes."""
+    def table(self, dim: int, generator: torch.Generator) -> nn.Parameter:
+        """This process' rows of a table, drawn as `normal_table` does and the same on any number of processes."""
         table = torch.empty(self.own.stop - self.own.start, dim)
         for start in range(0, self.rows, _ROWS_AT_ONCE):
             stop = min(start + _ROWS_AT_ONCE, self.rows)
-            drawn = torch.randn(stop - start, dim, generator=generator) * std
+            drawn = torch.randn(stop - start, dim, generator=generator) * USUAL_SCALE
             first, last = max(start, self.own.start), min(stop, self.own.stop)
             if first < last:
                 table[first - self.own.start : last - self.own.start] = drawn[first - start : last - start]

@@ -6,11 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from ciess.models.base import Backbone, Rotatable
-from ciess.tables.mask import prefix_mask
 from ciess.tables.packed import rounded
 from ciess.tables.plan import SizePlan
 from ciess.tables.precision import Precision
-from ciess.train.refit import refit
+from ciess.train.refit import cut_tables, refit
 
 
 @torch.no_grad()
@@ -25,21 +24,21 @@ def truncated(full: Backbone, plan: SizePlan, refit_steps: int = 0) -> Backbone:
         plan: sizes of the result.
         refit_steps: of the least-squares refit, see `refit`.
     """
-    tables: tuple[Tensor, Tensor]
     if isinstance(full, Rotatable):
         tables = refit(full, plan, refit_steps)
     else:
-        width = plan.max_size if full.separable else plan.dim
-        sides = ((full.user_table, plan.user_sizes), (full.item_table, plan.item_sizes))
-        users, items = (table[:, :width] * prefix_mask(sizes, width, table.device) for table, sizes in sides)
-        tables = users, items
-    if plan.precision is not Precision.FLOAT32:
-        users, items = (
-            torch.from_numpy(rounded(table.cpu().numpy(), sizes, plan.precision)).to(table.device)
-            for table, sizes in zip(tables, (plan.user_sizes, plan.item_sizes), strict=True)
-        )
-        tables = users, items
+        tables = cut_tables(full, plan, plan.max_size if full.separable else plan.dim)
+    tables = rounded_tables(*tables, plan)
     shared: dict[int, object] = {id(each): each for each in (*full.parameters(), *full.buffers(), full.learned)}
     for table, short in zip((full.user_table, full.item_table), tables, strict=True):
         shared[id(table)] = nn.Parameter(short, requires_grad=table.requires_grad)
     return copy.deepcopy(full, shared).eval()
+
+
+def rounded_tables(users: Tensor, items: Tensor, plan: SizePlan) -> tuple[Tensor, Tensor]:
+    """Both tables, which are zero beyond a plan's sizes, rounded to its precision."""
+    if plan.precision is Precision.FLOAT32:
+        return users, items
+    sides = ((users, plan.user_sizes), (items, plan.item_sizes))
+    near = [torch.from_numpy(rounded(table.detach().numpy(), sizes, plan.precision)) for table, sizes in sides]
+    return near[0], near[1]

@@ -18,13 +18,12 @@ from scipy.optimize import minimize
 
 from ciess.checks import Checked, Positive, Within
 from ciess.data import Split
-from ciess.errors import InputError
 from ciess.evaluation.metrics import Evaluator
 from ciess.models.base import BackboneConfig
 from ciess.models.seeded import seeded
 from ciess.progress import Progress, silent
 from ciess.train.checkpoint import NOTHING, Kept, State
-from ciess.train.fit import fit
+from ciess.train.fit import Diverged, fit
 from ciess.train.losses import BPR
 
 _WORTH_IT = 0.005
@@ -201,6 +200,6 @@ class _Search:
             with seeded(self._seed):
                 fitted = fit(model, lesson, config.training, valid=self._valid, seed=self._seed)
             return 0.0 if fitted.diverged else fitted.quality or 0.0
-        except (InputError, np.linalg.LinAlgError, RuntimeError):
-            # Settings with which training diverges are tried, and found to be worth nothing.
+        except Diverged:
+            # Such settings are tried, and found to be worth nothing.
             return 0.0

@@ -10,11 +10,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.functional import mse_loss
 
 from ciess.errors import InputError
-from ciess.methods.ciess.td3 import TD3, TD3Settings, action, mlp
+from ciess.methods.ciess.td3 import TD3Settings, action, mlp
+from ciess.models.seeded import seeded
+from ciess.train.adam import Adam
 
 _MOST_HIDDEN = 2**14
+_STEPS, _RATE = 300, 3e-3
+"""Of Adam, when an actor learns to size rows as a search did."""
 
 
 class Scale(NamedTuple):
@@ -84,13 +89,14 @@ class Actor:
             counts: (n,) interactions of the rows to learn from.
             rows: (n, dim) of the full model.
             sizes: (n,) what the search gave them.
-            settings: of the actor.
+            settings: its hidden width and batch size.
             seed: of the actor.
         """
         features, dim = described(counts, rows), rows.shape[1]
-        agent, scale = TD3(features.shape[1], settings, seed), Scale.of(features)
-        agent.imitate(scale.scaled(features), log_to_actions(torch.from_numpy(sizes), dim))
-        return cls(agent.actor, scale, dim)
+        scale = Scale.of(features)
+        return cls(
+            _fitted(scale.scaled(features), log_to_actions(torch.from_numpy(sizes), dim), settings, seed), scale, dim
+        )
 
     @torch.no_grad()
     def sizes(self, counts: NDArray[np.integer], rows: NDArray[np.float32] | None) -> NDArray[np.float64]:
@@ -149,3 +155,16 @@ def log_to_sizes(actions: Tensor, dim: int) -> Tensor:
 def log_to_actions(sizes: Tensor, dim: int) -> Tensor:
     """The inverse; a single possible size is −1."""
     return 2 * sizes.float().log() / math.log(max(dim, 2)) - 1
+
+
+def _fitted(states: Tensor, actions: Tensor, settings: TD3Settings, seed: int) -> nn.Module:
+    """An actor's network, fitted to (n,) actions in (n, m) states."""
+    with seeded(seed):
+        network = mlp(states.shape[1], settings.hidden)
+    adam, generator = Adam(network.parameters()), torch.Generator().manual_seed(seed)
+    for _ in range(_STEPS):
+        at = torch.randint(len(actions), (settings.batch_size,), generator=generator)
+        adam.zero_grad()
+        mse_loss(action(network, states[at]), actions[at]).backward()
+        adam.step(_RATE)
+    return network

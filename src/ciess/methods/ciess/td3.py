@@ -17,8 +17,6 @@ from ciess.errors import InputError
 from ciess.train.adam import Adam
 from ciess.train.checkpoint import State
 
-_IMITATION_STEPS, _IMITATION_LR = 300, 3e-3
-
 
 @dataclass(frozen=True)
 class TD3Settings(Checked):
@@ -167,17 +165,11 @@ class TD3:
             each * self._noise_unit for each in (self.settings.target_policy_noise, self.settings.noise_clip)
         )
         noise = (torch.randn(len(batch.actions), generator=self._generator) * scale).clamp(-bound, bound)
+        if not self.settings.gamma:
+            return batch.rewards
         actions = (action(self.target_actor, batch.next_states) + noise).clamp(-1, 1)
         values = [value(critic, batch.next_states, actions) for critic in self.target_critics]
         return batch.rewards + self.settings.gamma * torch.minimum(*values)
-
-    def imitate(self, states: Tensor, actions: Tensor) -> None:
-        """Fit the actor, and its target, to (n,) actions in (n, s) states: behaviour cloning before any reward."""
-        adam = Adam(self.actor.parameters())
-        for _ in range(_IMITATION_STEPS):
-            at = torch.randint(len(actions), (self.settings.batch_size,), generator=self._generator)
-            self._descend(mse_loss(action(self.actor, states[at]), actions[at]), self.actor, adam, _IMITATION_LR)
-        self.target_actor.load_state_dict(self.actor.state_dict())
 
     def _descend(self, loss: Tensor, network: nn.Module, adam: Adam, lr: float) -> None:
         adam.zero_grad()

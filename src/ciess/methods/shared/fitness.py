@@ -15,6 +15,8 @@ from ciess.tables.plan import SizePlan
 from ciess.train.adam import Adam
 
 _ENTITY, _SET = 16, 64
+_STEPS, _RATE = 100, 2e-3
+"""Of Adam, each time that it learns."""
 
 
 class FitnessPredictor:
@@ -29,14 +31,10 @@ class FitnessPredictor:
     Args:
         popularity: interactions of each user, (n_users,), and of each item, (n_items,).
         dim: the largest size.
-        steps: of Adam for each time it learns.
-        lr: Adam's learning rate.
         seed: of the networks' weights.
     """
 
-    def __init__(
-        self, popularity: Sequence[NDArray[np.int64]], dim: int, steps: int = 100, lr: float = 2e-3, seed: int = 0
-    ) -> None:
+    def __init__(self, popularity: Sequence[NDArray[np.int64]], dim: int, seed: int = 0) -> None:
         self._sides = [_Side.of(each, dim) for each in popularity]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -44,19 +42,18 @@ class FitnessPredictor:
             self._sets = nn.ModuleList(_network(_ENTITY + 1, _SET, _SET) for _ in self._sides)
             self._decoder = _network(_SET, _SET, 1)
         learned = nn.ModuleList([self._entities, self._sets, self._decoder])
-        self._adam, self._lr = Adam(learned.parameters()), lr
-        self._steps, self._mean, self._deviation = steps, 0.0, 1.0
+        self._adam, self._mean, self._deviation = Adam(learned.parameters()), 0.0, 1.0
 
     def learn(self, plans: Sequence[SizePlan], quality: Sequence[float]) -> None:
         """Descend the mean squared error on all plans that were measured so far."""
         wanted = torch.tensor(quality)
         self._mean, self._deviation = float(wanted.mean()), max(float(wanted.std(correction=0)), 1e-6)
         grouped = self._grouped(plans)
-        for _ in range(self._steps):
+        for _ in range(_STEPS):
             self._adam.zero_grad()
             loss = (self._standard(grouped) - (wanted - self._mean) / self._deviation).square().mean()
             loss.backward()
-            self._adam.step(self._lr)
+            self._adam.step(_RATE)
 
     @torch.no_grad()
     def predict(self, plans: Sequence[SizePlan]) -> Tensor:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from ciess.data.sampling import TripletSampler
 from ciess.methods.problem import Problem
 from ciess.methods.shared.pruning import root_mean_square
+from ciess.models.base import USUAL_SCALE
 from ciess.models.mf import MF
 from ciess.train.checkpoint import Attributes, Part
 from ciess.train.fit import Descent
@@ -16,8 +17,6 @@ from ciess.train.losses import BPR, bpr_loss
 
 Start = Literal["new", "full"]
 """Where tables start: new and random, as papers do, or the full model's."""
-USUAL_SCALE = 0.1
-"""Root mean square of new tables; recipes' learning rates are meant for it."""
 
 
 class Learner:
@@ -66,9 +65,8 @@ class Learner:
     @cached_property
     def unseen(self) -> TripletSampler:
         """Triplets of validation."""
-        positives, device = self._problem.valid_positives, self.tables[0].device
         # Other users than at the same step of train.
-        return TripletSampler(positives, seed=self._seed + 1, device=device, known=self._problem.train)
+        return TripletSampler(self._problem.valid_positives, seed=self._seed + 1, known=self._problem.train)
 
     def loss(self, users: Tensor, items: Tensor) -> Tensor:
         """What tables, (n, dim), as the search leaves them, lose on triplets of train."""

@@ -19,8 +19,11 @@ from ciess.data import Interactions
 from ciess.errors import InputError
 from ciess.models import Training
 from ciess.models.als import closer_rows, interactions_a_row
-from ciess.serve.arrivals import Weights, folded, gramian, weights_of
+from ciess.serve import user_map
+from ciess.serve.arrivals import Weights, gramian, solved, weights_of
 from ciess.serve.model import CompressedModel
+from ciess.serve.seen import SeenItems
+from ciess.serve.user_map import UserMap, mean_rows
 from ciess.tables.encoding import Encoding
 from ciess.tables.layout import stored_bytes
 from ciess.tables.packed import PackedTable
@@ -74,7 +77,7 @@ def test_more_rows_leave_the_others_as_they_are_stored(seed: int, precision: Enc
     rng = np.random.default_rng(seed)
     sizes = np.sort(rng.integers(1, 10, old).astype(np.int32))[::-1]
     table = PackedTable.pack(rng.standard_normal((old, 9)).astype(np.float32), sizes, precision)
-    more, more_sizes = rng.standard_normal((new, 9)).astype(np.float32), rng.choice(sizes, new)
+    more, more_sizes = rng.standard_normal((new, 9)).astype(np.float32), rng.integers(1, sizes[0] + 1, new).astype(np.int32)
     found, order = table.with_rows(more, more_sizes)
     found.check()
     assert sorted(order) == [*range(old + new)]
@@ -112,21 +115,67 @@ def test_new_users_get_rows_and_nobody_elses_changes(precision: str, tmp_path: P
     assert dict(zip(again.user_ids, np.diff(again.seen.offsets), strict=True))[900] == 2
 
 
-def test_a_new_row_is_the_mean_of_the_rows_of_its_items_cut_to_the_size_of_its_like() -> None:
+def predicted(model: CompressedModel, has: list[int]) -> Any:
+    """What `UserMap` says, by its formula alone."""
+    users, items = model.vectors()
+    matrix = model._seen_matrix.toarray()
+    counts = matrix.sum(1)
+    means = matrix @ items / counts[:, None]
+    apart = means - means.mean(0)
+    within = sum((items[row > 0] - mean).T @ (items[row > 0] - mean) for row, mean in zip(matrix, means, strict=True))
+    fewer = max(0, 1 / len(has) - (1 / counts).mean())
+    variance = apart.T @ apart / len(users)
+    variance += 0.01 * np.trace(variance) / len(variance) * np.eye(len(variance))
+    variance += fewer * within / (counts.sum() - len(users))
+    mean = items[model.item_index.rows(has)].mean(0) - means.mean(0)
+    return mean @ np.linalg.solve(variance, apart.T @ users / len(users)) + users.mean(0)
+
+
+@pytest.mark.parametrize("has", [[1003], [1003, 1004, 1005], [*range(1000, 1015)]])
+def test_a_new_row_is_what_the_models_users_have_with_such_items_cut_to_the_size_of_its_like(has: list[int]) -> None:
     model = packed(MF)
-    grown = model.with_users(pairs([900] * 3 + [901], [1003, 1004, 1005, 1003]))
-    [row, other] = grown.user_index.rows([900, 901])
-    items = model.items.rows(model.item_index.rows([1003, 1004, 1005]))
-    size = int(grown.users.sizes[row])
-    wanted = items.mean(0) * (np.arange(DIM) < size)
-    np.testing.assert_allclose(grown.users.rows(np.array([row]))[0], wanted, rtol=1e-6)
+    grown = model.with_users(pairs([900] * len(has), has))
+    row = grown.user_index.rows([900])
+    size = int(grown.users.sizes[row[0]])
+    wanted = predicted(model, has) * (np.arange(DIM) < size)
+    np.testing.assert_allclose(grown.users.rows(row)[0], wanted, rtol=1e-4, atol=1e-5)
     counts = model.interactions.user_counts
-    like = model.users.sizes[counts == counts[np.abs(counts - 3).argmin()]]
+    like = model.users.sizes[counts == counts[np.abs(counts - len(has)).argmin()]]
     assert abs(size - like.mean()) <= 1.5
-    assert grown.users.sizes[other] <= size, "sizes rise with interactions in this model"
 
 
-def solved(interactions: Any, other: torch.Tensor, sizes: Any, weight: float) -> Any:
+def test_new_users_hold_the_constant_that_biases_of_items_are_multiplied_with() -> None:
+    """Users' last number is 1, and the items' what they are worth to anybody: most of all that counts."""
+    rng = np.random.default_rng(0)
+    model = packed(MF, "float16")
+    users, items = np.hstack([rng.standard_normal((USERS, DIM - 1)), np.ones((USERS, 1))]), model.items.dense()
+    items[:, -1] = -5 - 5 * rng.random(ITEMS)
+    tables = [
+        PackedTable.pack(each.astype(np.float32), np.full(len(each), DIM, dtype=np.int32), Precision.FLOAT16)
+        for each in (users, items)
+    ]
+    model = dataclasses.replace(model, users=tables[0], items=tables[1])
+    grown = model.with_users(pairs([900] * 3, [1003, 1004, 1005]), budget="100%")
+    assert grown.users.rows(grown.user_index.rows([900]))[0, -1] == pytest.approx(1, abs=1e-3)
+
+
+def test_a_model_that_learned_nothing_of_its_users_takes_the_mean() -> None:
+    seen = SeenItems.of(np.zeros(3, dtype=np.int64), np.zeros(0, dtype=np.int64), 4)
+    fitted = UserMap.fitted(lambda at: np.ones((len(at), 2), np.float32), lambda at: np.ones((len(at), 2)), 2, seen)
+    np.testing.assert_allclose(fitted.rows(np.array([[3.0, -4.0]]), np.array([2])), [[3, -4]])
+
+
+def test_means_of_items_do_not_depend_on_who_else_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    table, counts = rng.standard_normal((40, 4)).astype(np.float32), rng.integers(1, 40, 200)
+    columns, offsets = rng.integers(0, 40, counts.sum()), np.concatenate([[0], np.cumsum(counts)])
+    wanted = [table[part].mean(0, dtype=np.float64) for part in np.split(columns, offsets[1:-1])]
+    for most in (4, 200, 10**6):
+        monkeypatch.setattr(user_map, "_NUMBERS_AT_ONCE", most)
+        np.testing.assert_allclose(mean_rows(table.__getitem__, offsets, columns, 4), wanted)
+
+
+def by_als(interactions: Any, other: torch.Tensor, sizes: Any, weight: float) -> Any:
     """Rows of ALS' own solver, after more steps than they have dimensions."""
     start = torch.zeros(interactions.shape[0], DIM)
     return closer_rows(interactions, start, other, sizes, ALS.alpha, weight, steps=3 * DIM).numpy()
@@ -141,26 +190,10 @@ def test_new_rows_weigh_norms_as_the_model_did_that_was_trained(split: ciess.Spl
     assert weights.regularisation == pytest.approx(2.5 * interactions_a_row(split.train))
 
 
-def test_what_is_solved_for_does_not_depend_on_who_came_before() -> None:
+def test_new_items_weigh_norms_alike_whoever_came_before() -> None:
     model = packed(ALS)
     grown = model.with_users(pairs([*range(900, 990)], [MANY[0]] * 90), budget="99%")
     assert weights_of(grown) == pytest.approx(weights_of(model))
-    ids, scores = model.recommend(items=MANY, k=5)
-    again, the_same = grown.recommend(items=MANY, k=5)
-    assert again.tolist() == ids.tolist()
-    np.testing.assert_allclose(the_same, scores, rtol=1e-5)
-
-
-def test_new_rows_of_als_are_those_of_its_solver() -> None:
-    model = packed(ALS)
-    grown = model.with_users(pairs([900] * 30 + [901] * 25, MANY + MANY[5:]))
-    rows = grown.user_index.rows([900, 901])
-    matrix = grown._seen_matrix[rows]
-    weight = ALS.regularisation * len(model.seen.items) / (USERS * ITEMS) ** 0.5
-    items = torch.from_numpy(grown.items.dense())
-    wanted = solved(matrix, items, grown.users.sizes[rows], weight)
-    np.testing.assert_allclose(grown.users.rows(rows), wanted, rtol=1e-3, atol=1e-5)
-    assert grown.seen.learned_counts(rows).tolist() == [30, 25]
 
 
 def test_new_items_of_als_are_found_and_recommended() -> None:
@@ -171,25 +204,25 @@ def test_new_items_of_als_are_found_and_recommended() -> None:
     weight = ALS.regularisation * len(model.seen.items) / (USERS * ITEMS) ** 0.5
     has = grown._seen_matrix.T.tocsr()[rows]
     users = torch.from_numpy(grown.users.dense())
-    wanted = solved(has, users, grown.items.sizes[rows], weight)
+    wanted = by_als(has, users, grown.items.sizes[rows], weight)
     np.testing.assert_allclose(grown.items.rows(rows), wanted, rtol=1e-3, atol=1e-5)
     np.testing.assert_array_equal(grown.score([3, 40], model.item_ids), model.score([3, 40]))
     for user in (0, 59):
         assert (2000 in grown.recommend(user, k=ITEMS + 2)[0].tolist()) == (user == 59)
 
 
-def test_rows_are_folded_alike_whoever_else_is() -> None:
+def test_rows_are_solved_alike_whoever_else_is() -> None:
     """Chunks and counts do not matter; a small other side, so that all are mixed."""
     rng = np.random.default_rng(0)
     table = PackedTable.pack(rng.standard_normal((40, 4)).astype(np.float32), np.full(40, 4, dtype=np.int32))
     counts = rng.integers(1, 40, 200)
     columns = np.concatenate([np.sort(rng.permutation(40)[:n]) for n in counts])
     offsets, sizes = np.concatenate([[0], np.cumsum(counts)]), rng.integers(1, 5, 200).astype(np.int32)
-    given = (4, Weights(15.0, 2.0), gramian(table))
-    together = folded(table.rows, offsets, columns, sizes, *given)
+    given = (Weights(15.0, 2.0), gramian(table))
+    together = solved(table.rows, offsets, columns, sizes, *given)
     for row in range(0, 200, 17):
         own = columns[offsets[row] : offsets[row + 1]]
-        alone = folded(table.rows, np.array([0, len(own)]), own, sizes[row : row + 1], *given)
+        alone = solved(table.rows, np.array([0, len(own)]), own, sizes[row : row + 1], *given)
         np.testing.assert_allclose(together[row], alone[0], rtol=1e-4, atol=1e-5)
 
 
@@ -212,6 +245,16 @@ def test_budgets_hold_when_rows_are_added(precision: str) -> None:
     found = re.search(told, str(refused.value))
     assert found is not None
     assert model.with_users(new, budget=found[1]).users.sizes.min() == 1
+
+
+def test_a_new_user_fits_where_users_have_longer_rows_than_items() -> None:
+    model = packed(MF)
+    users = PackedTable.pack(model.users.dense(), np.full(USERS, DIM, dtype=np.int32))
+    items = PackedTable.pack(model.items.dense(), np.full(ITEMS, 2, dtype=np.int32))
+    model = dataclasses.replace(model, users=users, items=items)
+    grown = model.with_users(pairs([900], [1003]))
+    assert 1 <= grown.users.sizes[-1] < DIM
+    assert grown.table_bytes / grown.plan.shape.full_bytes <= model.table_bytes / model.plan.shape.full_bytes
 
 
 def test_tables_that_are_smaller_than_their_index_name_bytes_that_are_enough() -> None:
@@ -277,7 +320,7 @@ def test_somebody_without_an_id_gets_what_goes_with_what_they_have(
     has = [1003, 1004, 1007]
     ids, scores = model.recommend(items=has, k=5)
     rows = model.item_index.rows(has)
-    wanted = vectors @ vectors[rows].mean(0)
+    wanted = vectors @ predicted(model, has)
     wanted[rows] = -np.inf
     assert ids.tolist() == model.item_ids[np.argsort(-wanted)[:5]].tolist()
     np.testing.assert_allclose(scores, np.sort(wanted)[::-1][:5], rtol=1e-4)
@@ -285,7 +328,7 @@ def test_somebody_without_an_id_gets_what_goes_with_what_they_have(
     assert model.recommend(items=has, k=2, candidates=[1001, 1002])[0].tolist() in ([1001, 1002], [1002, 1001])
 
 
-def test_many_items_are_served_by_least_squares_as_a_new_user_of_full_size_is() -> None:
+def test_many_items_are_served_as_a_new_user_of_full_size_is() -> None:
     model = packed(ALS)
     model = dataclasses.replace(model, users=PackedTable.pack(model.users.dense(), np.full(USERS, DIM, np.int32)))
     ids, scores = model.recommend(items=MANY, k=10)

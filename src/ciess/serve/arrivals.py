@@ -2,7 +2,6 @@
 
 import logging
 import math
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -12,6 +11,7 @@ from ciess.checks import AboveZero, NotNegative, article, check
 from ciess.data.ids import RowIds
 from ciess.errors import InputError
 from ciess.serve.seen import SeenItems
+from ciess.serve.user_map import Rows, UserMap, mean_rows
 from ciess.tables.budget import Budget, largest_scale
 from ciess.tables.curve import Curve
 from ciess.tables.layout import stored_bytes
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
     from ciess.serve.packed_model import PackedModel
 
 _log = logging.getLogger(__name__)
-FEW = 20
-"""Items of a user up to which the mean of their rows serves better than least squares (see docs/serving.md). A mean of
-users says nothing of how popular an item is, so that items with few would come before all others: none are few."""
 _NUMBERS_AT_ONCE, _ROWS_AT_ONCE = 4_000_000, 4096
 _HALVINGS = 40
 SIDES = ("user", "item")
@@ -68,31 +65,27 @@ def gramian(table: PackedTable) -> NDArray[np.float32]:
     return total
 
 
-def folded(
-    rows_of: Callable[[NDArray[np.int64]], NDArray[np.float32]],
+def solved(
+    rows_of: Rows,
     offsets: NDArray[Any],
     columns: NDArray[Any],
     sizes: NDArray[np.int32],
-    dim: int,
-    weights: Weights | None,
-    products: NDArray[np.float32] | None,
-    few: int = FEW,
+    weights: Weights,
+    products: NDArray[np.float32],
 ) -> NDArray[np.float32]:
-    """(n, dim) rows, zero beyond their sizes, of entities by the other side's rows that they have to do with.
+    """(n, dim) rows, zero beyond their sizes, that are best for the other side's rows that they have to do with.
 
-    The mean of these; where least squares trained the model and they are more than a few, the row of its size that is
-    best for them (Hu et al., ICDM 2008, equation 4).
+    Least squares, as ALS solves for a row (Hu et al., ICDM 2008, equation 4).
 
     Args:
-        rows_of: (m,) positions to (m, dim) rows of the other side.
+        rows_of: gives rows of the other side.
         offsets: (n + 1,) where each entity's begin among the columns.
         columns: positions of rows of the other side.
         sizes: (n,) dimensions to keep.
-        dim: of a full row.
-        weights: of least squares; None: means.
-        products: the other side's `gramian`; None: means.
-        few: up to how many the mean is taken all the same.
+        weights: of least squares.
+        products: (dim, dim) the other side's `gramian`.
     """
+    dim = len(products)
     found = np.zeros((len(sizes), dim), dtype=np.float32)
     counts = np.diff(offsets)
     order = np.argsort(-counts, kind="stable")
@@ -107,10 +100,7 @@ def folded(
         at = np.where(inside, offsets[block, None] + place, 0)
         theirs = rows_of(columns[at].reshape(-1)).reshape(*at.shape, dim) * inside[:, :, None]
         kept = (np.arange(dim) < sizes[block, None]).astype(np.float32)
-        found[block] = theirs.sum(1) / counts[block, None] * kept
-        many = counts[block] > few
-        if weights is not None and products is not None and many.any():
-            found[block[many]] = _solved(theirs[many], kept[many], products, weights)
+        found[block] = _solved(theirs, kept, products, weights)
         start += len(block)
     return found
 
@@ -151,17 +141,14 @@ def grown(model: "PackedModel", interactions: "Interactions", side: int, budget:
     tables, indices = [model.users, model.items], [model.user_index, model.item_index]
     new, ids = _new_entries(interactions, indices, side)
     sizes = _sizes(model, np.diff(new.indptr), side, budget)
-    weights, other = weights_of(model), tables[1 - side]
-    products = None if weights is None else gramian(other)
-    few = 0 if side else FEW
-    rows = folded(other.rows, new.indptr, new.indices, sizes, other.dim, weights, products, few)
+    rows = _rows(model, new, sizes, side)
     with np.errstate(over="ignore"):
         stored = rows if model.users.precision.whole else rows.astype(model.users.precision.dtype)
     if not np.isfinite(stored).all():
         raise InputError(f"new rows hold numbers beyond the range of {model.users.precision}: search anew")
     tables[side], order = tables[side].with_rows(rows, sizes)
     indices[side] = RowIds.of(_joined(indices[side].take(np.arange(len(indices[side]))), ids)[order])
-    added = model.about.get("added", {})
+    added, weights = model.about.get("added", {}), weights_of(model)
     name, seen, settings = f"{SIDES[side]}s", _seen(model, new, side, order), model.settings
     if weights is not None:
         # The same weight of the norms, in interactions a row as they are now.
@@ -176,6 +163,18 @@ def grown(model: "PackedModel", interactions: "Interactions", side: int, budget:
         "about": {**model.about, "added": {**added, name: added.get(name, 0) + len(ids)}},
         "source": None,
     }
+
+
+def _rows(model: "PackedModel", new: "csr_array", sizes: NDArray[np.int32], side: int) -> NDArray[np.float32]:
+    """(n, dim) rows of new users, or items, zero beyond their sizes."""
+    if side:
+        weights = weights_of(model)
+        assert weights is not None
+        return solved(model.users.rows, new.indptr, new.indices, sizes, weights, gramian(model.users))
+    items, dim = model.items.rows, model.items.dim
+    means = mean_rows(items, new.indptr.astype(np.int64), new.indices, dim)
+    fitted = UserMap.fitted(model.users.rows, items, dim, model.seen)
+    return fitted.rows(means, np.diff(new.indptr)) * (np.arange(dim) < sizes[:, None])
 
 
 def _new_entries(interactions: "Interactions", indices: list[RowIds], side: int) -> "tuple[csr_array, NDArray[Any]]":
@@ -210,7 +209,7 @@ def _sizes(
 ) -> NDArray[np.int32]:
     """(n,) sizes of new rows by their interactions, as the model's own rows of such interactions have, if they fit.
 
-    Only sizes that the table has already, so that its index does not grow.
+    Only sizes that the table has already, so that its index does not grow; where none fits, the largest that does.
     """
     table = (model.users, model.items)[side]
     learned = model.interactions
@@ -234,6 +233,10 @@ def _sizes(
     else:
         limit = Budget.parse(budget).limit(shape)
     if stored_bytes(smallest) > limit:
+        for size in range(int(there[0]) - 1, 0, -1):
+            smaller = np.full(len(counts), size, dtype=np.int32)
+            if stored_bytes(with_new(smaller)) <= limit:
+                return smaller
         raise InputError(
             f"{len(counts):,} new rows do not fit into {limit:,} bytes: "
             f"give a budget of '{Budget.enough(shape, stored_bytes(smallest), math.ceil)}' or more, or search anew"

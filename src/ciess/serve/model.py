@@ -2,7 +2,6 @@
 
 import dataclasses
 import logging
-from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +10,11 @@ from numpy.typing import NDArray
 
 from ciess.errors import InputError
 from ciess.serve.arguments import asked, whole
-from ciess.serve.arrivals import folded, gramian, grown, weights_of
+from ciess.serve.arrivals import grown, weights_of
 from ciess.serve.packed_model import PackedModel
 from ciess.serve.ranking import packed_scores, popular_items, top_items
 from ciess.serve.seen import SeenItems
+from ciess.serve.user_map import Rows, UserMap, mean_rows
 from ciess.tables.packed import PackedTable
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _SCORES_AT_ONCE = 4_000_000
-Rows = Callable[[NDArray[np.int64]], NDArray[np.float32]]
 
 
 class CompressedModel(PackedModel):
@@ -115,18 +114,18 @@ class CompressedModel(PackedModel):
         row = np.zeros(1, dtype=np.int64)
         if len(has):
             table = self._item_vectors
-            size = np.array([table.dim], dtype=np.int32)
-            weights = weights_of(self)
-            made = folded(table.rows, offsets, has, size, table.dim, weights, weights and self._products)
-            best, scores = top_items(PackedTable.pack(made, size), table, row, k, seen, allowed)
+            made = self._user_map.rows(mean_rows(table.rows, offsets, has, table.dim), np.diff(offsets))
+            user = PackedTable.pack(made, np.array([table.dim], dtype=np.int32))
+            best, scores = top_items(user, table, row, k, seen, allowed)
         else:
             best = popular_items(self.seen.popular, row, k, seen, allowed)
             scores = np.where(best >= 0, np.float32(np.nan), np.float32(-np.inf))
         return self._named(best)[0], scores[0]
 
     @cached_property
-    def _products(self) -> NDArray[np.float32]:
-        return gramian(self.items)
+    def _user_map(self) -> UserMap:
+        width, (users, items) = self.rows_of_vectors()
+        return UserMap.fitted(users, items, width, self.seen)
 
     @cached_property
     def _item_vectors(self) -> PackedTable:
@@ -139,9 +138,8 @@ class CompressedModel(PackedModel):
     def with_users(self, interactions: "InteractionsLike", budget: "str | Budget | None" = None) -> "CompressedModel":
         """The model with rows for new users, too; nobody else's row changes by a bit.
 
-        A new row has the size of the model's rows with as many interactions. It is the mean of the rows of the user's
-        items; of an ALS model, and of more than 20 items, the one that least squares finds. What a new user has counts
-        as seen, and as learned.
+        A new row has the size of the model's rows with as many interactions. It is what the model's own users have,
+        given the mean of the rows of their items, see `UserMap`. What a new user has counts as seen, and as learned.
 
         Args:
             interactions: of new users with items that the model knows, as `ciess.search` takes them. Others are left

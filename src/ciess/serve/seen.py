@@ -102,11 +102,17 @@ class SeenItems:
         """How many interactions the model has learned."""
         return len(self.items) if self.learned is None else int(np.count_nonzero(self.learned))
 
+    def learned_of_users(self, users: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """`of_users`, of what the model has learned alone."""
+        places, entries = self._entries(users)
+        if self.learned is not None:
+            learned = self.learned[entries]
+            places, entries = places[learned], entries[learned]
+        return places, self.items[entries].astype(np.int64)
+
     def learned_counts(self, users: NDArray[np.int64]) -> NDArray[np.int64]:
         """(b,) how many interactions of each user the model has learned."""
-        places, entries = self._entries(users)
-        learned = places if self.learned is None else places[self.learned[entries]]
-        return np.bincount(learned, minlength=len(users))
+        return np.bincount(self.learned_of_users(users)[0], minlength=len(users))
 
     def _entries(self, users: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """For every item of (b,) users: the place of the user among them, and where in `items` it stands."""

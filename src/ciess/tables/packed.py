@@ -201,15 +201,23 @@ class PackedTable:
     def with_rows(
         self, dense: NDArray[np.float32], sizes: NDArray[np.int32]
     ) -> tuple["PackedTable", NDArray[np.int64]]:
-        """The table with more rows, of sizes that it has; what is stored of the others stays bit by bit.
+        """The table with more rows; what is stored of the others stays bit by bit.
 
         Args:
             dense: (m, dim) new rows in any order.
-            sizes: (m,) each among the sizes of the groups.
+            sizes: (m,) of these, from 1 to the largest that the table has.
 
         Returns:
             the table, and the order of its rows: (n + m,) an old row's position, or n + that of a new row.
         """
+        if len(lacking := np.setdiff1d(sizes, self.groups[:, 0])):
+            groups = np.concatenate([self.groups, [(size, 0) for size in lacking]]).astype(np.int32)
+            groups = groups[np.argsort(-groups[:, 0])]
+            scales = self.scales
+            if self.precision.scale_a_group:
+                # Of the nearest size.
+                scales = scales[np.abs(groups[:, :1] - self.groups[:, 0]).argmin(1)]
+            return PackedTable(self.precision, self.dim, groups, self.values, scales).with_rows(dense, sizes)
         group = np.searchsorted(-self.groups[:, 0], -sizes)
         of_group = np.concatenate([np.repeat(np.arange(len(self.groups)), self.groups[:, 1]), group])
         order = np.argsort(of_group, kind="stable")

@@ -146,6 +146,12 @@ def test_nothing_of_a_folder_that_is_no_run_makes_room(tmp_path: Path) -> None:
     assert former_files(tmp_path) == set()
 
 
+@pytest.mark.parametrize("told", ['{"shown": 1, "rows": 5, "settings": 1}', "[" * 200_000, "[1]", '{"rows": []}'])
+def test_records_that_hold_something_else_name_no_models(told: str, tmp_path: Path) -> None:
+    (tmp_path / RESULT).write_text(told)
+    assert not [name for name in former_files(tmp_path) if name.startswith("budget")]
+
+
 def test_converting_keeps_the_source_and_leaves_no_ids_of_other_lines(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

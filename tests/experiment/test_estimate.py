@@ -6,11 +6,13 @@ import sys
 import pytest
 
 from ciess.cli import main
+from ciess.data import synthetic
 from ciess.experiment.estimate import Step, distillation_step, estimate
 from ciess.models import Training
 from ciess.models.als import ALS
 from ciess.models.lightgcn import LightGCN
 from ciess.models.mf import MF
+from ciess.serve.seen import SeenItems
 from ciess.tables.budget import Budget
 from ciess.tables.layout import equal_bytes, stored_bytes
 from ciess.tables.plan import SizePlan, TableShape
@@ -35,6 +37,13 @@ def test_what_fits_is_the_largest_that_does() -> None:
             assert packed.table_bytes == equal_bytes(SHAPE, packed.size, precision) <= limit
         if packed.size < SHAPE.dim:
             assert equal_bytes(SHAPE, packed.size + 1, precision) > limit
+
+
+def test_what_a_model_keeps_beside_its_tables_is_told_to_the_byte() -> None:
+    data = synthetic(users=300, items=200).interactions
+    seen = SeenItems.of(data.matrix.indptr, data.matrix.indices, 200)
+    found = estimate(300, 200, len(data), MF(dim=4), ["50%"], seconds=False)
+    assert found.beside_bytes == sum(each.nbytes for each in seen.arrays.values()) + 8 * 500
 
 
 def test_backbones_differ_where_they_should() -> None:

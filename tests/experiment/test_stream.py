@@ -223,7 +223,7 @@ def test_streams_that_cannot_be_cut_are_refused(data: Interactions) -> None:
     each_once = Interactions.from_frame(pl.DataFrame({"user": range(9), "item": [1, 2, 3] * 3, "time": range(9)}))
     with pytest.raises(InputError, match="segment 1 has no user who is known before it: take fewer segments"):
         stream(each_once, methods={}, segments=2)
-    with pytest.raises(InputError, match="5 segments are too many for these times"):
+    with pytest.raises(InputError, match="the interactions are of 1 times, too few for 5 segments"):
         stream(Interactions(data.matrix, data.user_ids, data.item_ids, np.ones(len(data), int)), methods={})
     with pytest.raises(InputError, match="too small"):
         stream(data, methods={"equal": EqualSizes()}, backbone=BACKBONE, budget="1%")

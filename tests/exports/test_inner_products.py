@@ -56,6 +56,13 @@ def test_faiss_finds_what_the_model_recommends(model: CompressedModel, tmp_path:
     same_top(model, items[order], scores[order])
 
 
+def test_no_ids_of_an_earlier_export_stay(packed: Callable[..., CompressedModel], tmp_path: Path) -> None:
+    export(packed(), "faiss", tmp_path)
+    assert (tmp_path / "item_ids.parquet").is_file()
+    files = export(packed(ids="numbers"), "faiss", tmp_path)
+    assert {*tmp_path.iterdir()} == {*files}
+
+
 def test_ids_that_faiss_cannot_keep_are_written_beside_it(
     packed: Callable[..., CompressedModel], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,6 +6,7 @@ from typing import ClassVar
 import pytest
 
 from ciess.errors import InputError
+from ciess.experiment.keys import canonical
 from ciess.experiment.trials import methods_by_name
 from ciess.methods import cheap_methods, method_name, method_named, method_names, methods_named
 from ciess.methods.autoemb import AutoEmb
@@ -92,6 +93,16 @@ def test_a_file_of_ones_own_holds_methods(own: Path) -> None:
     assert [*methods_named(str(own))] == ["most-to-items", "other"], "not what it imports, nor what needs settings"
     assert [*methods_named(f"{own}:Other")] == ["other"]
     assert method_named(f"{own}:MostToItems") == methods_named(str(own))["most-to-items"], "one class, not two"
+
+
+def test_files_of_one_name_are_told_apart(own: Path, tmp_path: Path) -> None:
+    """Else cells of one file's method would be known by the code of the other."""
+    other = tmp_path / "elsewhere" / own.name
+    other.parent.mkdir()
+    other.write_text(OWN.replace("0.5", "0.25"))
+    found = [method_named(f"{path}:MostToItems") for path in (own, other, own)]
+    first, second, again = (canonical(each, "method") for each in found)
+    assert first == again != second
 
 
 def test_settings_are_read_behind_a_name(own: Path) -> None:

@@ -62,7 +62,7 @@ def test_plans_of_other_rows_fill_budgets_and_never_exceed_them(seed: int, budge
 
 def test_what_no_plan_can_be_made_of_is_refused() -> None:
     for wanted, told in (
-        ({"precision": "tapered"}, "'tapered' is no taper: write it like"),
+        ({"precision": "tapered"}, "'tapered' tells no bits of dimensions: write them like"),
         ({"precision": "tapered:8x4"}, "has bits for 4 dimensions, and rows have 16"),
         ({"precision": None}, "precision 'None' is unknown"),
         ({"dim": 0}, "dim is 0: give a number from 1"),

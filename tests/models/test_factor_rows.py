@@ -43,6 +43,9 @@ WRITERS: dict[str, Callable[[Path, list[str]], Any]] = {
     "ids": lambda path, ids: path.write_bytes("\r\n".join(ids).encode()),
     "ids.npy": lambda path, ids: np.save(path, np.array(ids)),
     "ids.csv": lambda path, ids: pl.DataFrame({"n": range(len(ids)), "user_id": ids}).write_csv(path),
+    "shuffled.csv": lambda path, ids: (
+        pl.DataFrame({"row": range(len(ids)), "user": ids}).sample(fraction=1, shuffle=True, seed=0).write_csv(path)
+    ),
     "ids.parquet": lambda path, ids: pl.DataFrame({"any": ids}).write_parquet(path),
 }
 
@@ -165,6 +168,9 @@ BAD_IDS: dict[str, tuple[Any, str]] = {
     "too few": (range(59), "user_ids holds 59 ids for 60 rows of user factors"),
     "twice": ([*range(59), 3], "holds an id twice, or none for a row"),
     "none": ([*range(59), None], "holds an id twice, or none for a row"),
+    "mapping": (dict(zip(range(60), range(60), strict=True)), "a dict has no order: give a list, one for each row"),
+    "set": (set(range(60)), "a set has no order"),
+    "columns": (np.arange(60)[:, None], r"an array of shape \(60, 1\) stands where a column is wanted"),
 }
 
 
@@ -187,6 +193,16 @@ BAD_FILES: dict[str, tuple[str, Callable[[Path], Any], str]] = {
     "no parquet": ("a.parquet", lambda path: path.write_text("a"), "is no file of ids"),
     "columns": ("a.csv", lambda path: path.write_text("a,b\n1,2\n"), "has columns a, b: keep one, or call .* 'user'"),
     "short": ("a.csv", lambda path: path.write_text("1\n2\n"), r"a\.csv holds 1 ids for 60 rows"),
+    "no header": (
+        "a.csv",
+        lambda path: path.write_text("\n".join(map(str, range(60)))),
+        "below a line with the name of their column, such as user",
+    ),
+    "rows": (
+        "a.csv",
+        lambda path: path.write_text("row,user\n" + "".join(f"{row // 2},{row}\n" for row in range(60))),
+        "has a column 'row' that is not 0 to 59, each once",
+    ),
 }
 
 

@@ -77,7 +77,10 @@ def test_more_rows_leave_the_others_as_they_are_stored(seed: int, precision: Enc
     rng = np.random.default_rng(seed)
     sizes = np.sort(rng.integers(1, 10, old).astype(np.int32))[::-1]
     table = PackedTable.pack(rng.standard_normal((old, 9)).astype(np.float32), sizes, precision)
-    more, more_sizes = rng.standard_normal((new, 9)).astype(np.float32), rng.integers(1, sizes[0] + 1, new).astype(np.int32)
+    more, more_sizes = (
+        rng.standard_normal((new, 9)).astype(np.float32),
+        rng.integers(1, sizes[0] + 1, new).astype(np.int32),
+    )
     found, order = table.with_rows(more, more_sizes)
     found.check()
     assert sorted(order) == [*range(old + new)]

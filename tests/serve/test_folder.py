@@ -173,6 +173,18 @@ for _ in range(25):
 """
 
 
+def test_the_policy_of_another_model_goes_with_it(tmp_path: Path, split: ciess.Split) -> None:
+    outcome = ciess.search(
+        split, backbone=ciess.ALS(dim=4, training=ciess.Training(steps=1)), budgets="90%", method="equal", tune=False
+    )
+    [folder] = outcome.save(tmp_path / "run").values()
+    model = ciess.load(folder)
+    assert ciess.SizePolicy.load(model.save(folder)).dim == 4, "its own stays"
+    [other] = outcome.save(tmp_path / "other").values()
+    with pytest.raises(InputError, match=r"holds no policy\.json"):
+        ciess.SizePolicy.load(model.save(other))
+
+
 def test_readers_get_one_whole_model_while_two_processes_save(tmp_path: Path) -> None:
     kept = [packed(seed).save(tmp_path / str(seed)) for seed in (1, 2)]
     whole = [ranked(ciess.load(folder)) for folder in kept]

@@ -1,5 +1,8 @@
 """Which runs of distillation a finish takes, and that no further one at a lower rate would be worth it."""
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -7,10 +10,12 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from ciess.data import Split, split_random, synthetic
+from ciess.errors import InputError
 from ciess.evaluation.metrics import Evaluator, evaluate
 from ciess.models import Backbone, BackboneConfig, Training, backbone_named
 from ciess.tables.plan import SizePlan, TableShape
 from ciess.tables.precision import Precision
+from ciess.train.checkpoint import Kept
 from ciess.train.finish import Finish, Finishing, Run, finish, learned_on
 from ciess.train.fit import Fitted, fit
 from ciess.train.losses import BPR
@@ -138,6 +143,20 @@ def divergences(full: Backbone, *others: Backbone) -> list[float]:
     scores = [each.score_all(each.vectors(), users) for each in (full, *others)]
     wanted, *shares = (torch.log_softmax(2 * each / scores[0].std(dim=1).mean(), dim=1) for each in scores)
     return [float((wanted.exp() * (wanted - each)).sum(1).mean()) for each in shares]
+
+
+def test_what_cannot_be_kept_is_told_and_not_taken_for_divergence(split: Split, tmp_path: Path) -> None:
+    full = trained(backbone_named("mf", dim=8), split)
+    plan = SizePlan.equal(TableShape(split.train.n_users, split.train.n_items, 8), 3)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot be"):
+        learned_on(full, full, plan, Finish().lasting(2), seed=0, kept=Kept(tmp_path / "file" / "folder", "run"))
+
+
+@pytest.mark.parametrize("wrong", [{"refit_steps": -3}, {"share": 0.0}, {"share": float("nan")}, {"training": 3}])
+def test_settings_of_a_finish_are_checked(wrong: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=f"{next(iter(wrong))} is"):
+        Finish(**wrong)
 
 
 @pytest.mark.parametrize(("rate", "learns"), [(0.3, True), (1e4, False), (1e38, False)])

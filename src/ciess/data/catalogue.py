@@ -155,6 +155,8 @@ def named(name: str) -> NamedSet:
     Raises:
         InputError: there is none.
     """
+    if name == "synthetic":
+        raise InputError(f"'{name}' is embedded: there is nothing to fetch")
     if name not in CATALOGUE:
         raise InputError(
             f"'{name}' is not in the catalogue{nearest(name, CATALOGUE)}: use one of {', '.join(CATALOGUE)}"

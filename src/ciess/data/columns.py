@@ -1,6 +1,6 @@
 """Columns of tables as ids, ratings and times; polars' series throughout."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
 from datetime import date
 from typing import Any
 
@@ -37,7 +37,11 @@ def series_of(values: Any) -> pl.Series:
         return values
     if is_of_pandas(values):
         return _from_pandas(values)
+    if isinstance(values, Mapping | Set):
+        raise InputError(f"a {type(values).__name__} has no order: give a list, one for each row")
     array = listed(values)
+    if array.ndim != 1:
+        raise InputError(f"an array of shape {array.shape} stands where a column is wanted: give one of its columns")
     return pl.Series(array) if array.dtype.kind in _NUMERIC else _from_objects(list(array))
 
 

@@ -31,7 +31,7 @@ def ids_in(path: Path, side: str, *, counted: bool = True) -> pl.Series:
     """
 
     def of_table(each: Path) -> pl.Series:
-        return _column(_table(each, side, counted), side, each).str.strip_chars()
+        return _column(_table(each, side, counted), side, each, counted).str.strip_chars()
 
     def of_lines(each: Path) -> pl.Series:
         return _lines(each, side)
@@ -40,7 +40,7 @@ def ids_in(path: Path, side: str, *, counted: bool = True) -> pl.Series:
         ".npy": _array,
         ".csv": of_table,
         ".tsv": of_table,
-        ".parquet": lambda each: _column(pl.read_parquet(each), side, each),
+        ".parquet": lambda each: _column(pl.read_parquet(each), side, each, counted),
     }
     if not check_file(path, "a file of ids"):
         raise InputError(f"{path} is empty: name a file of ids")
@@ -69,10 +69,16 @@ def _table(path: Path, side: str, counted: bool) -> pl.DataFrame:
     return table
 
 
-def _column(table: pl.DataFrame, side: str, path: Path) -> pl.Series:
+def _column(table: pl.DataFrame, side: str, path: Path, counted: bool) -> pl.Series:
+    """The column of ids; in the order of a column `row` beside it, where each belongs to a row."""
     candidates = [0] if table.width == 1 else _named(table, side)
     if len(candidates) != 1:
         raise InputError(f"{path} has columns {', '.join(table.columns)}: keep one, or call that of the ids '{side}'")
+    if counted and "row" in table.columns and table.width > 1:
+        rows = table["row"].cast(pl.Int64, strict=False)
+        if not rows.sort().equals(pl.int_range(len(rows), eager=True), check_names=False):
+            raise InputError(f"{path} has a column 'row' that is not 0 to {len(table) - 1}, each once: correct it")
+        table = table[rows.arg_sort()]
     return table.to_series(candidates[0])
 
 

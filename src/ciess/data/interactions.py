@@ -100,7 +100,7 @@ class Interactions:
     def from_pairs(
         cls, users: ArrayLike, items: ArrayLike, user_ids: pl.Series, item_ids: pl.Series, times: Times | None = None
     ) -> "Interactions":
-        """From row numbers of users and items, (n,) each; a pair that comes twice counts once, with its latest time.
+        """From row numbers of users and items, (n,) each; a pair that comes twice counts once, with its earliest time.
 
         Raises:
             InputError: rows that are no rows of the ids, times that are no numbers, or not one for each interaction.

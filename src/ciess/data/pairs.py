@@ -63,7 +63,7 @@ def _of_csr(matrix: csr_array, times: Times | None) -> tuple[csr_array, Times | 
 def merged(
     users: NDArray[Any], items: NDArray[Any], shape: tuple[int, int], times: Times | None
 ) -> tuple[csr_array, Times | None]:
-    """A matrix of ones at pairs of rows, and the latest time of each pair in its order.
+    """A matrix of ones at pairs of rows, and the earliest time of each pair in its order.
 
     Args:
         users: (n,) rows from 0.
@@ -79,7 +79,7 @@ def merged(
         first = _differ(users, items)
     if not first.all():
         users, items = users[first], items[first]
-        times = None if times is None else np.maximum.reduceat(times, np.flatnonzero(first))
+        times = None if times is None else np.minimum.reduceat(times, np.flatnonzero(first))
     index = _index_type(len(users), shape)
     offsets = np.zeros(shape[0] + 1, dtype=index)
     offsets[1:] = np.bincount(users, minlength=shape[0]).cumsum()

@@ -11,9 +11,8 @@ from typing import Any, BinaryIO
 from ciess.errors import InputError, shortened
 from ciess.experiment.cells import UNFINISHED
 from ciess.files import check_folder, missing_folders, open_regular, parsed_json, remove_empty
-from ciess.methods.policy import POLICY_FILES
 from ciess.report.rendering import FIGURES, MARKDOWN, PAGE
-from ciess.serve.folder import MODEL_FILES
+from ciess.serve.folder import MODEL_FILES, POLICY_FILES
 from ciess.tables.budget import Budget
 
 try:

@@ -190,7 +190,10 @@ def _steps(data: Interactions, segments: int) -> Iterator[tuple[Interactions, In
     part = np.searchsorted(cuts, data.times, side="right")
     counts = np.bincount(part, minlength=len(shares))
     if not counts.all():
-        raise InputError(f"{segments} segments are too many for these times: take fewer")
+        raise InputError(
+            f"the interactions are of {len(np.unique(ordered)):,} times, too few for {segments} segments of as many: "
+            "take fewer, or give finer times"
+        )
     begun = np.full(data.n_users, len(shares))
     np.minimum.at(begun, data.users, part)
     of_known = np.bincount(part[part > begun[data.users]], minlength=len(shares))[2:]

@@ -1,7 +1,7 @@
 """What all targets use: vectors in rising order of ids, files that are written together, optional libraries."""
 
 import importlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -75,10 +75,12 @@ def library(name: str) -> Any:
         raise InputError(f"{name} cannot be imported ({error}): pip install 'ciess[export]'") from error
 
 
-def write_files(folder: str | Path, files: Mapping[str, Callable[[Path], object]]) -> list[Path]:
+def write_files(
+    folder: str | Path, files: Mapping[str, Callable[[Path], object]], stale: Iterable[str] = ()
+) -> list[Path]:
     """Write files into a folder, see `write_together`; their paths."""
     folder = given_path("folder", folder)
-    write_together(folder, files)
+    write_together(folder, files, stale)
     return [folder / name for name in files]
 
 

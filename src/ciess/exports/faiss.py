@@ -35,7 +35,7 @@ def export_faiss(model: CompressedModel, out: str | Path) -> list[Path]:
     }
     if not _ids_fit(items):
         files["item_ids.parquet"] = lambda path: write_ids(path, items.ids)
-    return write_files(out, files)
+    return write_files(out, files, stale=("item_ids.parquet",))
 
 
 def _index(faiss: Any, items: Vectors) -> Any:

@@ -15,6 +15,7 @@ from ciess.files import Content, given_path, open_regular, parsed_json, reading,
 from ciess.methods import method_name
 from ciess.methods.ciess.policy import Actor
 from ciess.methods.problem import Candidate, Method, Problem, SearchResult
+from ciess.serve.folder import POLICY_FILES
 from ciess.tables.budget import Budget, planned
 from ciess.tables.curve import Curve
 from ciess.tables.encoding import Encoding
@@ -24,9 +25,7 @@ from ciess.tables.plan import MOST_DIM, SizePlan, TableShape
 from ciess.tables.precision import Precision
 from ciess.tables.taper import read_encoding
 
-SETTINGS, ARRAYS = "policy.json", "policy.safetensors"
-POLICY_FILES = (SETTINGS, ARRAYS)
-"""What a saved policy consists of."""
+SETTINGS, ARRAYS = POLICY_FILES
 FORMAT = 1
 
 Counts = tuple[NDArray[np.integer], NDArray[np.integer]]

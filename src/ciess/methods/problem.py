@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ciess.checks import check
 from ciess.data import Interactions
 from ciess.evaluation.metrics import Evaluator, standard_error
 from ciess.methods.fidelity import Fidelity
@@ -224,6 +225,7 @@ class Problem:
 
     def project(self, desired: Tensor | NDArray[np.floating | np.integer], budget: Budget) -> SizePlan:
         """Scale desired sizes, (n_users + n_items,), to a plan that fills the budget and never exceeds it."""
+        check("budget", budget, Budget)
 
         def scaled(numbers: int) -> SizePlan:
             return self._plan(project(np.asarray(desired), numbers, self.shape.dim, self.stands_for), budget)

@@ -50,9 +50,11 @@ def given_ids(side: str, ids: Ids | Path, n_rows: int) -> pl.Series:
     found = whole_if_all(ids_in(ids, side).cast(pl.String)) if isinstance(ids, Path) else plain_ids(series_of(ids))
     name = str(ids) if isinstance(ids, Path) else f"{side}_ids"
     if len(found) != n_rows:
+        by_name = isinstance(ids, Path) and ids.suffix.lower() in (".csv", ".tsv") and len(found) == n_rows - 1
+        header = f", below a line with the name of their column, such as {side}" if by_name else ""
         raise InputError(
             f"{name} holds {len(found):,} ids for {n_rows:,} rows of {side} factors: "
-            "give one for each row, in the rows' order"
+            f"give one for each row, in the rows' order{header}"
         )
     if found.null_count() or found.n_unique() < n_rows:
         raise InputError(f"{name} holds an id twice, or none for a row: give each row an id of its own")

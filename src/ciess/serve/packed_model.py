@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ciess.data.ids import RowIds
 from ciess.errors import InputError
 from ciess.files import Content, given_path, write_together
-from ciess.serve.folder import NETWORK, Opened, Parts, model_files
+from ciess.serve.folder import NETWORK, POLICY_FILES, Opened, Parts, model_files
 from ciess.serve.packing import packed_seen, packed_table
 from ciess.serve.seen import SeenItems
 from ciess.tables.layout import stored_bytes
@@ -256,9 +256,12 @@ class PackedModel:
     def save(self, folder: str | Path) -> Path:
         """Write the model into a folder, made if need be, all its files at once; it may be the one it was read from.
 
+        The policy of another model that lies there is removed with the rest of it.
+
         Raises:
             InputError: the folder cannot be written, or the model was read from files that are damaged.
         """
         folder = given_path("folder", folder)
-        write_together(folder, self.files, stale=() if self.network else (NETWORK,))
+        others = () if self.source is not None and self.source.folder == folder else POLICY_FILES
+        write_together(folder, self.files, stale=(*others, *(() if self.network else (NETWORK,))))
         return folder

@@ -58,7 +58,7 @@ class Taper(Encoding):
         """
         written = _WRITTEN.fullmatch(text)
         if written is None:
-            raise InputError(f"'{text}' is no taper: write it like '{TAPERED}:5,3x3,2x6'")
+            raise InputError(f"'{text}' tells no bits of dimensions: write them like '{TAPERED}:5,3x3,2x6'")
         parts = [part.partition("x") for part in written[1].split(",")]
         counts = [int(times or 1) for _, _, times in parts]
         if sum(counts) > MOST_DIM:

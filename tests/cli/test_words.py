@@ -62,7 +62,7 @@ IDLE = {
     "compare nowhere.csv --executor processes": "executor is 'processes': write processes:4, ray, or ray:ADDRESS",
     "stream nowhere.csv --budget 5": "budget '5' has no unit: write '5%'",
     "distribute nowhere.csv --precision tapered": "precision 'tapered' is found or scaled by many rows",
-    "distribute nowhere.csv --precision int4-shared": "use float32 or int8",
+    "distribute nowhere.csv --precision int4-shared": "use float32, float16, int8, int6 or int4",
     "distribute nowhere.csv --backbone ncf --set tune=3": "--set tune does nothing with ncf",
     "distribute nowhere.csv --dim 8 --set dim=4": "gives a setting that is given already: give each once",
     "distribute nowhere.csv --budget 5": "budget '5' has no unit: write '5%'",

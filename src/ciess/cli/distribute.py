@@ -18,7 +18,7 @@ from ciess.cli.options import (
     Folder,
     Name,
     Positional,
-    Precision,
+    PrecisionName,
     configured,
     option,
     settings_given,
@@ -44,7 +44,8 @@ class Distribute:
     """Of both tables: 5% 32MB 6.4dims"""
     policy: Annotated[Path | None, option("FOLDER")] = None
     """Of a searched model, whose sizes are taken; else equal"""
-    precision: Precision = "float32"
+    precision: Annotated[PrecisionName, option("NAME")] = "float32"
+    """float32, float16, int8, int6 or int4"""
     seed: Count[int] = 0
     """Of split and training"""
     out: Folder = Path("runs/distribute")

@@ -117,7 +117,8 @@ def check_distributed(config: BackboneConfig, out: Path, precision: str | Precis
     stored = parsed_precision(precision)
     if not isinstance(stored, Precision) or stored.scale_a_group:
         raise InputError(
-            f"precision '{precision}' is found or scaled by many rows, which lie apart: use float32 or int8"
+            f"precision '{precision}' is found or scaled by many rows, which lie apart: "
+            "use float32, float16, int8, int6 or int4"
         )
     if is_first():
         # It makes and removes what is not there: two that do so at once would be in each other's way.

@@ -12,8 +12,9 @@ from ciess.errors import InputError, shortened
 from ciess.experiment.cells import UNFINISHED
 from ciess.files import check_folder, missing_folders, open_regular, parsed_json, remove_empty
 from ciess.report.rendering import FIGURES, MARKDOWN, PAGE
-from ciess.serve.folder import MODEL_FILES, POLICY_FILES
+from ciess.serve.folder import MODEL_FILES
 from ciess.tables.budget import Budget
+from ciess.tables.files import POLICY_FILES
 
 try:
     import fcntl

@@ -63,7 +63,7 @@ class BET(Checked):
 
     @classmethod
     def paper(cls) -> "BET":
-        """The published settings: 50 rounds; plans are measured by training the full model on."""
+        """The published settings: 50 rounds; plans are measured after some steps of distillation, not of training."""
         return cls(rounds=50, fidelity=FineTune())
 
     def search(self, problem: Problem) -> SearchResult:

@@ -15,11 +15,10 @@ from ciess.files import Content, given_path, open_regular, parsed_json, reading,
 from ciess.methods import method_name
 from ciess.methods.ciess.policy import Actor
 from ciess.methods.problem import Candidate, Method, Problem, SearchResult
-from ciess.serve.folder import POLICY_FILES
 from ciess.tables.budget import Budget, planned
 from ciess.tables.curve import Curve
 from ciess.tables.encoding import Encoding
-from ciess.tables.files import MappedFile, array_bytes, arrays_in, checksum_of, damaged
+from ciess.tables.files import POLICY_FILES, MappedFile, array_bytes, arrays_in, checksum_of, damaged
 from ciess.tables.layout import SIDES
 from ciess.tables.plan import MOST_DIM, SizePlan, TableShape
 from ciess.tables.precision import Precision

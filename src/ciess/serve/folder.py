@@ -31,8 +31,6 @@ TABLES, NETWORK, IDS, SEEN, SETTINGS = (
 )
 MODEL_FILES = (TABLES, NETWORK, IDS, SEEN, SETTINGS)
 """What a saved model may consist of."""
-POLICY_FILES = ("policy.json", "policy.safetensors")
-"""What the policy beside a model consists of, see `SizePolicy`."""
 _CHECKSUM = re.compile("[0-9a-f]{8}")
 _NAME = re.compile(r"\w{1,100}")
 

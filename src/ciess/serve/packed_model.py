@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from ciess.data.ids import RowIds
 from ciess.errors import InputError
 from ciess.files import Content, given_path, write_together
-from ciess.serve.folder import NETWORK, POLICY_FILES, Opened, Parts, model_files
+from ciess.serve.folder import NETWORK, Opened, Parts, model_files
 from ciess.serve.packing import packed_seen, packed_table
 from ciess.serve.seen import SeenItems
+from ciess.tables.files import POLICY_FILES
 from ciess.tables.layout import stored_bytes
 from ciess.tables.packed import PackedTable, falling_order
 from ciess.tables.plan import SizePlan

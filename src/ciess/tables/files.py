@@ -29,6 +29,8 @@ Arrays = Mapping[str, NDArray[Any] | Streamed]
 Layout = Mapping[str, tuple[np.dtype[Any], list[int]]]
 """Type and shape of each array, by name."""
 
+POLICY_FILES = ("policy.json", "policy.safetensors")
+"""What the policy beside a model consists of, see `SizePolicy`; who saves another model there removes them."""
 _DTYPES: dict[str, type[np.generic]] = {
     "U64": np.uint64,
     "I64": np.int64,

@@ -30,7 +30,7 @@ def test_a_known_optimum_is_found(
     found = tune(ALS(), split, tuning=Tuning(trials=40))
     narrow = [trial for trial in found.trials if trial["dim"] == 32]
     assert len(narrow) <= 80
-    assert [trial["dim"] for trial in found.trials[len(narrow) :]] == [128] * 4
+    assert [trial["dim"] for trial in found.trials[len(narrow) :]] == [128] * 5
     assert isinstance(found.config, ALS)
     assert found.config.alpha == pytest.approx(alpha, rel=0.3)
     assert found.config.regularisation == pytest.approx(regularisation, rel=0.3)
@@ -78,6 +78,18 @@ def test_wide_models_may_be_best_between_the_start_and_what_narrow_ones_go_on_to
     found = tune(ALS(), split, tuning=Tuning(trials=40)).config
     assert found.setting("alpha") == pytest.approx(45, rel=0.15)
     assert found.setting("regularisation") == pytest.approx(3.9, rel=0.15)
+
+
+def test_wide_models_that_need_more_weight_of_squares_than_narrow_ones_get_it(
+    split: Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    narrow, wide = peaked(15.0, 3.9), peaked(60.0, 24.0)
+    monkeypatch.setattr(tuning._Search, "_quality", lambda _, config: (narrow if config.dim == 32 else wide)(_, config))
+    found = tune(ALS(), split, tuning=Tuning(trials=40))
+    assert found.config.setting("alpha") == pytest.approx(60, rel=0.5)
+    assert found.config.setting("regularisation") == pytest.approx(24, rel=0.5)
+    of_width = [(trial["alpha"], trial["regularisation"]) for trial in found.trials if trial["dim"] == 128]
+    assert len(of_width) == len({*of_width}) <= 16, "none is trained twice"
 
 
 def test_what_is_held_stays_and_the_rest_is_tuned(split: Split, monkeypatch: pytest.MonkeyPatch) -> None:

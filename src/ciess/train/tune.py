@@ -32,6 +32,8 @@ _STEPS_A_PASS = 4
 """Where settings are tried, steps draw no more triplets than it takes to pass over the interactions in so many."""
 _LATEST = 5
 """A search goes on beyond its `trials` while so many latest ones together gain enough."""
+_WEIGHTS = ("regularisation", "l2", "network_l2")
+"""Settings that weigh squares of parameters: where data are few, wide models need more of it than narrow ones."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,8 @@ class Tuning(Checked):
     Attributes:
         trials: trainings of narrow models; up to twice as many while the latest five gain half a percent.
         dim: dimensions of the models that are tried, at most.
-        finals: trainings of the model's own width: the best settings, those at the start, and what lies between.
+        finals: trainings of the model's own width: the best settings, those at the start, and what lies between; then
+            one with twice the weight of squares of parameters, and where that gains half a percent, so many more.
         users: users that they are measured on, at most.
     """
 
@@ -113,40 +116,54 @@ def _tuned(
     steps = np.log([config.tuned[name] for name in names])
     search = _Search(config, names, split, limits, seed, progress, kept)
     # A simplex about the start: all steps up, and each one alone down.
-    simplex = np.vstack([np.zeros(len(names)), steps, -np.diag(steps)[1:]])
-
-    def settled(_: object) -> None:
-        found = [trial["quality"] for trial in search.trials]
-        if len(found) >= limits.trials and max(found) <= (1 + _WORTH_IT) * max(found[:-_LATEST], default=0.0):
-            raise StopIteration
-
-    minimize(
-        search,
-        simplex[0],
-        method="Nelder-Mead",
-        callback=settled,
-        options={"initial_simplex": simplex, "maxfev": 2 * limits.trials, "xatol": 0.2, "fatol": 0.0},
-    )
+    search.descend(np.vstack([np.zeros(len(names)), steps, -np.diag(steps)[1:]]), limits.dim, limits.trials)
     ranked = _ranked(search.trials)
-    if len(ranked) > 1 and config.dim > limits.dim:
-        first, best = ranked[:2]
-        between = {name: float(f"{(first[name] * best[name]) ** 0.5:.3g}") for name in names}
-        finals = [*ranked[: limits.finals - 1], between]
-        ranked = _ranked([search.tried(trial, config.dim) for trial in finals])
+    if config.dim > limits.dim:
+        narrow = len(search.trials)
+        for place in _finals([search.place(trial) for trial in ranked[: limits.finals - 1]]):
+            search(place, config.dim)
+        _weigh_more(search, max(search.trials[narrow:], key=_quality_of), steps, config.dim, limits.finals)
+        ranked = _ranked(search.trials[narrow:])
     if len(ranked) == 1:
         return Tuned(config, search.trials)
     return Tuned(config.changed(**{name: ranked[1][name] for name in names}), search.trials)
+
+
+def _finals(ranked: list[NDArray[np.float64]]) -> list[NDArray[np.float64]]:
+    """Where narrow models were best, the start first, and the middle between it and the best."""
+    return ranked if len(ranked) == 1 else [*ranked, (ranked[0] + ranked[1]) / 2]
+
+
+def _weigh_more(search: "_Search", best: dict[str, float], steps: NDArray[np.float64], dim: int, most: int) -> None:
+    """Try the best settings of the model's own width with twice the weights, and go on from there if it gains."""
+    weighs = np.array([name in _WEIGHTS for name in search.names])
+    if not weighs.any():
+        return
+    place = search.place(best) + weighs * steps / 2
+    if -search(place, dim) > (1 + _WORTH_IT) * best["quality"]:
+        # A simplex about it: half of all steps up, and each alone but one, a weight only if there is nothing else.
+        alone = np.delete(np.diag(steps), int(weighs.argmin()), axis=0)
+        search.descend(place + np.vstack([np.zeros(len(steps)), steps, alone]) / 2, dim, most)
+
+
+def _quality_of(trial: Mapping[str, float]) -> float:
+    return trial["quality"]
 
 
 def _ranked(trials: list[dict[str, float]]) -> list[dict[str, float]]:
     """The first trial, and those that are better by half a percent, the best first."""
     first, *others = trials
     better = [trial for trial in others if trial["quality"] > (1 + _WORTH_IT) * first["quality"]]
-    return [first, *sorted(better, key=lambda trial: -trial["quality"])]
+    return [first, *sorted(better, key=_quality_of, reverse=True)]
 
 
 class _Search:
-    """The trials of one tuning: a function of logarithms of factors, to be minimised."""
+    """The trials of one tuning: a function of places, logarithms of factors of the settings, to be minimised.
+
+    Attributes:
+        names: of the settings.
+        trials: so far.
+    """
 
     def __init__(
         self,
@@ -158,26 +175,50 @@ class _Search:
         progress: Progress,
         kept: Kept,
     ) -> None:
-        self._config, self._names, self._split, self._limits = config, names, split, limits
+        self._config, self.names, self._split, self._limits = config, names, split, limits
         self._seed, self._progress, self._kept = seed, progress, kept
         users = np.flatnonzero(split.valid.user_counts)
         chosen = np.random.default_rng(seed).permutation(users)[: limits.users]
         self._valid = Evaluator(split.train.matrix, split.valid.matrix, users=np.sort(chosen))
         self.trials: list[dict[str, float]] = []
 
-    def __call__(self, place: NDArray[np.float64]) -> float:
+    def place(self, trial: Mapping[str, float]) -> NDArray[np.float64]:
+        """Where a trial's settings are."""
+        return np.log([trial[name] / self._config.setting(name) for name in self.names])
+
+    def descend(self, simplex: NDArray[np.float64], dim: int, trials: int) -> None:
+        """Nelder and Mead's search from a simplex: so many trials, and up to as many more while they gain."""
+        began = len(self.trials)
+
+        def settled(_: object) -> None:
+            found = [trial["quality"] for trial in self.trials[began:]]
+            if len(found) >= trials and max(found) <= (1 + _WORTH_IT) * max(found[:-_LATEST], default=0.0):
+                raise StopIteration
+
+        minimize(
+            lambda place: self(place, dim),
+            simplex[0],
+            method="Nelder-Mead",
+            callback=settled,
+            options={"initial_simplex": simplex, "maxfev": 2 * trials, "xatol": 0.2, "fatol": 0.0},
+        )
+
+    def __call__(self, place: NDArray[np.float64], dim: int) -> float:
         values = {
             name: float(f"{self._config.setting(name) * np.exp(each):.3g}")
-            for name, each in zip(self._names, place, strict=True)
+            for name, each in zip(self.names, place, strict=True)
         }
-        trial = self.tried(values, self._limits.dim)
+        trial = self._tried(values, dim)
         best = max(trial["quality"] for trial in self.trials)
         total = max(self._limits.trials, len(self.trials))
         self._progress("tuning", len(self.trials), total, f"best {best:.4f}")
         return -trial["quality"]
 
-    def tried(self, settings: Mapping[str, float], dim: int) -> dict[str, float]:
-        """A training with the settings named, no wider than `dim`."""
+    def _tried(self, values: Mapping[str, float], dim: int) -> dict[str, float]:
+        """A training with some settings, no wider than `dim`; what was tried already is not trained again."""
+        for known in self.trials:
+            if known["dim"] == dim and {name: known[name] for name in values} == values:
+                return known
 
         def made() -> State:
             start = time.perf_counter()
@@ -185,7 +226,6 @@ class _Search:
             quality = self._quality(config)
             return State({**values, "dim": config.dim, "quality": quality, "seconds": time.perf_counter() - start}, {})
 
-        values = {name: settings[name] for name in self._names}
         trial: dict[str, float] = self._kept.within("trial", len(self.trials)).once(made).told
         self.trials.append(trial)
         return trial

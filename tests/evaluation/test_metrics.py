@@ -19,6 +19,7 @@ from ciess.evaluation.metrics import (
     Evaluation,
     Evaluator,
     rank,
+    ratio_of_means,
     tail_of,
 )
 
@@ -338,3 +339,14 @@ def test_the_tail_is_the_rarest_items_with_at_most_half(counts: np.ndarray, rand
     assert len(rest), "the most popular item is never rare"
     assert counts[tail].max(initial=-1) < rest.min()
     assert 2 * (counts[tail].sum() + rest[rest == rest.min()].sum()) > counts.sum() or rest.min() == counts.max()
+
+
+def test_the_interval_of_a_ratio_is_that_of_the_bootstrap() -> None:
+    rng = np.random.default_rng(0)
+    whole = rng.beta(2, 5, 400)
+    part = whole * rng.uniform(0.6, 1.2, 400)
+    ratio, error = ratio_of_means(torch.from_numpy(part), torch.from_numpy(whole))
+    drawn = rng.integers(0, 400, (4000, 400))
+    low, high = np.quantile(part[drawn].mean(1) / whole[drawn].mean(1), [0.025, 0.975])
+    assert ratio == pytest.approx(part.sum() / whole.sum())
+    assert (ratio - 1.96 * error, ratio + 1.96 * error) == pytest.approx((low, high), abs=0.002)

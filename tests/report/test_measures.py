@@ -1,19 +1,7 @@
 import numpy as np
-import pytest
 
 from ciess.data.describe import like_groups
-from ciess.report.measures import kept_by_group, share_of, sizes_by_popularity
-
-
-def test_the_interval_of_a_share_is_that_of_the_bootstrap() -> None:
-    rng = np.random.default_rng(0)
-    whole = rng.beta(2, 5, 400)
-    part = whole * rng.uniform(0.6, 1.2, 400)
-    found = share_of(part, whole)
-    drawn = rng.integers(0, 400, (4000, 400))
-    low, high = np.quantile(part[drawn].mean(1) / whole[drawn].mean(1), [0.025, 0.975])
-    assert found.value == pytest.approx(part.sum() / whole.sum())
-    assert (found.low, found.high) == (pytest.approx(low, abs=0.002), pytest.approx(high, abs=0.002))
+from ciess.report.measures import kept_by_group, sizes_by_popularity
 
 
 def test_deciles_by_hand() -> None:

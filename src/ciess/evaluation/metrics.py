@@ -134,6 +134,16 @@ def standard_error(values: Tensor) -> float:
     return float(values.double().std() / len(values) ** 0.5) if len(values) > 1 else 0.0
 
 
+def ratio_of_means(part: Tensor, whole: Tensor) -> tuple[float, float]:
+    """The mean of one quantity over the mean of another, both of the same users, (n,), and its standard error.
+
+    By the delta method: users are drawn, both quantities with them.
+    """
+    mean = float(whole.double().mean())
+    ratio = float(part.double().mean()) / mean
+    return ratio, standard_error(part.double() - ratio * whole.double()) / mean
+
+
 class _Seen(NamedTuple):
     """Items to leave out for a sequence of users. Offsets lie on the host: a block is cut without waiting."""
 

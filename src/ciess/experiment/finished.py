@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ciess.errors import InputError
-from ciess.evaluation.metrics import QUALITY_METRICS, TAIL_METRICS, Evaluation, standard_error
+from ciess.evaluation.metrics import QUALITY_METRICS, TAIL_METRICS, Evaluation, ratio_of_means
 from ciess.methods.problem import Candidate, Following, Problem, SearchResult
 from ciess.results.outcome import Row
 from ciess.tables.budget import Budget
@@ -105,15 +105,13 @@ class Finished:
             shown: what the plan came to on the set that the table shows.
             full: (n,) the full model's quality on that set, of the same users, not all 0.
         """
-        whole = float(full.double().mean())
-        kept = float(shown.quality.double().mean()) / whole
+        kept, error = ratio_of_means(shown.quality, full)
         return Row(
             method=method,
             budget=budget,
             metrics=shown.means(QUALITY_METRICS + TAIL_METRICS),
             kept=kept,
-            # Of a ratio of means, by the delta method: users are drawn, both qualities with them.
-            standard_error=standard_error(shown.quality.double() - kept * full.double()) / whole,
+            standard_error=error,
             valid_quality=self.quality,
             table_bytes=stored_bytes(self.plan) if budget else self.plan.shape.full_bytes,
             user_size=float(self.plan.user_sizes.mean()),

@@ -20,16 +20,6 @@ class Share:
     high: float
 
 
-def share_of(part: NDArray[np.floating], whole: NDArray[np.floating]) -> Share:
-    """The mean of one quantity over the mean of another, both of the same users, (n,).
-
-    The interval is that of a ratio of means by the delta method: users are drawn, both quantities with them.
-    """
-    value = float(part.mean() / whole.mean())
-    deviation = float(np.std(part - value * whole) / np.sqrt(len(part)) / whole.mean())
-    return Share(value, value - 1.96 * deviation, value + 1.96 * deviation)
-
-
 def kept_by_group(
     part: NDArray[np.floating], whole: NDArray[np.floating], group: NDArray[np.int64]
 ) -> NDArray[np.float64]:

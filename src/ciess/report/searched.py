@@ -8,7 +8,7 @@ from ciess.data.describe import like_groups
 from ciess.report import figures
 from ciess.report.figures import Line
 from ciess.report.forms import in_bytes, metric, percent, points, tenths, times, whole
-from ciess.report.measures import GROUPS, Share, kept_by_group, share_of, sizes_by_popularity
+from ciess.report.measures import GROUPS, Share, kept_by_group, sizes_by_popularity
 from ciess.report.palette import marker, method_roles, step_roles
 from ciess.report.parts import Bar, Card, Column, Figure, Report, Section, Table
 from ciess.report.tables import TAIL, outcome_table, rare_items
@@ -269,9 +269,7 @@ class _Searched:
         return [Section("search", "What the search tried", [text], drawn, [table])]
 
     def _share(self, row: Row) -> Share:
-        evaluations = self.outcome.evaluations
-        small, full = evaluations[row.method, row.budget], evaluations[FULL, ""]
-        return share_of(small.quality.numpy(), full.quality.numpy())
+        return Share(row.kept, row.kept - 1.96 * row.standard_error, row.kept + 1.96 * row.standard_error)
 
     def _gain(self, row: Row) -> Share:
         """What a row keeps more than equal sizes, as a share of the full model's quality."""

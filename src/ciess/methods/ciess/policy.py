@@ -93,10 +93,8 @@ class Actor:
             seed: of the actor.
         """
         features, dim = described(counts, rows), rows.shape[1]
-        scale = Scale.of(features)
-        return cls(
-            _fitted(scale.scaled(features), log_to_actions(torch.from_numpy(sizes), dim), settings, seed), scale, dim
-        )
+        scale, actions = Scale.of(features), log_to_actions(torch.from_numpy(sizes), dim)
+        return cls(_fitted(scale.scaled(features), actions, settings, seed), scale, dim)
 
     @torch.no_grad()
     def sizes(self, counts: NDArray[np.integer], rows: NDArray[np.float32] | None) -> NDArray[np.float64]:

@@ -94,8 +94,8 @@ def test_more_rows_leave_the_others_as_they_are_stored(seed: int, precision: Enc
             assert (dense[place][kept] * row[kept] > 0).all(), "levels lie on both sides of zero"
         elif precision is Precision.INT4_SHARED:
             # The scale is the others', which may clip it.
-            largest = np.abs(dense[place]).max()
-            assert np.abs(dense[place] - row.clip(-largest, largest)).max() <= max(largest / 7, 0.6 * np.abs(row).max())
+            step = float(found.scales_of(np.array([place]))[0])
+            assert np.abs(dense[place] - row.clip(-7 * step, 7 * step)).max() <= 0.51 * step
         else:
             alone = PackedTable.pack(row[None], found.sizes[place : place + 1], precision).dense()[0]
             np.testing.assert_array_equal(dense[place], alone)

@@ -2,6 +2,7 @@
 
 import logging
 import math
+from bisect import bisect_right
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -233,13 +234,16 @@ def _sizes(
     else:
         limit = Budget.parse(budget).limit(shape)
     if stored_bytes(smallest) > limit:
-        for size in range(int(there[0]) - 1, 0, -1):
-            smaller = np.full(len(counts), size, dtype=np.int32)
-            if stored_bytes(with_new(smaller)) <= limit:
-                return smaller
+
+        def all_of(size: int) -> NDArray[np.int32]:
+            return np.full(len(counts), size, dtype=np.int32)
+
+        if size := bisect_right(range(1, int(there[0])), limit, key=lambda size: stored_bytes(with_new(all_of(size)))):
+            return all_of(size)
+        least = min(stored_bytes(smallest), stored_bytes(with_new(all_of(1))))
         raise InputError(
             f"{len(counts):,} new rows do not fit into {limit:,} bytes: "
-            f"give a budget of '{Budget.enough(shape, stored_bytes(smallest), math.ceil)}' or more, or search anew"
+            f"give a budget of '{Budget.enough(shape, least, math.ceil)}' or more, or search anew"
         )
     if stored_bytes(with_new(sized(1))) <= limit:
         return sized(1)

@@ -44,7 +44,8 @@ class Tuning(Checked):
         trials: trainings of narrow models; up to twice as many while the latest five gain half a percent.
         dim: dimensions of the models that are tried, at most.
         finals: trainings of the model's own width: the best settings, those at the start, and what lies between; then
-            one with twice the weight of squares of parameters, and where that gains half a percent, so many more.
+            one with twice the weight of squares of parameters, and where that gains half a percent, so many more and up
+            to as many again.
         users: users that they are measured on, at most.
     """
 

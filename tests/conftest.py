@@ -42,12 +42,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path.name not in _LONGEST)
 
 
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures without anything in them: drawing takes longer than what is tested."""
+    empty = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 1 1"></svg>'
+    monkeypatch.setattr("ciess.report.figures.drawn", lambda *_: empty)
+
+
 @pytest.fixture(autouse=True)
-def undrawn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Figures without anything in them, outside of the tests of reports: drawing takes longer than what is tested."""
+def _undrawn_elsewhere(request: pytest.FixtureRequest) -> None:
+    """Figures are drawn for the tests of reports alone."""
     if "report" not in request.path.parts and "benchmarks" not in request.path.parts:
-        empty = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 1 1"></svg>'
-        monkeypatch.setattr("ciess.report.figures.drawn", lambda *_: empty)
+        request.getfixturevalue("undrawn")
 
 
 @pytest.fixture

@@ -3,6 +3,8 @@ import re
 import shlex
 import subprocess
 import sys
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ import pytest
 from ciess.cli import Compress, Demo, Search, main
 from ciess.cli.options import Columns, Filters, Shared, command_line
 from ciess.data import Split
+from ciess.models.als import ALS
 from ciess.models.factors import Factors
 
 pytestmark = pytest.mark.usefixtures("brief")
@@ -27,11 +30,13 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def searched(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """The folder of a small search from the command line, and what it printed."""
-    out = tmp_path_factory.mktemp("out")
+    out, printed = tmp_path_factory.mktemp("out"), StringIO()
     command = ["search", str(data), "--backbone", "als", "--dim", "16", "--budgets", "40%"]
     command += ["--set", "alpha=5", "--tune", "off", "--method", "popularity:rounds=2", "--out", str(out)]
-    run = subprocess.run([sys.executable, "-m", "ciess", *command], check=True, capture_output=True, text=True)
-    return out, run.stdout
+    with pytest.MonkeyPatch.context() as patched, redirect_stdout(printed):
+        patched.setattr(ALS, "distillation", ALS.distillation.shortened(12))
+        main(command)
+    return out, printed.getvalue()
 
 
 def test_search_prints_a_table_and_saves_models(searched: tuple[Path, str]) -> None:

@@ -83,7 +83,7 @@ SCRIPT = """
 import ciess
 data = ciess.synthetic(users=30, items=20, mean_count=5).interactions
 few = ciess.MF(dim=4, training=ciess.Training(steps=1))
-ciess.compare(data, methods="equal", backbone=few, budgets="60%", executor="processes:2")
+ciess.compare(data, methods="equal", backbone=few, budgets="60%", executor="processes:1")
 """
 
 

@@ -194,18 +194,21 @@ def test_the_same_result_gives_the_same_files(outcome: Outcome, folder: Path, tm
         assert (tmp_path / path.relative_to(folder)).read_bytes() == path.read_bytes()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_saving_writes_the_report_beside_the_result(outcome: Outcome, tmp_path: Path) -> None:
     outcome.save(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} >= {"result.json", "report.html", "report.md", "figures"}
     assert json.loads((tmp_path / "result.json").read_text())["shown"] == "test"
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_folder_that_cannot_be_written_is_named(outcome: Outcome, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match=r"file cannot be written .*: choose another folder"):
         outcome.report(tmp_path / "file")
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_equal_sizes_alone_are_reported(outcome: Outcome) -> None:
     kept = [row for row in outcome.rows if row.method in ("full", "equal")]
     kept += [dataclasses.replace(row, method="search") for row in kept if row.method == "equal"]
@@ -216,6 +219,7 @@ def test_equal_sizes_alone_are_reported(outcome: Outcome) -> None:
     assert all("this model has equal sizes" in card.notes[1] for card in alone.cards)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_where_the_time_went(outcome: Outcome, report: Report) -> None:
     [table] = next(section for section in report.sections if section.name == "time").tables
     assert table.rows[-1][1] == pytest.approx(sum(outcome.seconds.values()))
@@ -224,6 +228,7 @@ def test_where_the_time_went(outcome: Outcome, report: Report) -> None:
     assert "time" not in [section.name for section in bare.sections]
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize(
     ("learned", "shown", "told"),
     [
@@ -239,6 +244,7 @@ def test_a_report_says_what_models_learned(outcome: Outcome, learned: list[str],
     assert text.endswith("They recommend nobody what the data say they have.")
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_without_test_data_and_trace_a_report_is_still_made(outcome: Outcome) -> None:
     shape = next(iter(outcome.plans.values())).shape
     equal = {budget: SizePlan.equal(shape, 3) for budget in outcome.plans}

@@ -91,7 +91,7 @@ def test_forked_workers_answer_as_one_process(
     assert exits(folders[name], tmp_path, "fork", temper, count) == f"{[0] * count}\n"
 
 
-@pytest.mark.parametrize(("name", "temper", "count"), [("mf", "cold", 8), ("mf", "warm", 3), ("lightgcn", "warm", 2)])
+@pytest.mark.parametrize(("name", "temper", "count"), [("mf", "cold", 8), ("mf", "warm", 3), ("lightgcn", "warm", 1)])
 def test_spawned_workers_answer_as_one_process(
     name: str, temper: str, count: int, folders: dict[str, Path], tmp_path: Path
 ) -> None:

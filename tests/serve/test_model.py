@@ -41,9 +41,20 @@ def compressed(name: str, split: Split) -> tuple[CompressedModel, torch.nn.Modul
     return CompressedModel.pack(config, small, plan, split.train), small
 
 
-@pytest.fixture(scope="module", params=NAMES)
-def model(request: pytest.FixtureRequest, split: Split) -> CompressedModel:
-    return compressed(request.param, split)[0]
+@pytest.fixture(scope="module")
+def pairs(split: Split) -> dict[str, tuple[CompressedModel, torch.nn.Module]]:
+    """Of each backbone a packed model, and what was packed."""
+    return {name: compressed(name, split) for name in NAMES}
+
+
+@pytest.fixture(scope="module")
+def models(pairs: dict[str, tuple[CompressedModel, torch.nn.Module]]) -> dict[str, CompressedModel]:
+    return {name: packed for name, (packed, _) in pairs.items()}
+
+
+@pytest.fixture(params=NAMES)
+def model(request: pytest.FixtureRequest, models: dict[str, CompressedModel]) -> CompressedModel:
+    return models[request.param]
 
 
 @pytest.mark.parametrize(
@@ -72,9 +83,11 @@ def test_a_user_is_the_same_whatever_the_type_of_its_id(
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_packing_changes_no_score(name: str, split: Split) -> None:
+def test_packing_changes_no_score(
+    name: str, pairs: dict[str, tuple[CompressedModel, torch.nn.Module]], split: Split
+) -> None:
     """The packed model, its rows in another order, measures the same as the masked dense one, by user and by item."""
-    model, dense = compressed(name, split)
+    model, dense = pairs[name]
     vectors = dense.vectors()  # type: ignore[operator]
     expected = Evaluator(split.train.matrix, split.valid.matrix)(
         lambda users: dense.score_all(vectors, users)  # type: ignore[operator]
@@ -102,8 +115,8 @@ def test_equal_scores_are_ranked_alike_whatever_the_sizes_of_rows(larger: slice,
     assert torch.equal(found.items, expected.items)
 
 
-def test_a_held_out_set_may_know_other_users_and_items(split: Split) -> None:
-    model, _ = compressed("MF", split)
+def test_a_held_out_set_may_know_other_users_and_items(models: dict[str, CompressedModel]) -> None:
+    model = models["mf"]
     [*users], [*items] = model.user_ids[:3], model.item_ids[:30]
     foreign = Interactions.from_pairs(
         np.repeat(np.arange(4), 30), np.tile(np.arange(30), 4), pl.Series(["?", *users]), pl.Series([*items[:29], "?"])
@@ -115,19 +128,22 @@ def test_a_held_out_set_may_know_other_users_and_items(split: Split) -> None:
     torch.testing.assert_close(found.item_credit.sum(), found.quality.sum())
 
 
-def test_a_saved_model_recommends_the_same_in_a_new_process(model: CompressedModel, tmp_path: Path) -> None:
-    users = model.interactions.user_ids.to_list()
-    folder = model.save(tmp_path / "model")
+def test_saved_models_recommend_the_same_in_a_new_process(models: dict[str, CompressedModel], tmp_path: Path) -> None:
+    for name, model in models.items():
+        model.save(tmp_path / name)
     script = (
-        "import sys, numpy, ciess; model = ciess.load(sys.argv[1]);"
-        "items, scores = model.recommend(model.interactions.user_ids.to_list(), k=20);"
-        "numpy.savez(sys.argv[2], items=items.astype(str), scores=scores)"
+        "import sys, pathlib, numpy, ciess\n"
+        "for folder in map(pathlib.Path, sys.argv[1:]):\n"
+        "    model = ciess.load(folder)\n"
+        "    items, scores = model.recommend(model.interactions.user_ids.to_list(), k=20)\n"
+        "    numpy.savez(folder.with_suffix('.npz'), items=items.astype(str), scores=scores)"
     )
-    subprocess.run([sys.executable, "-c", script, str(folder), str(tmp_path / "out.npz")], check=True)
-    items, scores = model.recommend(users, k=20)
-    with np.load(tmp_path / "out.npz") as again:
-        np.testing.assert_array_equal(again["items"], items.astype(str))
-        np.testing.assert_array_equal(again["scores"], scores)
+    subprocess.run([sys.executable, "-c", script, *(str(tmp_path / name) for name in NAMES)], check=True)
+    for name, model in models.items():
+        items, scores = model.recommend(model.interactions.user_ids.to_list(), k=20)
+        with np.load(tmp_path / f"{name}.npz") as again:
+            np.testing.assert_array_equal(again["items"], items.astype(str), err_msg=name)
+            np.testing.assert_array_equal(again["scores"], scores, err_msg=name)
 
 
 def test_bytes_told_are_bytes_on_disk(model: CompressedModel, tmp_path: Path) -> None:
@@ -249,8 +265,8 @@ def test_a_model_may_be_saved_into_its_own_folder(model: CompressedModel, tmp_pa
         np.testing.assert_array_equal(found, before)
 
 
-def test_rows_that_stand_alone_are_served_by_numpy_alone(split: Split, tmp_path: Path) -> None:
-    model, _ = compressed("als", split)
+def test_rows_that_stand_alone_are_served_by_numpy_alone(models: dict[str, CompressedModel], tmp_path: Path) -> None:
+    model = models["als"]
     expected, _ = model.recommend(["u0", "u5", "nobody"], k=5)
     script = (
         "import sys, ciess; model = ciess.load(sys.argv[1]);"
@@ -263,9 +279,7 @@ def test_rows_that_stand_alone_are_served_by_numpy_alone(split: Split, tmp_path:
     assert told[1] == ""
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_pytorch_ranks_the_same(name: str, split: Split) -> None:
-    model, _ = compressed(name, split)
+def test_pytorch_ranks_the_same(model: CompressedModel) -> None:
     users = model.user_ids
     ours, theirs = (
         model.recommend(users, k=20),
@@ -291,11 +305,6 @@ NETWORK_DAMAGE = {
         {name: np.repeat(weights, 2, axis=0) for name, weights in load_file(path).items()}, path
     ),
 }
-
-
-@pytest.fixture(scope="module")
-def models(split: Split) -> dict[str, CompressedModel]:
-    return {name: compressed(name, split)[0] for name in WITH_NETWORK}
 
 
 @pytest.mark.parametrize("damage", NETWORK_DAMAGE)
@@ -331,11 +340,9 @@ def test_settings_of_another_size_are_refused(models: dict[str, CompressedModel]
         ciess.load(folder, verify="yes")  # type: ignore[arg-type]
 
 
-def test_no_network_is_left_behind_by_an_earlier_model(
-    models: dict[str, CompressedModel], split: Split, tmp_path: Path
-) -> None:
+def test_no_network_is_left_behind_by_an_earlier_model(models: dict[str, CompressedModel], tmp_path: Path) -> None:
     models["ncf"].save(tmp_path)
-    without, _ = compressed("mf", split)
+    without = models["mf"]
     without.save(tmp_path)
     assert without.network_bytes == 0
     assert not (tmp_path / "network.safetensors").exists()

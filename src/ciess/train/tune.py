@@ -14,7 +14,6 @@ from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
 
 from ciess.checks import Checked, Positive, Within
 from ciess.data import Split
@@ -195,6 +194,9 @@ class _Search:
             found = [trial["quality"] for trial in self.trials[began:]]
             if len(found) >= trials and max(found) <= (1 + _WORTH_IT) * max(found[:-_LATEST], default=0.0):
                 raise StopIteration
+
+        # Few runs tune, and its import takes long.
+        from scipy.optimize import minimize
 
         minimize(
             lambda place: self(place, dim),

@@ -50,7 +50,7 @@ def factors(path: Path) -> Any:
 LINES = b"".join(b"%d %d %d %d\n" % (user, user, user + 7, user * 3) for user in range(40)) + b"40 1\n"
 FILES: list[tuple[str, bytes, Read]] = [
     ("own.csv", b"user,item,rating,time\n" + b"a,1,4.5,2024-01-31\nb,2,3,2024-02-01 10:00\n" * 9, read),
-    ("own.tsv", b"user\titem\n1\t2\n3\t4\n" * 9, read),
+    ("own.tsv", b"user\titem\n" + b"1\t2\n3\t4\n" * 9, read),
     ("own.txt", LINES, read),
     ("ratings.dat", b"7::10::5::100\n8::30::1::200\n" * 9, read),
     ("own.inter", b"user_id:token\titem_id:token\trating:float\n7\t10\t5\n8\t30\t1\n", read),

@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from ciess.data import Interactions
-from ciess.data.columns import plain_ids, seconds, series_of
+from ciess.data.columns import is_missing, plain_ids, seconds, series_of
 from ciess.data.ids import id_text
 from ciess.errors import InputError
 
@@ -72,3 +72,31 @@ def test_a_frame_with_times_in_seconds() -> None:
     found = Interactions.from_frame(pd.DataFrame({"user": [1, 2], "item": [3, 4], "time": moments}), time="time")
     assert found.times is not None
     assert found.times.tolist() == [86_400, 0]
+
+
+@pytest.mark.parametrize("name", ["Nat", "Nan", "Null", "nat", "  Nan"])
+def test_names_of_people_are_ids(name: str) -> None:
+    assert not is_missing(pl.Series([name, "x"])).any()
+    assert not is_missing(pl.Series([name, 3], dtype=pl.Object)).any()
+
+
+@pytest.mark.parametrize("nothing", [" ", "\t", "NaT", "<NA>", " NULL "])
+def test_spaces_alone_are_no_id(nothing: str) -> None:
+    for column in (pl.Series([nothing, "x"]), pl.Series([nothing, 3], dtype=pl.Object)):
+        assert is_missing(column).to_list() == [True, False]
+
+
+def test_halves_of_surrogates_are_no_text() -> None:
+    """As pandas reads with `encoding_errors="surrogateescape"`."""
+    for other in ("a", 3):
+        with pytest.raises(InputError, match=r"'caf\\udce9' in row 2 is no Unicode text"):
+            Interactions.of(pd.DataFrame({"user": [other, "caf\udce9"], "item": [1, 2]}))
+
+
+def test_what_is_masked_is_missing() -> None:
+    masked = np.ma.array([1, 2, 3], mask=[0, 1, 0])
+    assert is_missing(series_of(masked)).to_list() == [False, True, False]
+
+
+def test_the_letter_before_the_time_of_a_day_may_be_small() -> None:
+    assert seconds(pl.Series(["2024-01-31t12:00:00Z"])).to_list() == [1_706_702_400]

@@ -240,6 +240,8 @@ def test_missing_columns_are_named() -> None:
 def test_bad_matrices_are_refused(value: float) -> None:
     with pytest.raises(InputError, match="negative or not numbers"):
         Interactions.from_matrix(csr_array(np.array([[1.0, value]])))
+    with pytest.raises(InputError, match="negative or not numbers"):
+        Interactions.from_matrix(coo_array(([value, 2.0], ([0, 0], [0, 0])), shape=(2, 2)))
 
 
 def test_ids_must_be_unique_and_enough(tiny: Interactions) -> None:

@@ -51,6 +51,8 @@ def pairs(interactions: Interactions) -> set[tuple[object, object]]:
         ("latin.csv", b"user,item,title\n7,10,caf\xe9\n7,30,x\n8,30,y\n"),
         ("alone.txt", "7 10 30\n9\n8 30\n9 \n"),
         ("packed.csv.gz", gzip.compress(b"user,item\n7,10\n7,30\n8,30\n", mtime=0)),
+        ("lines.tsv", "7 10 30\n8 30\n"),
+        ("old_mac.csv", "user,item\r7,10\r7,30\r8,30\r"),
         ("lines.txt.gz", gzip.compress(b"7 10 30\n8 30\n", mtime=0)),
         ("packed.csv.zst", ZSTD),
         ("u1.base", "7\t10\t5\t100\n7\t30\t4\t100\n8\t30\t1\t200\n"),
@@ -190,8 +192,8 @@ def test_parts_of_a_parquet_table_are_put_together(tmp_path: Path) -> None:
         path.parent.mkdir(parents=True)
         pl.DataFrame({"user": users}, schema={"user": pl.Int32 if len(users) > 1 else pl.Int64}).write_parquet(path)
     write(tmp_path / "sales", "_SUCCESS", "")
-    (tmp_path / "sales" / "_delta_log").mkdir()
-    pl.DataFrame({"other": [1]}).write_parquet(tmp_path / "sales" / "_delta_log" / "0.parquet")
+    (tmp_path / "sales" / "_temporary").mkdir()
+    pl.DataFrame({"other": [1]}).write_parquet(tmp_path / "sales" / "_temporary" / "0.parquet")
     assert pairs(read(tmp_path / "sales")) == {(1, "007"), (2, "007"), (2, "7"), (3, "x/y")}
 
 
@@ -262,7 +264,8 @@ def test_a_rating_threshold(tmp_path: Path) -> None:
         ("negative.txt", "0 1 -2\n1 2\n", "line 1: '-2' is not a whole number"),
         ("lonely.txt", "0\n1\n", "lonely.txt: there are no interactions"),
         ("headless.csv", "1,2\n3,4\n", "no line of column names"),
-        ("lines.dat", "0 1 2\n1 4\n2 3 5\n", "no line of column names, and lines of different lengths"),
+        ("lines.csv", "0 1 2\n1 4\n1 3 5\n", "no line of column names, and lines of different lengths"),
+        ("even.dat", "0 1 2 3\n1 2 4 5\n2 5 6 7\n", "say which by the layout, lines or table"),
         ("lines.tsv", "0\t1\t2\t3\n1\t4\t5\n", "no line of column names, and lines of different lengths"),
         ("mixed.txt", "0 1 2 x3\n1 4 5\n", "no line of column names, and lines of different lengths"),
         ("comments.txt", "# drawn\n# user item\n1 2\n", "comments.txt begins with comments"),

@@ -87,6 +87,7 @@ def test_more_columns_than_a_layout_tells_of_need_names(tmp_path: Path, content:
     [
         ("1 100 1356998400\n1 101 1356998500\n2 100 1356998600.5\n", [1356998400, 1356998500, 1356998600.5]),
         ("1\t100\t2013-01-01\n1\t101\t2013-01-02\n", [1356998400, 1357084800]),
+        ("1\t100\t1.3569984E9\n1\t101\t1.3569985E9\n", [1356998400, 1356998500]),
         ("1 100 5\n1 101 4\n", None),
     ],
 )
@@ -100,6 +101,27 @@ def test_a_third_column_of_times_holds_no_ratings(tmp_path: Path, content: str, 
     assert read(path, time="time").times is not None
     with pytest.raises(InputError, match="a rating threshold needs a rating column"):
         read(path, min_rating=4)
+
+
+def test_times_may_come_before_ratings(tmp_path: Path) -> None:
+    rows = "1::10::978300760::5\n1::11::978300761::1\n2::10::978300762::4\n"
+    for content in (rows, rows.replace("::", "\t")):
+        found = read(write(tmp_path, "times.dat", content), min_rating=4)
+        assert pairs(found) == [(1, 10), (2, 10)]
+        assert found.times is not None
+        assert found.times.tolist() == [978300760, 978300762]
+
+
+def test_parts_have_names_of_columns_or_none_has(tmp_path: Path) -> None:
+    write(tmp_path, "train.txt", "item user\n1 2\n2 2\n")
+    write(tmp_path, "test.txt", "3 4\n5 6\n")
+    with pytest.raises(InputError, match=r"some of train\.txt, test\.txt have a line of column names"):
+        read(tmp_path)
+
+
+def test_a_first_line_that_may_be_names_is_not_taken_for_data(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="begins with u1, i1, click, which may be names or data: add one"):
+        read(write(tmp_path, "events.csv", "u1,i1,click\nu2,i2,buy\n"), layout="table")
 
 
 @pytest.mark.parametrize(

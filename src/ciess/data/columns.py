@@ -14,8 +14,8 @@ from ciess.errors import InputError
 Ids = Sequence[Any] | NDArray[Any] | pl.Series
 """Ids of users or items; whole numbers, text, or what `id_text` makes text of."""
 
-_MISSING = ("", "null", "nan", "none", "nat", "n/a", "<na>", r"\n")
-"""How programs write that a text is missing, in lower case."""
+_MISSING = ("", "null", "NULL", "nan", "NaN", "NAN", "none", "None", "NONE", "NaT", "n/a", "N/A", "NA", "<NA>", "\\N")
+"""How programs write that a text is missing; names of people are written otherwise."""
 _MICROSECONDS = 10**6
 _PLACES_A_ROW = 4
 """The most that a table of all whole numbers between a column's ids may have, for each of its rows."""
@@ -79,13 +79,32 @@ def _in_known_units(values: NDArray[Any]) -> NDArray[Any]:
 def _from_objects(values: list[Any]) -> pl.Series:
     types = {type(value) for value in values if value is not None}
     if all(issubclass(each, str) for each in types):
-        return pl.Series([None if value is None else str(value) for value in values], dtype=pl.String)
+        return _texts([None if value is None else str(value) for value in values])
     if types == {int} or types == {float}:
         try:
             return pl.Series(values, dtype=pl.Int64 if types == {int} else pl.Float64)
         except (OverflowError, TypeError):
             pass
     return pl.Series(values, dtype=pl.Object)
+
+
+def _texts(values: list[str | None]) -> pl.Series:
+    """A column of texts.
+
+    Raises:
+        InputError: one holds half of a pair of surrogates, as of a file that was read with the wrong encoding.
+    """
+    try:
+        return pl.Series(values, dtype=pl.String)
+    except UnicodeEncodeError as error:
+        row = next(row for row, value in enumerate(values) if value and _is_broken(value))
+        raise InputError(
+            f"{values[row]!r} in row {row + 1} is no Unicode text: read its file with the encoding it was written in"
+        ) from error
+
+
+def _is_broken(text: str) -> bool:
+    return any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 def is_missing(column: pl.Series) -> pl.Series:
@@ -97,13 +116,13 @@ def is_missing(column: pl.Series) -> pl.Series:
     if isinstance(column.dtype, pl.Categorical | pl.Enum):
         column = column.cast(pl.String)
     if column.dtype == pl.String:
-        return column.is_null() | column.str.to_lowercase().is_in(_MISSING) | (column == "NA").fill_null(False)
+        return column.is_null() | column.str.strip_chars().is_in(_MISSING)
     return column.is_null()
 
 
 def _is_nothing(value: Any) -> bool:
     if isinstance(value, str):
-        return value.lower() in _MISSING or value == "NA"
+        return value.strip() in _MISSING
     # Only what is missing differs from itself.
     return value is None or (isinstance(value, float) and value != value)
 
@@ -117,8 +136,7 @@ def plain_ids(column: pl.Series) -> pl.Series:
         numbers = column.cast(pl.Int64, strict=False)
         return numbers if numbers.null_count() == column.null_count() else column.cast(pl.String)
     if dtype == pl.Object:
-        texts = pl.Series([id_text(value) for value in column], dtype=pl.String)
-        return whole_if_all(texts)
+        return whole_if_all(_texts([id_text(value) for value in column]))
     if dtype == pl.Boolean or dtype == pl.Null or dtype.is_nested():
         return pl.Series([None], dtype=pl.Int64).new_from_index(0, len(column))
     distinct = column.unique()
@@ -206,6 +224,15 @@ def seconds(column: pl.Series) -> pl.Series:
     return whole if (whole.cast(pl.Float64) == floats).all() and whole.null_count() == floats.null_count() else floats
 
 
+def are_dates(column: pl.Series) -> bool:
+    """Whether times are told by dates or texts of them, and not by numbers."""
+    if isinstance(column.dtype, pl.Categorical | pl.Enum):
+        column = column.cast(pl.String)
+    return column.dtype.is_temporal() or (
+        column.dtype in (pl.String, pl.Object) and numbers(column).null_count() > column.null_count()
+    )
+
+
 def _from_text(column: pl.Series) -> pl.Series:
     """Numbers if all are, else the moments that ISO texts tell, null where one does not."""
     given = column.null_count()
@@ -215,7 +242,7 @@ def _from_text(column: pl.Series) -> pl.Series:
             return found
     # A year of two digits is no year, and which of three numbers it is cannot be known.
     dated = pl.select(pl.when(column.str.contains(r"^\d{4}-")).then(column)).to_series()
-    spaced = dated.str.replace(" UTC$", "Z").str.replace("T", " ", literal=True)
+    spaced = dated.str.replace(" UTC$", "Z").str.replace("[Tt]", " ")
     moments = [
         spaced.str.to_datetime(form, strict=False, time_unit="us", time_zone="UTC" if zoned else None)
         for form, zoned in _FORMATS

@@ -1,6 +1,7 @@
 """Tables with one interaction a row: which columns are meant, and what they hold."""
 
-from collections.abc import Callable, Hashable, Sequence
+import logging
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ from ciess.checks import check
 from ciess.data import columns
 from ciess.errors import InputError
 
+_log = logging.getLogger(__name__)
 _USUAL_NAMES = {
     "user": ("user", "userid", "uid", "users", "customer", "customerid", "visitorid"),
     "item": ("item", "itemid", "iid", "items", "movieid", "product", "productid", "businessid", "artistid"),
@@ -19,6 +21,9 @@ _USUAL_NAMES = {
     "time": ("time", "timestamp", "date", "datetime"),
 }
 """In lower case, without spaces, underscores and hyphens."""
+_NOT_IN_NAMES = r"[ _\-\t\x{feff}]|:(token|float)$"
+_RULE = "^:?[-=]{2,}:?$"
+_LIST = r"^\d+( *[ ,;|] *\d+)+$|^\[.*\]$|^\{.*\}$"
 _IGNORED = str.maketrans("", "", " _-\t\ufeff")
 
 
@@ -44,11 +49,13 @@ class Rows:
         users: (n,) plain ids, Int64 or String.
         items: (n,) the same.
         times: (n,) numbers, or None where the table tells no times or not all of them.
+        dated: whether times were dates, which are seconds; numbers may be of any unit.
     """
 
     users: pl.Series
     items: pl.Series
     times: NDArray[Any] | None
+    dated: bool = False
 
 
 def rows_of_frame(frame: Any, wanted: Wanted) -> Rows:
@@ -94,6 +101,9 @@ def rows_of_table(
     taken = dict(zip(distinct, take(distinct), strict=True))
     found = {role: taken[place] for role, place in places.items()}
     name = {role: f"column '{labels[place]}'" for role, place in places.items()}
+    if untyped:
+        _refuse_no_data(found["user"], found["item"])
+        _refuse_lists(found["item"], name["item"])
     ids = {role: _ids(found[role], untyped) for role in ("user", "item")}
     kept = _rated_enough(found, name, wanted.min_rating)
     for role in ids:
@@ -109,17 +119,29 @@ def rows_of_table(
         unread = kept & times.is_null()
         columns.refuse_rows(unread, f"{name['time']} holds no number, date or ISO text such as 2024-01-31")
     times = times.filter(kept)
-    return Rows(users, items, None if times.null_count() else times.to_numpy())
+    return Rows(users, items, None if times.null_count() else times.to_numpy(), columns.are_dates(found["time"]))
 
 
 def together(parts: Sequence[Rows]) -> Rows:
-    """All rows of several tables; times only where all have them."""
+    """All rows of several tables; times only where all have them, see `have_times`."""
+    # Nothing is known of the types of none.
+    parts = [part for part in parts if len(part.users)] or parts[:1]
     users, items = (
         pl.concat(columns.one_type([getattr(part, side) for part in parts]), rechunk=True)
         for side in ("users", "items")
     )
     times = [part.times for part in parts if part.times is not None]
-    return Rows(users, items, np.concatenate(times) if len(times) == len(parts) else None)
+    if not have_times(parts):
+        return Rows(users, items, None)
+    return Rows(users, items, np.concatenate(times), parts[0].dated)
+
+
+def have_times(parts: Iterable[Rows]) -> bool:
+    """Whether all tables have times, either dates or numbers; a warning where they have both."""
+    kinds = {None if part.times is None else part.dated for part in parts}
+    if kinds == {True, False}:
+        _log.warning("times are dates in some files and numbers in others: they are left out")
+    return len(kinds) == 1 and None not in kinds
 
 
 def _ids(column: pl.Series, untyped: bool) -> pl.Series:
@@ -127,6 +149,31 @@ def _ids(column: pl.Series, untyped: bool) -> pl.Series:
         return columns.plain_ids(column)
     present = column.filter(~columns.is_missing(column))
     return column.cast(pl.Int64, strict=False) if columns.whole_if_all(present).dtype == pl.Int64 else column
+
+
+def _refuse_no_data(users: pl.Series, items: pl.Series) -> None:
+    """Refuse names of columns and rules among the rows of a text, as of files that were put one behind the other.
+
+    Raises:
+        InputError: a row of both.
+    """
+    named = pl.Series([True], dtype=pl.Boolean).new_from_index(0, len(users))
+    for column, role in ((users, "user"), (items, "item")):
+        bare = column.str.to_lowercase().str.replace_all(_NOT_IN_NAMES, "")
+        named &= (bare.is_in(_USUAL_NAMES[role]) | column.str.contains(_RULE)).fill_null(False)
+    columns.refuse_rows(named, "names of columns, or a rule below them, stand among the data")
+
+
+def _refuse_lists(items: pl.Series, name: str) -> None:
+    """Refuse texts that hold lists of items.
+
+    Raises:
+        InputError: most do.
+    """
+    lists = items.str.contains(_LIST).fill_null(False)
+    if lists.sum() > len(items) / 2:
+        shown = items.filter(lists)[0]
+        raise InputError(f"{name} holds lists such as '{shown}': write one interaction a line")
 
 
 def _rated_enough(found: dict[str, pl.Series], name: dict[str, str], least: float | None) -> pl.Series:

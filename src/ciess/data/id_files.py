@@ -10,7 +10,7 @@ import polars as pl
 from ciess.data.columns import is_missing, plain_ids, refuse_rows
 from ciess.data.foreign import array_in, panics_untold
 from ciess.data.frames import usual_places
-from ciess.data.text import separator_of
+from ciess.data.text import separator_of, untyped
 from ciess.errors import InputError, refused
 from ciess.files import check_file
 
@@ -40,7 +40,7 @@ def ids_in(path: Path, side: str, *, counted: bool = True) -> pl.Series:
         ".npy": _array,
         ".csv": of_table,
         ".tsv": of_table,
-        ".parquet": lambda each: _column(pl.read_parquet(each), side, each, counted),
+        ".parquet": lambda each: _column(pl.read_parquet(each, glob=False), side, each, counted),
     }
     if not check_file(path, "a file of ids"):
         raise InputError(f"{path} is empty: name a file of ids")
@@ -61,8 +61,8 @@ def _table(path: Path, side: str, counted: bool) -> pl.DataFrame:
     with path.open("rb") as file:
         separator = separator_of(file.readline())
     # One column has nothing to separate.
-    table = pl.read_csv(path, infer_schema=False, separator="," if separator == " " else separator)
-    if table.width == 1 and not counted and not _named(table, side):
+    table = pl.read_csv(path, infer_schema=False, separator="," if separator == " " else separator, glob=False)
+    if table.width == 1 and not counted and not _named(table.columns, side):
         raise InputError(
             f"{path} begins with '{table.columns[0]}', which may be an id: write '{side}' in a line before"
         )
@@ -71,7 +71,7 @@ def _table(path: Path, side: str, counted: bool) -> pl.DataFrame:
 
 def _column(table: pl.DataFrame, side: str, path: Path, counted: bool) -> pl.Series:
     """The column of ids; in the order of a column `row` beside it, where each belongs to a row."""
-    candidates = [0] if table.width == 1 else _named(table, side)
+    candidates = [0] if table.width == 1 else _named(table.columns, side)
     if len(candidates) != 1:
         raise InputError(f"{path} has columns {', '.join(table.columns)}: keep one, or call that of the ids '{side}'")
     if counted and "row" in table.columns and table.width > 1:
@@ -82,10 +82,11 @@ def _column(table: pl.DataFrame, side: str, path: Path, counted: bool) -> pl.Ser
     return table.to_series(candidates[0])
 
 
-def _named(table: pl.DataFrame, side: str) -> list[int]:
-    """The places of columns whose names are usual for ids."""
-    own = [place for place, name in enumerate(table.columns) if name.strip().lower() == "id"]
-    return sorted({*usual_places(table.columns, side), *own})
+def _named(names: list[str], side: str) -> list[int]:
+    """The places of names of columns that are usual for ids."""
+    names = [untyped(name.strip()) for name in names]
+    own = [place for place, name in enumerate(names) if name.lower() == "id"]
+    return sorted({*usual_places(names, side), *own})
 
 
 def _array(path: Path) -> pl.Series:
@@ -97,4 +98,4 @@ def _array(path: Path) -> pl.Series:
 
 def _lines(path: Path, side: str) -> pl.Series:
     ids = ids_of_lines(path.read_text(encoding="utf-8"))
-    return ids[1:] if usual_places(ids[:1].to_list(), side) else ids
+    return ids[1:] if _named(ids[:1].to_list(), side) else ids

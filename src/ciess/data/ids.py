@@ -94,6 +94,9 @@ def unrolled(ids: Any) -> Any:
 def listed(ids: Any) -> NDArray[Any]:
     """(b,) ids as an array in which each keeps its own type: of 3.0 and "a", NumPy by itself makes text of both."""
     ids = unrolled(ids)
+    if isinstance(ids, np.ma.MaskedArray):
+        # What is masked has no id.
+        ids = ids.tolist()
     if not isinstance(ids, list | tuple):
         return np.atleast_1d(ids.to_numpy() if hasattr(ids, "to_numpy") else np.asarray(ids))
     if all(type(each) is int and _INT64.min <= each <= _INT64.max for each in ids):

@@ -28,7 +28,7 @@ def are_lines(path: Path, contents: list[bytes]) -> bool:
     A table of which a line is cut has users that come again, too, and most of its lines are as long.
 
     Raises:
-        InputError: both may be meant, or lines begin with counts.
+        InputError: both may be meant.
     """
     files = [lines_of(content) for content in contents]
     tabbed = are_tabbed(files)
@@ -40,8 +40,6 @@ def are_lines(path: Path, contents: list[bytes]) -> bool:
     firsts = [lines.filter(lines.str.contains(r"\d\s+\d")).str.extract(r"(\d+)") for lines in files]
     lengths = lengths.filter(lengths > 1)
     again = any(first.n_unique() < len(first) for first in firsts)
-    if uneven and again and (pl.concat(firsts).cast(pl.Int64, strict=False) == lengths - 1).all():
-        raise InputError(f"{path} has lines that begin with how many items follow: begin each with its user instead")
     timed = width == _MOST_COLUMNS and not again and all(_has_times(lines) for lines in files)
     if uneven:
         alike = bool(lengths.value_counts()["count"].max() >= len(lengths) / 2)  # type: ignore[operator]
@@ -57,6 +55,19 @@ def are_lines(path: Path, contents: list[bytes]) -> bool:
         f"{path} may hold lines of 'user item item …' or a table of 'user item rating …' without column names: "
         "say which by the layout, lines or table"
     )
+
+
+def refuse_counts(path: Path, contents: list[bytes]) -> None:
+    """Refuse lines of whole numbers that begin with how many follow, as CiteULike's do, and name no user.
+
+    Raises:
+        InputError: all do, and two of them at least begin alike.
+    """
+    lines = pl.concat([lines_of(content) for content in contents])
+    firsts, lengths = lines.str.extract(r"(\d+)").cast(pl.Int64, strict=False), lines.str.count_matches(r"\S+")
+    # Where all are as long, one user may have a row for each of its ratings.
+    if lengths.n_unique() > 1 and (firsts == lengths - 1).all() and firsts.is_duplicated().any():
+        raise InputError(f"{path} has lines that begin with how many items follow: begin each with its user instead")
 
 
 def _has_times(lines: pl.Series) -> bool:

@@ -59,10 +59,23 @@ def as_csr(matrix: sparray | spmatrix) -> csr_array:
         elif matrix.format == "coo":
             # It may have been changed since SciPy checked it.
             matrix = type(matrix)((matrix.data, matrix.coords), shape=matrix.shape)
+        if matrix.format in _INDICES:
+            # Before what stands at one place is summed.
+            check_values(matrix.data)
         if matrix.dtype.kind in "biu":
             # SciPy sums what stands at one place in the matrix' own type, in which 256 ones may be 0.
             matrix = matrix.astype(np.float32)
         return csr_array(matrix)
+
+
+def check_values(values: NDArray[Any]) -> None:
+    """Refuse what is no number of interactions.
+
+    Raises:
+        InputError: some are negative, infinite or no numbers.
+    """
+    if values.dtype.kind not in "biuf" or not (np.isfinite(values) & (values >= 0)).all():
+        raise InputError("the matrix holds values that are negative or not numbers: interactions are above 0")
 
 
 def _check_indices(matrix: Any) -> None:

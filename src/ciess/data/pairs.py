@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import coo_array, csr_array, sparray, spmatrix
 
-from ciess.data.matrices import as_csr
+from ciess.data.matrices import as_csr, check_values
 from ciess.errors import InputError
 
 Times = NDArray[np.int64] | NDArray[np.float64]
@@ -49,8 +49,7 @@ def _of_csr(matrix: csr_array, times: Times | None) -> tuple[csr_array, Times | 
     Raises:
         InputError: values that are no counts, or indices beyond the matrix.
     """
-    if matrix.data.dtype.kind not in "biuf" or not (np.isfinite(matrix.data) & (matrix.data >= 0)).all():
-        raise InputError("the matrix holds values that are negative or not numbers: interactions are above 0")
+    check_values(matrix.data)
     index = _index_type(matrix.nnz, matrix.shape)
     as_promised = matrix.data.dtype == np.float32 and matrix.indices.dtype == matrix.indptr.dtype == index
     if as_promised and matrix.has_canonical_format and (matrix.data == 1).all():

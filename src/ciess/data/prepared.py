@@ -6,6 +6,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -19,7 +20,7 @@ from scipy.sparse import csr_array
 from ciess.checks import Seed, check
 from ciess.data.columns import one_type, rows_of
 from ciess.data.foreign import panics_untold
-from ciess.data.frames import Rows, Wanted
+from ciess.data.frames import Rows, Wanted, have_times
 from ciess.data.interactions import Interactions, InteractionsLike
 from ciess.data.pairs import merged
 from ciess.data.readers import RECORD, interactions_of, is_prepared, parquet_parts, rows_of_parquet
@@ -194,18 +195,19 @@ def _parts_of(files: list[Path], table: Path, wanted: Wanted, progress: Progress
 def _ids(parts: Iterator[Rows]) -> tuple[tuple[pl.Series, pl.Series], NDArray[np.int64], np.dtype[Any] | None]:
     """The ids of both sides in rising order, each user's rows, and the type of times where all parts have them."""
     known: list[pl.DataFrame] = []
-    kinds: list[np.dtype[Any] | None] = []
+    kinds: list[Rows] = []
     for rows in parts:
         if not len(rows.users):
             continue
-        kinds.append(None if rows.times is None else rows.times.dtype)
+        few = None if rows.times is None else rows.times[:1].copy()
+        kinds.append(replace(rows, users=rows.users.clear(), items=rows.items.clear(), times=few))
         here = [side.alias("id").to_frame().group_by("id").len("n") for side in (rows.users, rows.items)]
         known = [_summed(*each) for each in zip(known, here, strict=True)] if known else here
     if not known:
         raise InputError("there are no interactions: check the data and the rating threshold")
     users, items = (each.sort("id") for each in known)
-    timed = [kind for kind in kinds if kind is not None]
-    times = np.result_type(*timed) if len(timed) == len(kinds) else None
+    timed = [each.times for each in kinds if each.times is not None]
+    times = np.result_type(*timed) if have_times(kinds) else None
     return (users["id"], items["id"]), users["n"].to_numpy().astype(np.int64), times
 
 

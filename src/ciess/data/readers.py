@@ -14,9 +14,9 @@ from ciess.data.foreign import check_unpacked, panics_untold
 from ciess.data.frames import Rows, Wanted, rows_of_table, together
 from ciess.data.generated import synthetic
 from ciess.data.interactions import Interactions, InteractionsLike
-from ciess.data.lines import are_lines, rows_of_lines
+from ciess.data.lines import are_lines, refuse_counts, rows_of_lines
 from ciess.data.matrices import matrix_in
-from ciess.data.text import are_tabbed, content_of, ending, is_digits, lines_of, may_be_lines, rows_of_text
+from ciess.data.text import are_tabbed, content_of, ending, has_names, is_digits, lines_of, may_be_lines, rows_of_text
 from ciess.errors import InputError, refused
 from ciess.files import check_file, given_path, reading, there
 
@@ -30,6 +30,8 @@ _PARQUET = (".parquet", ".pq")
 _ENDINGS = (".inter", *_PARQUET, ".npz", ".csv", ".tsv", ".txt")
 _BYTES_A_ROW = 16
 """Of two ids."""
+_LOGS = ("_delta_log", ".hoodie")
+"""Of Delta Lake and Hudi: they tell which Parquet files beside them still count."""
 _NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 
 
@@ -119,9 +121,13 @@ def read(
 
 def _rows_of_texts(files: list[Path], wanted: Wanted, layout: Layout | None) -> Rows:
     contents = [content_of(file) for file in files]
-    lines = layout == "lines"
+    if len({has_names(content, wanted) for content in contents}) > 1:
+        names = ", ".join(file.name for file in files)
+        raise InputError(f"some of {names} have a line of column names and some have none: give all one, or none")
+    lines, digits = layout == "lines", all(map(is_digits, contents))
+    if digits and layout != "table":
+        refuse_counts(files[0], contents)
     if layout is None and may_be_lines(files[0], contents[0]):
-        digits = all(map(is_digits, contents))
         lines = are_lines(files[0], contents) if digits else not are_tabbed(map(lines_of, contents))
     if lines:
         _refuse_options(files[0], wanted, None)
@@ -134,6 +140,11 @@ def _files(path: Path) -> list[Path]:
     """The files that hold the interactions of a file or folder."""
     if not path.is_dir():
         return [path]
+    if any((path / name).is_dir() for name in _LOGS) or any(path.glob("metadata/*.metadata.json")):
+        raise InputError(
+            f"{path} is a table of Delta Lake, Hudi or Iceberg, some of whose files may count no more: "
+            "write its current state into a Parquet file"
+        )
     halves = [path / name for name in _PARTS if (path / name).is_file()]
     if {half.name for half in halves} >= {"train.txt", "test.txt"}:
         return halves
@@ -188,20 +199,25 @@ def rows_of_parquet(file: Path, table: Path, wanted: Wanted) -> Rows:
         if equal
     }
     with refused(f"{file} cannot be read as Parquet", "check that it is whole"), panics_untold():
-        stored = [name for name in pl.read_parquet_schema(file) if name not in constant]
-        names = [*stored, *constant]
+        # A name may hold what stands for other letters elsewhere.
+        whole = pl.scan_parquet(file, glob=False)
+        stored = whole.collect_schema().names()
+        names = [*stored, *(name for name in constant if name not in stored)]
 
         def take(places: list[int]) -> list[pl.Series]:
-            n = pl.scan_parquet(file).select(pl.len()).collect().item()
+            n = whole.select(pl.len()).collect().item()
             check_unpacked(file, n * _BYTES_A_ROW)
-            part = pl.read_parquet(file, columns=[names[place] for place in places if place < len(stored)])
+            asked = [names[place] for place in places]
+            part = pl.read_parquet(file, columns=[name for name in asked if name in stored], glob=False)
             for column in part:
                 if column.dtype == pl.String:
                     check_unpacked(file, int(column.str.len_bytes().sum() or 0))
-            return [
-                part[name] if name in part.columns else constant[name].new_from_index(0, n)
-                for name in (names[place] for place in places)
-            ]
+                told = constant.get(column.name)
+                if told is not None and not (column.cast(pl.String) == str(told[0])).all():
+                    raise InputError(
+                        f"{file} holds other values in column '{column.name}' than its folder says: fix it"
+                    )
+            return [part[name] if name in stored else constant[name].new_from_index(0, n) for name in asked]
 
         return rows_of_table(names, take, wanted)
 

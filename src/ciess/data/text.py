@@ -31,11 +31,12 @@ _MOVIELENS_COLUMNS = ["user", "item", "rating", "time"]
 _USUAL = Wanted()
 _SEPARATORS = ("\t", "::", ",", ";", "|")
 _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
-_TIME = re.compile(r"\d{9,}(\.\d+)?|\d{4}-\d\d-\d\d.*")
+_TIME = re.compile(r"\d{9,}(\.\d+)?|\d(\.\d+)?[eE]\+?(0?[89]|1\d)|\d{4}-\d\d-\d\d.*")
 _DATUM = re.compile(r"-\d+|[+-]?\d+\.\d+|\d{9,}")
 """What is a number, and no column's name: below 0, with decimals, or a time."""
 _JSON = re.compile(rb"\s*(\{|\[\s*[\[{\"\d])")
 _RECBOLE_TYPE = re.compile(r":(token|float)(_seq)?$")
+_LIST_TYPE = ":token_seq"
 _COMMENTS = re.compile(rb"#[^\n]*\n\s*#")
 _COMMENT = re.compile(rb"^#[ \t]*(?=\S)")
 """The mark of a comment, before names of columns as NumPy writes them."""
@@ -63,6 +64,9 @@ def content_of(path: Path) -> bytes:
         content = _unpacked(path, path.read_bytes() if size else b"").removeprefix(_BOM)
     if not content.strip():
         raise InputError(f"{path} is empty: name a file with interactions")
+    if b"\n" not in content:
+        # As Macs once ended lines.
+        content = content.replace(b"\r", b"\n")
     if len(content.translate(None, _CONTROLS)) < len(content):
         raise InputError(
             f"{path} is binary: name a text in UTF-8, packed as .gz or .zst or not, or a Parquet file that ends in "
@@ -114,11 +118,28 @@ def is_digits(content: bytes) -> bool:
 def may_be_lines(path: Path, content: bytes) -> bool:
     """Whether a text file may be lines of whole numbers, of whatever meaning; else it is a table."""
     if ending(path) in TABLES:
-        return False
+        # Rows of users of whom none comes again are none, whatever the file is called.
+        return is_digits(content) and b"\t" not in content and not _users_come_again(content)
     if not content.translate(None, _NUMBERS) and not is_digits(content):
         # Ratings with decimals or signs; where lines differ in length, reading them will tell which entry is wrong.
         return widths(content) != 1
     return all(token.isdigit() for token in content.lstrip().split(b"\n", 1)[0].split())
+
+
+def _users_come_again(content: bytes) -> bool:
+    return bool(lines_of(content).str.extract(r"(\d+)").is_duplicated().any())
+
+
+def untyped(name: str) -> str:
+    """A column's name without the type that RecBole writes behind it."""
+    return _RECBOLE_TYPE.sub("", name)
+
+
+def has_names(content: bytes, wanted: Wanted) -> bool:
+    """Whether the first line names columns, one of users and one of items among them."""
+    first = content.lstrip().split(b"\n", 1)[0]
+    names = first.decode(errors="replace").strip("\r").split(separator_of(first, wanted))
+    return _tell_both([untyped(name.strip(' "')) for name in names], wanted)
 
 
 def rows_of_text(path: Path, content: bytes, wanted: Wanted, told: bool) -> Rows:
@@ -149,7 +170,7 @@ def rows_of_text(path: Path, content: bytes, wanted: Wanted, told: bool) -> Rows
 
     # Named as the file has it, or without RecBole's type.
     roles = [role for role in ("user", "item", "rating", "time") if isinstance(getattr(wanted, role), str)]
-    bare: dict[str, Any] = {role: _RECBOLE_TYPE.sub("", getattr(wanted, role)) for role in roles}
+    bare: dict[str, Any] = {role: untyped(getattr(wanted, role)) for role in roles}
     wanted = dataclasses.replace(wanted, **{role: name for role, name in bare.items() if name in names})
     return rows_of_table(names, take, wanted, untyped=True)
 
@@ -178,19 +199,47 @@ def _named(path: Path, text: bytes, separator: str, wanted: Wanted, told: bool) 
     with refused(f"{path} has no line of column names", _HEADED):
         header = line.decode(errors="replace").strip("\r")
         names = next(csv.reader([header], delimiter=separator, skipinitialspace=separator in ",;|"))
-    names = [_RECBOLE_TYPE.sub("", name.strip()) for name in names]
+    _refuse_list_types(path, [name.strip() for name in names], wanted)
+    names = [untyped(name.strip()) for name in names]
     numbers = all(name.removeprefix("-").replace(".", "").isdigit() for name in names[:2])
     values = numbers or len(names) == 2 or any(_NUMBER.fullmatch(name) or _TIME.fullmatch(name) for name in names[2:])
-    told = told and values and not _tell_both(names, wanted)
-    if ((numbers and separator not in ",;|") or told) and 2 <= len(names) <= len(_MOVIELENS_COLUMNS):
-        timed = len(names) == 3 and _TIME.fullmatch(names[2])
-        return ["user", "item", "time"] if timed else _MOVIELENS_COLUMNS[: len(names)], text
+    if told and not (values or _tell_both(names, wanted)):
+        raise InputError(f"{path} begins with {', '.join(names)}, which may be names or data: {_HEADED}")
+    told = told and not _tell_both(names, wanted)
+    places = _places_of(names)
+    if ((numbers and separator not in ",;|") or told) and places:
+        return places, text
     if numbers or told or _are_data(names, wanted):
         few = ", or, if its columns come in this order, say by the layout that it is a table"
         more = f"; a layout is of {len(_MOVIELENS_COLUMNS)} columns at most, and these are {len(names)}"
         beyond = more if len(names) > len(_MOVIELENS_COLUMNS) else few
         raise InputError(f"{path} has no line of column names: {_HEADED}{beyond}")
     return names, body
+
+
+def _places_of(values: list[str]) -> list[str]:
+    """What stands where in rows without column names, by the values of the first; nothing where it cannot be known."""
+    if not 2 <= len(values) <= len(_MOVIELENS_COLUMNS):
+        return []
+    if len(values) > 2 and _TIME.fullmatch(values[2]):
+        rated = len(values) == 3 or (_NUMBER.fullmatch(values[3]) and not _TIME.fullmatch(values[3]))
+        return ["user", "item", "time", "rating"][: len(values)] if rated else []
+    return _MOVIELENS_COLUMNS[: len(values)]
+
+
+def _refuse_list_types(path: Path, names: list[str], wanted: Wanted) -> None:
+    """Refuse RecBole's lists of ids in the place of an id.
+
+    Raises:
+        InputError: a column of users or items has this type.
+    """
+    for name in names:
+        bare = untyped(name)
+        meant = (
+            {wanted.user, wanted.item} & {name, bare} or usual_places([bare], "user") or usual_places([bare], "item")
+        )
+        if name.endswith(_LIST_TYPE) and meant:
+            raise InputError(f"{path} has lists in column '{name}': write one interaction a line")
 
 
 def _refuse_uneven(path: Path, text: bytes, separator: str) -> None:
@@ -254,7 +303,7 @@ def separator_of(first: bytes, wanted: Wanted = _USUAL) -> str:
     """What separates columns, by the first line; spaces where there is nothing else."""
     for each in _SEPARATORS:
         names = [name.strip(' "\r') for name in first.decode(errors="replace").split(each)]
-        if _tell_both([_RECBOLE_TYPE.sub("", name) for name in names], wanted):
+        if _tell_both([untyped(name) for name in names], wanted):
             return each
     for clear in _SEPARATORS[:2]:
         if clear.encode() in first:

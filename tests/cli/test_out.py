@@ -89,6 +89,20 @@ def test_a_folder_of_something_else_is_refused_and_stays(
     assert len([*(tmp_path / "out").iterdir()]) == 5
 
 
+def test_the_same_command_on_other_data_says_that_it_replaces_a_result(
+    data: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As many pairs of as many users and items, but others."""
+    for _ in range(2):
+        run(*SEARCH, "60%", "--out", "out")
+        assert not caplog.text
+    # The last user has another's items now.
+    lines = data.read_text().splitlines()
+    data.write_text("\n".join([*lines[:-1], lines[-1].split()[0] + " " + lines[0].split(maxsplit=1)[1]]))
+    run(*SEARCH, "60%", "--out", "out")
+    assert "the data have changed since the result that out held: it is replaced" in caplog.text
+
+
 def test_a_second_search_replaces_the_first_as_a_whole(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = Path("out")
     run(*SEARCH, "60%", "50%", "--out", "out")

@@ -1,6 +1,7 @@
+import pytest
 import torch
 
-from ciess.tables.order import importance_rotation
+from ciess.tables.order import balancing, importance_rotation
 
 
 def test_scores_stay_and_columns_fall_in_energy() -> None:
@@ -18,3 +19,41 @@ def test_cutting_after_d_columns_is_the_best_approximation_of_rank_d() -> None:
     singular_values = torch.linalg.svdvals(users)
     for d in range(1, 6):
         torch.testing.assert_close(ordered[:, d:].square().sum(), singular_values[d:].square().sum(), rtol=1e-4, atol=0)
+
+
+def drawn(*shape: int) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(sum(shape)), dtype=torch.float64)
+
+
+@pytest.mark.parametrize("scale", [1.0, 100.0, 0.01])
+def test_balanced_tables_cut_after_d_columns_are_the_best_scores_of_rank_d(scale: float) -> None:
+    """By PyTorch's own decomposition of the scores, whatever basis and scale the tables come in."""
+    users, items = drawn(40, 6) * torch.tensor([3.0, 0.1, 7, 1, 2, 0.5]), drawn(30, 6)
+    items -= items.mean(0)
+    left, values, right = torch.linalg.svd(users @ items.T)
+    bases = balancing(scale * users, items / scale)
+    ordered = scale * users @ bases[0], items / scale @ bases[1]
+    torch.testing.assert_close(ordered[0] @ ordered[1].T, users @ items.T)
+    for d in range(1, 6):
+        best = left[:, :d] * values[:d] @ right[:d]
+        torch.testing.assert_close(ordered[0][:, :d] @ ordered[1][:, :d].T, best)
+    for table in ordered:
+        torch.testing.assert_close(table.T @ table, torch.diag(values[:6]), rtol=1e-6, atol=1e-6)
+
+
+def test_what_all_items_have_in_common_comes_last() -> None:
+    """A number of each user's own that is added to all of its scores ranks nothing."""
+    users, items = drawn(40, 3), drawn(30, 3)
+    users[:, 2], items[:, 2] = 5 * users[:, 2], 1.0
+    bases = balancing(users, items)
+    found, wanted = users @ bases[0][:, :2] @ (items @ bases[1][:, :2]).T, users[:, :2] @ items[:, :2].T
+    found, wanted = (scores - scores.mean(1, keepdim=True) for scores in (found, wanted))
+    torch.testing.assert_close(found, wanted, rtol=0, atol=0.05)
+
+
+def test_columns_that_say_nothing_are_no_trouble() -> None:
+    users, items = drawn(40, 4), drawn(30, 4)
+    users[:, 3], items[:, 1] = users[:, 0], 0.0
+    bases = balancing(users, items)
+    assert all(basis.isfinite().all() for basis in bases)
+    torch.testing.assert_close((users @ bases[0]) @ (items @ bases[1]).T, users @ items.T)

@@ -1,5 +1,6 @@
 """The folder of a run: checked and held before the work; what a former run left there makes room for the new files."""
 
+import logging
 import os
 import shutil
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
+_log = logging.getLogger(__name__)
 RESULT, COMPARISON, STREAM = "result.json", "comparison.json", "stream.json"
 LATEX, CELLS = "comparison.tex", "cells"
 _KEYS = {
@@ -51,9 +53,9 @@ def run_folder(folder: Path, record: str, command: str, overwrite: bool) -> Iter
     made = missing_folders(folder)
     try:
         with _alone(folder):
-            if not overwrite and (found := _read(folder / record)) is not None:
-                told = found["settings"]
-                other = str(told.get("command", "in Python")) if isinstance(told, dict) else "of another program"
+            former: dict[str, Any] | None = None
+            if not overwrite and (former := _settings(folder / record)) is not None:
+                other = str(former.get("command", "in Python")) if former else "of another program"
                 if other != command:
                     raise InputError(
                         f"{folder} holds the result of another run ({shortened(other)}): "
@@ -61,6 +63,9 @@ def run_folder(folder: Path, record: str, command: str, overwrite: bool) -> Iter
                     )
             yield
             shutil.rmtree(folder / UNFINISHED, ignore_errors=True)
+            before, after = ((each or {}).get("data") or {} for each in (former, _settings(folder / record)))
+            if any(after.get(key, value) != value for key, value in before.items()):
+                _log.warning("the data have changed since the result that %s held: it is replaced", folder)
     finally:
         remove_empty(made)
 
@@ -146,6 +151,15 @@ def _folder(row: Any) -> str:
         return Budget.parse(row["budget"]).folder
     except (InputError, KeyError, TypeError):
         return ""
+
+
+def _settings(path: Path) -> dict[str, Any] | None:
+    """Those in a run's document, empty where it is another program's; None where there is no document."""
+    found = _read(path)
+    if found is None:
+        return None
+    settings = found["settings"]
+    return settings if isinstance(settings, dict) else {}
 
 
 def _read(path: Path) -> dict[str, Any] | None:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from ciess.data import Split
+from ciess.experiment.keys import canonical, digest
 from ciess.methods.policy import SizePolicy
 
 
@@ -30,6 +31,7 @@ def surroundings(split: Split) -> dict[str, Any]:
             "train": len(split.train),
             "valid": len(split.valid),
             "test": len(split.test) if split.test is not None else 0,
+            "digest": digest(canonical(split)),
         },
         "versions": versions("ciess", "torch", "numpy", "scipy", "polars"),
         "python": platform.python_version(),

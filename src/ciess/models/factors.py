@@ -19,6 +19,7 @@ from ciess.files import check_file
 from ciess.models import factor_rows
 from ciess.models.base import DESCENT, BackboneConfig, Training, TwoTables
 from ciess.models.factor_rows import RowIds
+from ciess.tables.order import balancing
 
 _Table = NDArray[np.float32]
 
@@ -204,6 +205,14 @@ class FactorsModel(TwoTables):
     def __init__(self, users: _Table, items: _Table) -> None:
         super().__init__()
         self.user_table, self.item_table = nn.Parameter(torch.tensor(users)), nn.Parameter(torch.tensor(items))
+
+    @torch.no_grad()
+    def order_dimensions(self) -> None:
+        """See `Backbone`. Nothing is known of the basis of given tables: a rotation, which keeps it, would not do."""
+        for table, basis in zip(
+            (self.user_table, self.item_table), balancing(self.user_table, self.item_table), strict=True
+        ):
+            table.copy_(table @ basis)
 
 
 def _read(path: Path) -> _Table:

@@ -3,6 +3,9 @@
 import torch
 from torch import Tensor
 
+_OF_COMMON = 1e-4
+_ROUNDING = 1e-12
+
 
 def importance_rotation(users: Tensor) -> Tensor:
     """The rotation after which the columns of `users` come in order of falling energy.
@@ -26,3 +29,35 @@ def rotation_by(gram: Tensor) -> Tensor:
     sign = rotation.gather(0, rotation.abs().argmax(0, keepdim=True)).sign()
     ordered: Tensor = rotation * sign
     return ordered
+
+
+def balancing(users: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
+    """What two tables are multiplied by, so that both get columns of the same falling energy; scores stay the same.
+
+    These are the singular vectors of the scores, times the roots of the singular values: cutting both tables after d
+    columns loses the least of all. What all items have in common ranks none of them and hardly counts. Whatever basis
+    and scale the tables come in, they end in one.
+
+    Args:
+        users: (n, dim) rows of users.
+        items: (m, dim) rows of items.
+
+    Returns:
+        (dim, dim) matrices for the users and for the items, of the tables' type.
+    """
+    common = items.double().mean(0, keepdim=True)
+    apart = items.double() - common
+    of_items = apart.T @ apart + _OF_COMMON * len(items) * common.T @ common
+    values, basis = torch.linalg.eigh(users.double().T @ users.double())
+    root, inverse = basis * values.clamp(min=0).sqrt(), basis * _inverse_root(values)
+    energy, turn = (each.flip(-1) for each in torch.linalg.eigh(root.T @ of_items @ root))
+    fourth = energy.clamp(min=0) ** 0.25
+    for_users, for_items = inverse @ turn * fourth, root @ turn * _inverse_root(energy).sqrt()
+    sign = for_users.gather(0, for_users.abs().argmax(0, keepdim=True)).sign()
+    return (sign * for_users).to(users.dtype), (sign * for_items).to(items.dtype)
+
+
+def _inverse_root(values: Tensor) -> Tensor:
+    """1 / √ of values, 0 where they are none but for rounding."""
+    kept = values > _ROUNDING * values.max()
+    return torch.where(kept, values, 1.0).rsqrt() * kept

@@ -25,7 +25,7 @@ def pairs(data: Interactions) -> list[tuple[object, object]]:
 def test_a_name_with_brackets_or_a_star_is_that_of_one_file(tmp_path: Path) -> None:
     """As patterns they would be those of their neighbours."""
     for name, neighbour in (("a[1]", "a1"), ("x*", "xy"), ("q?", "qz")):
-        write(tmp_path / f"{neighbour}.parquet", user=[10, 20, 30], item=[1, 1, 1])
+        write(tmp_path / f"{neighbour}.parquet", item=[10, 20, 30], buyer=[1, 1, 1])
         path = write(tmp_path / f"{name}.parquet", user=[1, 2], item=[3, 4])
         assert pairs(read(path)) == [(1, 3), (2, 4)]
         assert ids_in(write(tmp_path / f"{name}-ids.parquet", user=["a"]), "user").to_list() == ["a"]

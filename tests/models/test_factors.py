@@ -49,6 +49,18 @@ def test_files_and_arrays_are_taken_as_they_are(tables: Tables, files: tuple[Pat
         np.testing.assert_allclose(again.user_table.detach(), tables[0], rtol=1e-6)
 
 
+def test_the_same_scores_are_the_same_model_in_any_basis(tables: Tables, split: Split) -> None:
+    users, items = (table.astype(np.float32) for table in tables)
+    basis = np.random.default_rng(0).normal(size=(8, 8)) + 3 * np.eye(8)
+    found = []
+    for pair in ((users, items), (40 * users, items / 10), (users @ basis, items @ np.linalg.inv(basis).T)):
+        model = Factors.from_arrays(*pair).build(split.train)
+        model.order_dimensions()
+        found.append(np.concatenate([model.user_table.detach().numpy(), model.item_table.detach().numpy()]))
+    np.testing.assert_allclose(found[1], 2 * found[0], rtol=0, atol=1e-4)
+    np.testing.assert_allclose(found[2], found[0], rtol=0, atol=1e-4)
+
+
 def test_the_whole_way_without_training_and_loaded_without_the_files(
     files: tuple[Path, Path], split: Split, tmp_path: Path
 ) -> None:

@@ -56,4 +56,6 @@ def test_columns_that_say_nothing_are_no_trouble() -> None:
     users[:, 3], items[:, 1] = users[:, 0], 0.0
     bases = balancing(users, items)
     assert all(basis.isfinite().all() for basis in bases)
-    torch.testing.assert_close((users @ bases[0]) @ (items @ bases[1]).T, users @ items.T)
+    ordered = users @ bases[0], items @ bases[1]
+    torch.testing.assert_close(ordered[0] @ ordered[1].T, users @ items.T)
+    assert [table.abs().amax(0).gt(1e-6).tolist() for table in ordered] == [[True, True, False, False]] * 2

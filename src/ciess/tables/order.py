@@ -48,16 +48,21 @@ def balancing(users: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
     common = items.double().mean(0, keepdim=True)
     apart = items.double() - common
     of_items = apart.T @ apart + _OF_COMMON * len(items) * common.T @ common
-    values, basis = torch.linalg.eigh(users.double().T @ users.double())
-    root, inverse = basis * values.clamp(min=0).sqrt(), basis * _inverse_root(values)
-    energy, turn = (each.flip(-1) for each in torch.linalg.eigh(root.T @ of_items @ root))
-    fourth = energy.clamp(min=0) ** 0.25
-    for_users, for_items = inverse @ turn * fourth, root @ turn * _inverse_root(energy).sqrt()
-    sign = for_users.gather(0, for_users.abs().argmax(0, keepdim=True)).sign()
+    values, basis = _decomposed(users.double().T @ users.double())
+    root, inverse = basis * values.sqrt(), basis * _inverse(values).sqrt()
+    energy, turn = _decomposed(root.T @ of_items @ root)
+    for_users, for_items = inverse @ turn * energy**0.25, root @ turn * _inverse(energy) ** 0.25
+    # Signs are arbitrary: the users' means shall be positive.
+    sign = torch.where(users.double().mean(0) @ for_users < 0, -1.0, 1.0)
     return (sign * for_users).to(users.dtype), (sign * for_items).to(items.dtype)
 
 
-def _inverse_root(values: Tensor) -> Tensor:
-    """1 / √ of values, 0 where they are none but for rounding."""
-    kept = values > _ROUNDING * values.max()
-    return torch.where(kept, values, 1.0).rsqrt() * kept
+def _decomposed(gram: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues in falling order, 0 where they are none but for rounding, and their vectors."""
+    values, vectors = (each.flip(-1) for each in torch.linalg.eigh(gram))
+    return values.where(values > _ROUNDING * values[0], 0.0), vectors
+
+
+def _inverse(values: Tensor) -> Tensor:
+    """1 / values, and 0 for 0."""
+    return torch.where(values > 0, 1 / values, 0.0)

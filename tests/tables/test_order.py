@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from ciess.tables.order import balancing, importance_rotation
+from ciess.tables.order import balanced, importance_rotation
 
 
 def test_scores_stay_and_columns_fall_in_energy() -> None:
@@ -31,8 +31,7 @@ def test_balanced_tables_cut_after_d_columns_are_the_best_scores_of_rank_d(scale
     users, items = drawn(40, 6) * torch.tensor([3.0, 0.1, 7, 1, 2, 0.5]), drawn(30, 6)
     items -= items.mean(0)
     left, values, right = torch.linalg.svd(users @ items.T)
-    bases = balancing(scale * users, items / scale)
-    ordered = scale * users @ bases[0], items / scale @ bases[1]
+    ordered = balanced(scale * users, items / scale)
     torch.testing.assert_close(ordered[0] @ ordered[1].T, users @ items.T)
     for d in range(1, 6):
         best = left[:, :d] * values[:d] @ right[:d]
@@ -45,8 +44,8 @@ def test_what_all_items_have_in_common_comes_last() -> None:
     """A number of each user's own that is added to all of its scores ranks nothing."""
     users, items = drawn(40, 3), drawn(30, 3)
     users[:, 2], items[:, 2] = 5 * users[:, 2], 1.0
-    bases = balancing(users, items)
-    found, wanted = users @ bases[0][:, :2] @ (items @ bases[1][:, :2]).T, users[:, :2] @ items[:, :2].T
+    ordered = balanced(users, items)
+    found, wanted = ordered[0][:, :2] @ ordered[1][:, :2].T, users[:, :2] @ items[:, :2].T
     found, wanted = (scores - scores.mean(1, keepdim=True) for scores in (found, wanted))
     torch.testing.assert_close(found, wanted, rtol=0, atol=0.05)
 
@@ -54,8 +53,13 @@ def test_what_all_items_have_in_common_comes_last() -> None:
 def test_columns_that_say_nothing_are_no_trouble() -> None:
     users, items = drawn(40, 4), drawn(30, 4)
     users[:, 3], items[:, 1] = users[:, 0], 0.0
-    bases = balancing(users, items)
-    assert all(basis.isfinite().all() for basis in bases)
-    ordered = users @ bases[0], items @ bases[1]
+    ordered = balanced(users, items)
     torch.testing.assert_close(ordered[0] @ ordered[1].T, users @ items.T)
     assert [table.abs().amax(0).gt(1e-6).tolist() for table in ordered] == [[True, True, False, False]] * 2
+
+
+def test_there_may_be_fewer_rows_than_columns() -> None:
+    users, items = drawn(3, 5), drawn(2, 5)
+    ordered = balanced(users, items)
+    assert [table.shape for table in ordered] == [(3, 5), (2, 5)]
+    torch.testing.assert_close(ordered[0] @ ordered[1].T, users @ items.T)

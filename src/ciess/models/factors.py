@@ -19,7 +19,7 @@ from ciess.files import check_file
 from ciess.models import factor_rows
 from ciess.models.base import DESCENT, BackboneConfig, Training, TwoTables
 from ciess.models.factor_rows import RowIds
-from ciess.tables.order import balancing
+from ciess.tables.order import balanced
 
 _Table = NDArray[np.float32]
 
@@ -209,10 +209,9 @@ class FactorsModel(TwoTables):
     @torch.no_grad()
     def order_dimensions(self) -> None:
         """See `Backbone`. Nothing is known of the basis of given tables: a rotation, which keeps it, would not do."""
-        for table, basis in zip(
-            (self.user_table, self.item_table), balancing(self.user_table, self.item_table), strict=True
-        ):
-            table.copy_(table @ basis)
+        users, items = balanced(self.user_table, self.item_table)
+        self.user_table.copy_(users)
+        self.item_table.copy_(items)
 
 
 def _read(path: Path) -> _Table:

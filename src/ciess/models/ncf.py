@@ -4,13 +4,13 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import embedding, pad, relu
+from torch.nn.functional import embedding, relu
 
 from ciess.checks import Dim
 from ciess.data import Interactions
 from ciess.errors import InputError
 from ciess.models.base import Backbone, BackboneConfig, Represented, Training, inner_products, normal_table, xavier
-from ciess.tables.order import importance_rotation
+from ciess.tables.order import balanced, importance_rotation
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class NCFModel(Backbone):
         GMF: p∘h and q become U√S and V√S of U S Vᵀ, all users' scores of all items, and h becomes 1. MLP: what
         enters the hidden layer, M W_uᵀ = U S Vᵀ, becomes rows U S and weights V; the same for items.
         """
-        users, items = _balanced(self.user_table[:, ::2] * self.gmf_output, self.item_table[:, ::2])
+        users, items = balanced(self.user_table[:, ::2] * self.gmf_output, self.item_table[:, ::2])
         self.user_table[:, ::2] = users
         self.item_table[:, ::2] = items
         self.gmf_output.fill_(1)
@@ -111,19 +111,3 @@ class NCFModel(Backbone):
     def _branches(self, vectors: Represented) -> tuple[Represented, Represented]:
         gmf = len(self.gmf_output)
         return Represented(*(side[:, :gmf] for side in vectors)), Represented(*(side[:, gmf:] for side in vectors))
-
-
-def _balanced(users: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows of the same inner products, columns of falling and, on both sides, equal energy.
-
-    With U = Q R and V = P T, the singular values of U Vᵀ are those of the small R Tᵀ.
-    """
-    user_basis, user_part = torch.linalg.qr(users.double())
-    item_basis, item_part = torch.linalg.qr(items.double())
-    left, values, right = torch.linalg.svd(user_part @ item_part.T, full_matrices=False)
-    roots = values.sqrt()
-    new_users, new_items = user_basis @ left * roots, item_basis @ right.T * roots
-    # A singular vector's sign is arbitrary: fix it, so that the same model is always ordered the same way.
-    sign = new_users.gather(0, new_users.abs().argmax(0, keepdim=True)).sign()
-    missing = (0, users.shape[1] - len(values))
-    return pad(new_users * sign, missing).to(users.dtype), pad(new_items * sign, missing).to(users.dtype)

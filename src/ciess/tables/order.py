@@ -2,9 +2,10 @@
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 _OF_COMMON = 1e-4
-_ROUNDING = 1e-12
+_ROUNDING = 1e-6
 
 
 def importance_rotation(users: Tensor) -> Tensor:
@@ -31,38 +32,28 @@ def rotation_by(gram: Tensor) -> Tensor:
     return ordered
 
 
-def balancing(users: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
-    """What two tables are multiplied by, so that both get columns of the same falling energy; scores stay the same.
+def balanced(users: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows with the same inner products, and columns of the same falling energy on both sides.
 
-    These are the singular vectors of the scores, times the roots of the singular values: cutting both tables after d
-    columns loses the least of all. What all items have in common ranks none of them and hardly counts. Whatever basis
-    and scale the tables come in, they end in one.
+    They are the singular vectors of the scores, times the roots of the singular values: cut after d columns, both
+    tables lose the least of all. What all items have in common ranks none of them and hardly counts. Whatever basis and
+    scale the tables come in, they end in one.
 
     Args:
         users: (n, dim) rows of users.
         items: (m, dim) rows of items.
 
     Returns:
-        (dim, dim) matrices for the users and for the items, of the tables' type.
+        Tables of the same shapes and types.
     """
+    user_basis, user_part = torch.linalg.qr(users.double())
     common = items.double().mean(0, keepdim=True)
-    apart = items.double() - common
-    of_items = apart.T @ apart + _OF_COMMON * len(items) * common.T @ common
-    values, basis = _decomposed(users.double().T @ users.double())
-    root, inverse = basis * values.sqrt(), basis * _inverse(values).sqrt()
-    energy, turn = _decomposed(root.T @ of_items @ root)
-    for_users, for_items = inverse @ turn * energy**0.25, root @ turn * _inverse(energy) ** 0.25
+    weighed = torch.cat([items.double() - common, (_OF_COMMON * len(items)) ** 0.5 * common])
+    left, values, _ = torch.linalg.svd(user_part @ torch.linalg.qr(weighed, mode="r").R.T, full_matrices=False)
+    kept = values > _ROUNDING * values[0]
+    left, roots = left[:, kept], values[kept].sqrt()
+    found = user_basis @ left * roots, items.double() @ user_part.T @ left / roots
     # Signs are arbitrary: the users' means shall be positive.
-    sign = torch.where(users.double().mean(0) @ for_users < 0, -1.0, 1.0)
-    return (sign * for_users).to(users.dtype), (sign * for_items).to(items.dtype)
-
-
-def _decomposed(gram: Tensor) -> tuple[Tensor, Tensor]:
-    """Eigenvalues in falling order, 0 where they are none but for rounding, and their vectors."""
-    values, vectors = (each.flip(-1) for each in torch.linalg.eigh(gram))
-    return values.where(values > _ROUNDING * values[0], 0.0), vectors
-
-
-def _inverse(values: Tensor) -> Tensor:
-    """1 / values, and 0 for 0."""
-    return torch.where(values > 0, 1 / values, 0.0)
+    sign = torch.where(found[0].mean(0) < 0, -1.0, 1.0)
+    missing = (0, users.shape[1] - len(roots))
+    return pad(found[0] * sign, missing).to(users.dtype), pad(found[1] * sign, missing).to(items.dtype)

@@ -61,6 +61,7 @@ IDLE = {
     "stream nowhere.csv --segments 0": "--segments is 0: give a number of 1 or more",
     "compare nowhere.csv --executor processes": "executor is 'processes': write processes:4, ray, or ray:ADDRESS",
     "stream nowhere.csv --budget 5": "budget '5' has no unit: write '5%'",
+    "stream nowhere.csv --budget 4000": "a share of the full tables, or '4000B'",
     "distribute nowhere.csv --precision tapered": "precision 'tapered' is found or scaled by many rows",
     "distribute nowhere.csv --precision int4-shared": "use float32, float16, int8, int6 or int4",
     "distribute nowhere.csv --backbone ncf --set tune=3": "--set tune does nothing with ncf",

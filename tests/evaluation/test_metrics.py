@@ -234,6 +234,7 @@ def test_sets_with_fewer_items_than_the_cut_off_are_measured() -> None:
     evaluation = Evaluator(csr([[0]], 4), csr([[1, 2]], 4))(by_table(torch.tensor([[1.0, 4, 3, 2]])))
     assert evaluation["recall@20"] == evaluation["ndcg@20"] == 1
     assert evaluation["precision@20"] == pytest.approx(0.1)
+    assert repr(evaluation) == "Evaluation(users=1, recall@4=1.0000, ndcg@4=1.0000)"
 
 
 def test_scores_that_are_not_numbers_are_refused() -> None:

@@ -124,6 +124,7 @@ def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     [
         ([], "too little is given"),
         (["--users", "10"], "too little is given"),
+        (["--users", "1.5", "--items", "3", "--interactions", "2"], "each a whole number from 1 on"),
         (["synthetic", "--users", "10"], "DATA and --users, --items or --interactions are both given"),
         (["synthetic", "--backbone", "factors"], "factors are not trained"),
         (["synthetic", "--budgets", "0%"], "leaves no room"),

@@ -146,6 +146,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "truth": (torch.ones(2, 2, dtype=torch.bool), "bool .* not a table of numbers"),
     "ragged": ([[1.0, 2.0], [1.0]], r"user factors are no table of numbers .*: give rows of one length"),
     "nothing": (None, "not a table of numbers"),
+    "path": ("U.npy", "are a path: name files by ciess.Factors"),
     "other width": (np.ones((2, 3)), "user factors have 3 columns and item factors 2"),
 }
 

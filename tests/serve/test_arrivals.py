@@ -242,7 +242,7 @@ def test_budgets_hold_when_rows_are_added(precision: str) -> None:
     tight = model.table_bytes + 60 * 8
     small = model.with_users(new, budget=f"{tight}B")
     assert model.table_bytes < small.table_bytes <= tight
-    told = r"60 new rows do not fit into .* bytes: give a budget of '(.*)' or more, or search anew"
+    told = r"new rows do not fit \(60\) into .* bytes: give a budget of '(.*)' or more, or search anew"
     with pytest.raises(InputError, match=told) as refused:
         model.with_users(new, budget=f"{model.table_bytes}B")
     found = re.search(told, str(refused.value))
@@ -353,7 +353,9 @@ def test_items_that_nobody_knows(caplog: pytest.LogCaptureFixture) -> None:
         with pytest.raises(InputError, match="users and items are both given, or neither"):
             model.recommend(**wrong)
     with pytest.raises(InputError, match=r"ncf does not score by inner products, .*: use als, mf,"):
-        packed(ciess.NCF(dim=DIM)).recommend(items=[1003])
+        packed(ciess.NCF(dim=DIM)).recommend(items=[])
+    with pytest.raises(InputError, match="exclude_seen is of type str: give a bool"):
+        model.recommend(3, exclude_seen="no")  # type: ignore[arg-type]
 
 
 def test_the_command_recommends_by_items(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

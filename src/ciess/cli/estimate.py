@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class EstimateCommand:
-    """Tell bytes exactly, memory and time roughly, before a search."""
+    """Tell bytes of tables exactly, memory and time roughly, before a search."""
 
     data: Positional[Path | None] = None
     """Interactions to be counted: a file, a folder, or a name of `ciess data list`"""
@@ -63,9 +63,11 @@ class EstimateCommand:
             return data.n_users, data.n_items, len(data)
         if self.columns.columns:
             raise InputError("--columns does nothing without DATA: leave it out")
-        counts = [int(each) for each in told if each is not None]
+        counts = [int(each) for each in told if each is not None and float(each).is_integer()]
         if len(counts) < 3 or min(counts) < 1:
-            raise InputError("too little is given: name DATA, or --users, --items and --interactions, each 1 or more")
+            raise InputError(
+                "too little is given: name DATA, or --users, --items and --interactions, each a whole number from 1 on"
+            )
         return counts[0], counts[1], counts[2]
 
 
@@ -83,7 +85,8 @@ def _show(found: "Estimate", console: Console) -> None:
         row = found.packed[start : start + len(precisions)]
         table.add_row(row[0].budget, in_bytes(row[0].limit), *(str(each.size) if each.size else "–" for each in row))
     console.print(table)
-    console.print(f"Beside the tables, a model keeps {in_bytes(found.beside_bytes)} of interactions and ids")
+    beside = in_bytes(found.beside_bytes)
+    console.print(f"Beside the tables, a model keeps {beside} of interactions and ids, more where ids are text")
     memory = found.memory
     console.print(
         f"Memory, about: {in_bytes(memory.peak)} at the peak (interactions {in_bytes(memory.interactions)}, "

@@ -193,6 +193,11 @@ class Evaluation:
     tail_hits: Tensor
     tail_held_out: Tensor
 
+    def __repr__(self) -> str:
+        k = self.items.shape[1]
+        told = ", ".join(f"{metric}={self[metric]:.4f}" for metric in (f"recall@{k}", f"ndcg@{k}"))
+        return f"{type(self).__name__}(users={len(self.users)}, {told})"
+
     def __getitem__(self, metric: str) -> float:
         if metric in TAIL_METRICS:
             return self._of_all(metric)

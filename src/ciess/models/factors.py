@@ -224,6 +224,8 @@ def _read(path: Path) -> _Table:
 
 
 def _checked(table: Any, name: str) -> _Table:
+    if isinstance(table, str | Path):
+        raise InputError(f"{name} are a path: name files by ciess.Factors(users=..., items=...), or load them")
     if isinstance(table, torch.Tensor):
         # NumPy has no bfloat16.
         table = table.detach().cpu().to_dense()

@@ -242,7 +242,7 @@ def _sizes(
             return all_of(size)
         least = min(stored_bytes(smallest), stored_bytes(with_new(all_of(1))))
         raise InputError(
-            f"{len(counts):,} new rows do not fit into {limit:,} bytes: "
+            f"new rows do not fit ({len(counts):,}) into {limit:,} bytes: "
             f"give a budget of '{Budget.enough(shape, least, math.ceil)}' or more, or search anew"
         )
     if stored_bytes(with_new(sized(1))) <= limit:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ciess.checks import check
 from ciess.errors import InputError
 from ciess.serve.arguments import asked, whole
 from ciess.serve.arrivals import grown, weights_of
@@ -73,6 +74,7 @@ class CompressedModel(PackedModel):
                 backbone, or a file of the model is damaged.
         """
         self.verify()
+        exclude_seen = check("exclude_seen", exclude_seen, bool)
         if (user_ids is None) == (items is None):
             raise InputError("users and items are both given, or neither: name users, or what somebody has")
         if items is not None:
@@ -104,6 +106,8 @@ class CompressedModel(PackedModel):
         self, items: Any, k: int, exclude_seen: bool, exclude: Any, candidates: Any
     ) -> tuple[NDArray[Any], NDArray[np.float32]]:
         """The k best items, (k,), for somebody who has some."""
+        # Refused whatever they have, where there is none.
+        _ = self._user_map
         has = self.item_index.rows(asked("items", items)[0])
         if unknown := int((has < 0).sum()):
             _log.warning("items: the model does not know %d of %d items", unknown, len(has))
@@ -313,7 +317,7 @@ class CompressedModel(PackedModel):
         from ciess.models.base import InnerProduct
 
         if not isinstance(self.backbone, InnerProduct):
-            told = "so there are neither vectors nor rows for what somebody has: use als, mf, lightgcn or ngcf"
+            told = "so there are no vectors, nor rows by items: use als, mf, lightgcn or ngcf, or export to onnx"
             raise InputError(f"{self.settings['name']} does not score by inner products, {told}")
         users, items = (side.numpy() for side in self.represented)
         return users.shape[1], (users.__getitem__, items.__getitem__)

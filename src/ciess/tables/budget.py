@@ -69,7 +69,8 @@ class Budget:
         amount = min(float(form[1]), 2 * _MOST)
         if not form[2]:
             share = f"'{100 * amount if amount < 1 else min(amount, 100):g}%'"
-            raise InputError(f"budget '{text}' has no unit: write {share} for a share of the full tables, or '32MB'")
+            many = f"'{amount:.0f}B'" if amount > 100 else "'32MB'"
+            raise InputError(f"budget '{text}' has no unit: write {share} for a share of the full tables, or {many}")
         return cls(amount, _SPELLED.get(form[2].lower(), form[2]))
 
     def __str__(self) -> str:

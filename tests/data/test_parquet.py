@@ -62,8 +62,8 @@ def test_dates_and_numbers_of_any_unit_are_not_joined(tmp_path: Path, caplog: py
 
 
 def test_a_folder_may_name_a_stored_column_if_it_says_the_same(tmp_path: Path) -> None:
-    write(tmp_path / "user=9" / "part.parquet", user=[9, 9], item=[1, 2])
-    assert pairs(read(tmp_path)) == [(9, 1), (9, 2)]
-    write(tmp_path / "user=9" / "part.parquet", user=[9, 8], item=[1, 2])
+    write(tmp_path / "rating=05" / "user=9" / "part.parquet", user=[9, 9], item=[1, 2], rating=[5.0, 5.0])
+    assert pairs(read(tmp_path, min_rating=5)) == [(9, 1), (9, 2)]
+    write(tmp_path / "rating=05" / "user=9" / "part.parquet", user=[9, 8], item=[1, 2], rating=[5.0, 5.0])
     with pytest.raises(InputError, match="holds other values in column 'user' than its folder says"):
         read(tmp_path)

@@ -19,9 +19,9 @@ QUICK = ciess.Ciess(
     start=Popularity(rounds=1),
     td3=TD3Settings(batch_size=256, hidden=32),
 )
-BACKBONE = ciess.LightGCN(dim=16, training=Training(steps=100, batch_size=2_000, l2=0.02))
+BACKBONE = ciess.LightGCN(dim=16, training=Training(steps=50, batch_size=2_000, l2=0.02))
 
-SHORT = dataclasses.replace(BACKBONE, training=Training(steps=60, batch_size=2_000, l2=0.02))
+SHORT = dataclasses.replace(BACKBONE, training=Training(steps=30, batch_size=2_000, l2=0.02))
 
 
 CUT = Finish().lasting(0)

@@ -170,10 +170,10 @@ def _refuse_lists(items: pl.Series, name: str) -> None:
     Raises:
         InputError: most do.
     """
-    lists = items.str.contains(_LIST).fill_null(False)
-    if lists.sum() > len(items) / 2:
-        shown = items.filter(lists)[0]
-        raise InputError(f"{name} holds lists such as '{shown}': write one interaction a line")
+    lists = items.filter(items.str.contains(_LIST).fill_null(False))
+    # Numbers of several parts, as those of books are, have as many parts each.
+    if len(lists) > len(items) / 2 and (lists.str.count_matches(r"\d+").n_unique() > 1 or lists[0][0] in "[{"):
+        raise InputError(f"{name} holds lists such as '{lists[0]}': write one interaction a line")
 
 
 def _rated_enough(found: dict[str, pl.Series], name: dict[str, str], least: float | None) -> pl.Series:

@@ -212,14 +212,21 @@ def rows_of_parquet(file: Path, table: Path, wanted: Wanted) -> Rows:
             for column in part:
                 if column.dtype == pl.String:
                     check_unpacked(file, int(column.str.len_bytes().sum() or 0))
-                told = constant.get(column.name)
-                if told is not None and not (column.cast(pl.String) == str(told[0])).all():
-                    raise InputError(
-                        f"{file} holds other values in column '{column.name}' than its folder says: fix it"
-                    )
+                if column.name in constant:
+                    _check_told(file, column, constant[column.name])
             return [part[name] if name in stored else constant[name].new_from_index(0, n) for name in asked]
 
         return rows_of_table(names, take, wanted)
+
+
+def _check_told(file: Path, column: pl.Series, told: pl.Series) -> None:
+    """Refuse a column that holds other values than the one that its folder tells.
+
+    Raises:
+        InputError: it does.
+    """
+    if not column.eq_missing(told.cast(column.dtype, strict=False).new_from_index(0, len(column))).all():
+        raise InputError(f"{file} holds other values in column '{column.name}' than its folder says: fix it")
 
 
 def _named(name: str) -> Path:

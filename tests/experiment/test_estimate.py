@@ -2,9 +2,11 @@ import dataclasses
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+import ciess
 from ciess.cli import main
 from ciess.data import synthetic
 from ciess.experiment.estimate import Step, distillation_step, estimate
@@ -105,6 +107,18 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform ==
     config = MF(dim=64, training=Training(steps=2, batch_size=5_000))
     peak = estimate(20_000, 200, 80_000, config, ["10%"], seconds=False).memory.peak
     assert peak / 2 <= int(run.stdout.split()[-1]) <= peak * 2
+
+
+def test_data_are_filtered_as_those_of_a_search(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "ratings.csv"
+    path.write_text(
+        "user,item,rating\n"
+        + "".join(f"{user},{user * item % 7},{item % 5}\n" for user in range(30) for item in range(9))
+    )
+    told = ["--min-rating", "2", "--k-core", "3"]
+    data = ciess.read(path, min_rating=2).k_core(3)
+    main(["estimate", str(path), *told, "--no-time", "--dim", "4", "--json"])
+    assert json.loads(capsys.readouterr().out)["table_bytes"] == 16 * (data.n_users + data.n_items)
 
 
 def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from ciess.cli.options import AsJson, Budgets, Columns, Count, Flag, Flat, Name, Positional, configured
+from ciess.cli.options import AsJson, Budgets, Count, Filters, Flag, Flat, Name, Positional, configured
 from ciess.cli.values import separated
 from ciess.errors import InputError
 
@@ -37,7 +37,7 @@ class EstimateCommand:
     no_time: Flag = False
     """Leave out time: the answer comes at once"""
     json: AsJson = False
-    columns: Flat[Columns] = field(default_factory=Columns)
+    filters: Flat[Filters] = field(default_factory=Filters)
 
     def run(self, console: Console) -> None:
         """Print bytes, memory and time."""
@@ -59,10 +59,10 @@ class EstimateCommand:
         if self.data is not None:
             if any(each is not None for each in told):
                 raise InputError("DATA and --users, --items or --interactions are both given: leave one out")
-            data = self.columns.read(self.data)
+            data = self.filters.read(self.data)
             return data.n_users, data.n_items, len(data)
-        if self.columns.columns:
-            raise InputError("--columns does nothing without DATA: leave it out")
+        if self.filters != Filters():
+            raise InputError("columns and filters do nothing without DATA: leave them out")
         counts = [int(each) for each in told if each is not None and float(each).is_integer()]
         if len(counts) < 3 or min(counts) < 1:
             raise InputError(

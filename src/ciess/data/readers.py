@@ -9,7 +9,7 @@ import polars as pl
 
 from ciess.checks import choice, nearest
 from ciess.data.catalogue import CATALOGUE, located
-from ciess.data.columns import whole_if_all
+from ciess.data.columns import numbers, seconds, whole_if_all
 from ciess.data.foreign import check_unpacked, panics_untold
 from ciess.data.frames import Rows, Wanted, rows_of_table, together
 from ciess.data.generated import synthetic
@@ -214,18 +214,25 @@ def rows_of_parquet(file: Path, table: Path, wanted: Wanted) -> Rows:
                     check_unpacked(file, int(column.str.len_bytes().sum() or 0))
                 if column.name in constant:
                     _check_told(file, column, constant[column.name])
-            return [part[name] if name in stored else constant[name].new_from_index(0, n) for name in asked]
+            return [part[name] if name not in constant else constant[name].new_from_index(0, n) for name in asked]
 
         return rows_of_table(names, take, wanted)
 
 
 def _check_told(file: Path, column: pl.Series, told: pl.Series) -> None:
-    """Refuse a column that holds other values than the one that its folder tells.
+    """Refuse a column that holds another value than the one that its folder tells, as text, number and time.
 
     Raises:
         InputError: it does.
     """
-    if not column.eq_missing(told.cast(column.dtype, strict=False).new_from_index(0, len(column))).all():
+    if column.dtype.is_nested():
+        return
+    same = [
+        form(column).eq_missing(form(told).new_from_index(0, len(column)))
+        for form in (lambda values: values.cast(pl.String, strict=False), numbers, seconds)
+        if form(told).null_count() == told.null_count()
+    ]
+    if not pl.DataFrame([each.alias(str(n)) for n, each in enumerate(same)]).max_horizontal().all():
         raise InputError(f"{file} holds other values in column '{column.name}' than its folder says: fix it")
 
 

@@ -65,6 +65,8 @@ ACCEPTED: dict[str, tuple[Make, tuple[int, int, int]]] = {
     "a matrix whose format is text": (npz(CSR, format=np.array("csr")), (2, 3, 3)),
     "a number of 400 digits": (written("own.txt", "1 2 " + "9" * 400 + "\n3 2\n"), (2, 2, 3)),
     "an id of a million letters": (written("own.csv", "user,item\n" + "x" * 10**6 + ",1\n"), (1, 1, 1)),
+    "ids in braces": (written("own.csv", "user,item\n1,{8f2a-aa}\n2,[Live]\n"), (2, 2, 2)),
+    "paths of categories": (written("own.csv", "user,item\n1,1|12\n2,1|12|123\n"), (2, 2, 2)),
     "numbers of books": (written("own.csv", "user,item\n1,978 3 16 148410 0\n2,978 1 56 619909 4\n"), (2, 2, 2)),
     "users and items that are called so": (written("own.csv", "user,item\nuser,a\nb,item\n--,c\n"), (3, 3, 3)),
     "5000 other columns": (

@@ -112,6 +112,26 @@ def test_times_may_come_before_ratings(tmp_path: Path) -> None:
         assert found.times.tolist() == [978300760, 978300762]
 
 
+def test_lines_that_begin_with_counts_are_no_users_whoever_says_so(tmp_path: Path) -> None:
+    lines = "".join(f"{1 + n % 3}" + f" {n}" * (1 + n % 3) + "\n" for n in range(12))
+    with pytest.raises(InputError, match="lines that begin with how many items follow"):
+        read(write(tmp_path, "users.dat", lines), layout="lines")
+    assert len(read(write(tmp_path, "few.txt", "1 5\n1 6\n2 3 4\n"), layout="lines")) == 4
+
+
+def test_large_numbers_before_times_are_no_times(tmp_path: Path) -> None:
+    found = read(write(tmp_path, "weights.txt", "1\t10\t1234567890\t20240101\n1\t11\t12\t20240102\n")).times
+    assert found is not None
+    assert found.tolist() == [20240101, 20240102]
+
+
+def test_lists_beside_the_column_that_is_named_are_not_looked_at(tmp_path: Path) -> None:
+    path = write(tmp_path, "set.inter", "user_id:token\titem_id:token_seq\tsku:token\n1\t2 3\t4\n")
+    assert pairs(read(path, item="sku")) == [(1, 4)]
+    typed = write(tmp_path, "own.inter", "buyer:token\tsku:token\trating:float\n1\t2\t5\n")
+    assert pairs(read(typed, user="buyer:token", item="sku:token", layout="table")) == [(1, 2)]
+
+
 def test_parts_have_names_of_columns_or_none_has(tmp_path: Path) -> None:
     write(tmp_path, "train.txt", "item user\n1 2\n2 2\n")
     write(tmp_path, "test.txt", "3 4\n5 6\n")

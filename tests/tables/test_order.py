@@ -48,6 +48,7 @@ def test_what_all_items_have_in_common_comes_last() -> None:
     found, wanted = ordered[0][:, :2] @ ordered[1][:, :2].T, users[:, :2] @ items[:, :2].T
     found, wanted = (scores - scores.mean(1, keepdim=True) for scores in (found, wanted))
     torch.testing.assert_close(found, wanted, rtol=0, atol=0.05)
+    torch.testing.assert_close(*(table.square().sum(0) for table in ordered), rtol=1e-6, atol=1e-6)
 
 
 def test_columns_that_say_nothing_are_no_trouble() -> None:

@@ -23,7 +23,8 @@ _USUAL_NAMES = {
 """In lower case, without spaces, underscores and hyphens."""
 _NOT_IN_NAMES = r"[ _\-\t\x{feff}]|:(token|float)$"
 _RULE = "^:?[-=]{2,}:?$"
-_LIST = r"^\d+( *[ ,;|] *\d+)+$|^\[.*\]$|^\{.*\}$"
+_BRACKETS = r"""^[\[{].*[,'"].*[\]}]$"""
+_NUMBERS = rf"^\d+( *[ ,;|] *\d+)+$|{_BRACKETS}"
 _IGNORED = str.maketrans("", "", " _-\t\ufeff")
 
 
@@ -101,10 +102,11 @@ def rows_of_table(
     taken = dict(zip(distinct, take(distinct), strict=True))
     found = {role: taken[place] for role, place in places.items()}
     name = {role: f"column '{labels[place]}'" for role, place in places.items()}
-    if untyped:
-        _refuse_no_data(found["user"], found["item"])
-        _refuse_lists(found["item"], name["item"])
     ids = {role: _ids(found[role], untyped) for role in ("user", "item")}
+    if untyped and ids["item"].dtype == pl.String:
+        _refuse_lists(found["item"], str(labels[places["item"]]))
+        if ids["user"].dtype == pl.String:
+            _refuse_no_data(found["user"], found["item"])
     kept = _rated_enough(found, name, wanted.min_rating)
     for role in ids:
         columns.refuse_rows(kept & columns.is_missing(found[role]), f"{name[role]} holds no id")
@@ -157,23 +159,26 @@ def _refuse_no_data(users: pl.Series, items: pl.Series) -> None:
     Raises:
         InputError: a row of both.
     """
-    named = pl.Series([True], dtype=pl.Boolean).new_from_index(0, len(users))
-    for column, role in ((users, "user"), (items, "item")):
-        bare = column.str.to_lowercase().str.replace_all(_NOT_IN_NAMES, "")
-        named &= (bare.is_in(_USUAL_NAMES[role]) | column.str.contains(_RULE)).fill_null(False)
-    columns.refuse_rows(named, "names of columns, or a rule below them, stand among the data")
+    # Few are called as columns are, and of those alone it is asked what they have.
+    named = _are_names(users, "user")
+    if named.any():
+        columns.refuse_rows(named & _are_names(items, "item"), "names of columns, or a rule, stand among the data")
+
+
+def _are_names(column: pl.Series, role: str) -> pl.Series:
+    bare = column.str.to_lowercase().str.replace_all(_NOT_IN_NAMES, "")
+    return (bare.is_in(_USUAL_NAMES[role]) | column.str.contains(_RULE)).fill_null(False)
 
 
 def _refuse_lists(items: pl.Series, name: str) -> None:
-    """Refuse texts that hold lists of items.
+    """Refuse texts that hold lists of items: in brackets, or numbers under a name for several.
 
     Raises:
         InputError: most do.
     """
-    lists = items.filter(items.str.contains(_LIST).fill_null(False))
-    # Numbers of several parts, as those of books are, have as many parts each.
-    if len(lists) > len(items) / 2 and (lists.str.count_matches(r"\d+").n_unique() > 1 or lists[0][0] in "[{"):
-        raise InputError(f"{name} holds lists such as '{lists[0]}': write one interaction a line")
+    lists = items.filter(items.str.contains(_NUMBERS if name.lower().endswith("s") else _BRACKETS).fill_null(False))
+    if len(lists) > len(items) / 2:
+        raise InputError(f"column '{name}' holds lists such as '{lists[0]}': write one interaction a line")
 
 
 def _rated_enough(found: dict[str, pl.Series], name: dict[str, str], least: float | None) -> pl.Series:

@@ -16,6 +16,9 @@ _log = logging.getLogger(__name__)
 _NOT_PLAIN = re.compile(rb"(?<!\S)0[0-9]|[0-9]{19}")
 """Begins a number that NumPy would not give back as it is written."""
 _MOST_RATING, _LEAST_TIME = 100, 10**8
+_COUNTED = "has lines that begin with how many items follow: begin each with its user instead"
+_FEW = 10
+"""Lines that can begin so by chance."""
 _MOST_COLUMNS = 4
 """Of a table without column names: user, item, rating and time."""
 
@@ -28,7 +31,7 @@ def are_lines(path: Path, contents: list[bytes]) -> bool:
     A table of which a line is cut has users that come again, too, and most of its lines are as long.
 
     Raises:
-        InputError: both may be meant.
+        InputError: both may be meant, or lines begin with counts.
     """
     files = [lines_of(content) for content in contents]
     tabbed = are_tabbed(files)
@@ -40,6 +43,8 @@ def are_lines(path: Path, contents: list[bytes]) -> bool:
     firsts = [lines.filter(lines.str.contains(r"\d\s+\d")).str.extract(r"(\d+)") for lines in files]
     lengths = lengths.filter(lengths > 1)
     again = any(first.n_unique() < len(first) for first in firsts)
+    if uneven and again and _begin_with_counts(pl.concat(firsts), lengths):
+        raise InputError(f"{path} {_COUNTED}")
     timed = width == _MOST_COLUMNS and not again and all(_has_times(lines) for lines in files)
     if uneven:
         alike = bool(lengths.value_counts()["count"].max() >= len(lengths) / 2)  # type: ignore[operator]
@@ -57,17 +62,9 @@ def are_lines(path: Path, contents: list[bytes]) -> bool:
     )
 
 
-def refuse_counts(path: Path, contents: list[bytes]) -> None:
-    """Refuse lines of whole numbers that begin with how many follow, as CiteULike's do, and name no user.
-
-    Raises:
-        InputError: all do, and two of them at least begin alike.
-    """
-    lines = pl.concat([lines_of(content) for content in contents])
-    firsts, lengths = lines.str.extract(r"(\d+)").cast(pl.Int64, strict=False), lines.str.count_matches(r"\S+")
-    # Where all are as long, one user may have a row for each of its ratings.
-    if lengths.n_unique() > 1 and (firsts == lengths - 1).all() and firsts.is_duplicated().any():
-        raise InputError(f"{path} has lines that begin with how many items follow: begin each with its user instead")
+def _begin_with_counts(firsts: pl.Series, lengths: pl.Series) -> bool:
+    """Whether all lines begin with how many numbers follow, as CiteULike's do, and name no user."""
+    return bool((firsts.cast(pl.Int64, strict=False) == lengths - 1).all())
 
 
 def _has_times(lines: pl.Series) -> bool:
@@ -87,6 +84,8 @@ def rows_of_lines(path: Path, content: bytes) -> Rows:
     if not is_digits(content):
         _refuse_letters(path, content)
     lengths = np.array([len(line) for line in lines])
+    if len(lines) >= _FEW and all(line[0] == b"%d" % (len(line) - 1) for line in lines):
+        raise InputError(f"{path} {_COUNTED}")
     if (alone := int((lengths == 1).sum())) < len(lines) and alone:
         _log.warning("%s: lines that name a user and no item, and add nothing: %d", path, alone)
     if _NOT_PLAIN.search(content):

@@ -14,7 +14,7 @@ from ciess.data.foreign import check_unpacked, panics_untold
 from ciess.data.frames import Rows, Wanted, rows_of_table, together
 from ciess.data.generated import synthetic
 from ciess.data.interactions import Interactions, InteractionsLike
-from ciess.data.lines import are_lines, refuse_counts, rows_of_lines
+from ciess.data.lines import are_lines, rows_of_lines
 from ciess.data.matrices import matrix_in
 from ciess.data.text import are_tabbed, content_of, ending, has_names, is_digits, lines_of, may_be_lines, rows_of_text
 from ciess.errors import InputError, refused
@@ -124,10 +124,9 @@ def _rows_of_texts(files: list[Path], wanted: Wanted, layout: Layout | None) -> 
     if len({has_names(content, wanted) for content in contents}) > 1:
         names = ", ".join(file.name for file in files)
         raise InputError(f"some of {names} have a line of column names and some have none: give all one, or none")
-    lines, digits = layout == "lines", all(map(is_digits, contents))
-    if digits and layout != "table":
-        refuse_counts(files[0], contents)
+    lines = layout == "lines"
     if layout is None and may_be_lines(files[0], contents[0]):
+        digits = all(map(is_digits, contents))
         lines = are_lines(files[0], contents) if digits else not are_tabbed(map(lines_of, contents))
     if lines:
         _refuse_options(files[0], wanted, None)

@@ -5,6 +5,7 @@ import dataclasses
 import re
 from collections.abc import Iterable
 from io import BytesIO
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +33,14 @@ _USUAL = Wanted()
 _SEPARATORS = ("\t", "::", ",", ";", "|")
 _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
 _TIME = re.compile(r"\d{9,}(\.\d+)?|\d(\.\d+)?[eE]\+?(0?[89]|1\d)|\d{4}-\d\d-\d\d.*")
+_CLOCK = re.compile(r"\d\d?:\d\d")
 _DATUM = re.compile(r"-\d+|[+-]?\d+\.\d+|\d{9,}")
 """What is a number, and no column's name: below 0, with decimals, or a time."""
 _JSON = re.compile(rb"\s*(\{|\[\s*[\[{\"\d])")
 _RECBOLE_TYPE = re.compile(r":(token|float)(_seq)?$")
 _LIST_TYPE = ":token_seq"
+_BEGINNING = 100_000
+_MOST_RATING = 100
 _COMMENTS = re.compile(rb"#[^\n]*\n\s*#")
 _COMMENT = re.compile(rb"^#[ \t]*(?=\S)")
 """The mark of a comment, before names of columns as NumPy writes them."""
@@ -119,7 +123,9 @@ def may_be_lines(path: Path, content: bytes) -> bool:
     """Whether a text file may be lines of whole numbers, of whatever meaning; else it is a table."""
     if ending(path) in TABLES:
         # Rows of users of whom none comes again are none, whatever the file is called.
-        return is_digits(content) and b"\t" not in content and not _users_come_again(content)
+        if not is_digits(content) or b"\t" in content:
+            return False
+        return not (_users_come_again(content[:_BEGINNING]) or _users_come_again(content))
     if not content.translate(None, _NUMBERS) and not is_digits(content):
         # Ratings with decimals or signs; where lines differ in length, reading them will tell which entry is wrong.
         return widths(content) != 1
@@ -199,13 +205,15 @@ def _named(path: Path, text: bytes, separator: str, wanted: Wanted, told: bool) 
     with refused(f"{path} has no line of column names", _HEADED):
         header = line.decode(errors="replace").strip("\r")
         names = next(csv.reader([header], delimiter=separator, skipinitialspace=separator in ",;|"))
-    _refuse_list_types(path, [name.strip() for name in names], wanted)
-    names = [untyped(name.strip()) for name in names]
+    typed = [name.strip() for name in names]
+    _refuse_list_types(path, typed, wanted)
+    names = [untyped(name) for name in typed]
     numbers = all(name.removeprefix("-").replace(".", "").isdigit() for name in names[:2])
     values = numbers or len(names) == 2 or any(_NUMBER.fullmatch(name) or _TIME.fullmatch(name) for name in names[2:])
-    if told and not (values or _tell_both(names, wanted)):
+    named = _tell_both(names, wanted) or _tell_both(typed, wanted)
+    if told and not (values or named):
         raise InputError(f"{path} begins with {', '.join(names)}, which may be names or data: {_HEADED}")
-    told = told and not _tell_both(names, wanted)
+    told = told and not named
     places = _places_of(names)
     if ((numbers and separator not in ",;|") or told) and places:
         return places, text
@@ -222,8 +230,12 @@ def _places_of(values: list[str]) -> list[str]:
     if not 2 <= len(values) <= len(_MOVIELENS_COLUMNS):
         return []
     if len(values) > 2 and _TIME.fullmatch(values[2]):
-        rated = len(values) == 3 or (_NUMBER.fullmatch(values[3]) and not _TIME.fullmatch(values[3]))
-        return ["user", "item", "time", "rating"][: len(values)] if rated else []
+        rated = len(values) == 3 or (_NUMBER.fullmatch(values[3]) and float(values[3]) <= _MOST_RATING)
+        if rated:
+            return ["user", "item", "time", "rating"][: len(values)]
+        if _CLOCK.match(values[3]):
+            # A space within a date.
+            return []
     return _MOVIELENS_COLUMNS[: len(values)]
 
 
@@ -233,11 +245,9 @@ def _refuse_list_types(path: Path, names: list[str], wanted: Wanted) -> None:
     Raises:
         InputError: a column of users or items has this type.
     """
-    for name in names:
-        bare = untyped(name)
-        meant = (
-            {wanted.user, wanted.item} & {name, bare} or usual_places([bare], "user") or usual_places([bare], "item")
-        )
+    for name, role in product(names, ("user", "item")):
+        bare, told = untyped(name), getattr(wanted, role)
+        meant = told in (name, bare) if told is not None else usual_places([bare], role)
         if name.endswith(_LIST_TYPE) and meant:
             raise InputError(f"{path} has lists in column '{name}': write one interaction a line")
 

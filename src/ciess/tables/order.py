@@ -5,7 +5,9 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 _OF_COMMON = 1e-4
-_ROUNDING = 1e-6
+"""Weight of what all items have in common, where columns are put in order."""
+_ROUNDING = 1e-12
+"""Of the largest singular value, what is none."""
 
 
 def importance_rotation(users: Tensor) -> Tensor:
@@ -36,8 +38,8 @@ def balanced(users: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
     """Rows with the same inner products, and columns of the same falling energy on both sides.
 
     They are the singular vectors of the scores, times the roots of the singular values: cut after d columns, both
-    tables lose the least of all. What all items have in common ranks none of them and hardly counts. Whatever basis and
-    scale the tables come in, they end in one.
+    tables lose the least of all. What all items have in common ranks none of them and hardly counts for the order.
+    Whatever basis and scale the tables come in, they end in one.
 
     Args:
         users: (n, dim) rows of users.
@@ -53,7 +55,9 @@ def balanced(users: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
     kept = values > _ROUNDING * values[0]
     left, roots = left[:, kept], values[kept].sqrt()
     found = user_basis @ left * roots, items.double() @ user_part.T @ left / roots
+    # What items have in common is whole again, and its column far larger on their side.
+    scale = (found[1].square().sum(0) / found[0].square().sum(0)) ** 0.25
     # Signs are arbitrary: the users' means shall be positive.
-    sign = torch.where(found[0].mean(0) < 0, -1.0, 1.0)
+    scale = torch.where(found[0].mean(0) < 0, -scale, scale)
     missing = (0, users.shape[1] - len(roots))
-    return pad(found[0] * sign, missing).to(users.dtype), pad(found[1] * sign, missing).to(items.dtype)
+    return pad(found[0] * scale, missing).to(users.dtype), pad(found[1] / scale, missing).to(items.dtype)

@@ -123,11 +123,15 @@ def test_large_numbers_before_times_are_no_times(tmp_path: Path) -> None:
     found = read(write(tmp_path, "weights.txt", "1\t10\t1234567890\t20240101\n1\t11\t12\t20240102\n")).times
     assert found is not None
     assert found.tolist() == [20240101, 20240102]
+    with pytest.raises(InputError, match="has no line of column names"):
+        read(write(tmp_path, "clock.txt", "1 2 1997-12-04 15:55:49\n1 3 1997-12-05 15:55:49\n"))
 
 
 def test_lists_beside_the_column_that_is_named_are_not_looked_at(tmp_path: Path) -> None:
     path = write(tmp_path, "set.inter", "user_id:token\titem_id:token_seq\tsku:token\n1\t2 3\t4\n")
     assert pairs(read(path, item="sku")) == [(1, 4)]
+    with pytest.raises(InputError, match="has lists in column 'item_id:token_seq'"):
+        read(path)
     typed = write(tmp_path, "own.inter", "buyer:token\tsku:token\trating:float\n1\t2\t5\n")
     assert pairs(read(typed, user="buyer:token", item="sku:token", layout="table")) == [(1, 2)]
 

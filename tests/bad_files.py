@@ -331,7 +331,7 @@ def _texts() -> Iterator[tuple[str, Make, list[str], str]]:
         ("listed.inter", "user_id:token\titem_id:token_seq\n1\t2 3\n", "lists in column 'item_id:token_seq'"),
         ("listed.csv", 'user,items\n1,"10 11 12"\n2,10\n3,"10, 12"\n', "column 'items' holds lists such as '10 11 12'"),
         ("barred.csv", "user,items\n1,10|11\n2,4|5|6\n", "column 'items' holds lists"),
-        ("brackets.csv", 'user,items\n1,"[\'a\']"\n2,"[\'b\', \'c\']"\n', "column 'items' holds lists"),
+        ("brackets.csv", "user,items\n1,\"['a']\"\n2,\"['b', 'c']\"\n", "column 'items' holds lists"),
         ("counted.txt", "3 1 2 3\n2 1 2\n3 4 5 6\n", "lines that begin with how many items follow"),
         ("clock.txt", "1 2 1997-12-04 15:55:49\n2 2 1997-12-05 15:55:49\n", "has no line of column names"),
         ("missing.csv", "user,item\n1,\n", "holds no id in row 1"),

@@ -40,17 +40,6 @@ def test_balanced_tables_cut_after_d_columns_are_the_best_scores_of_rank_d(scale
         torch.testing.assert_close(table.T @ table, torch.diag(values[:6]), rtol=1e-6, atol=1e-6)
 
 
-def test_what_all_items_have_in_common_comes_last() -> None:
-    """A number of each user's own that is added to all of its scores ranks nothing."""
-    users, items = drawn(40, 3), drawn(30, 3)
-    users[:, 2], items[:, 2] = 5 * users[:, 2], 1.0
-    ordered = balanced(users, items)
-    found, wanted = ordered[0][:, :2] @ ordered[1][:, :2].T, users[:, :2] @ items[:, :2].T
-    found, wanted = (scores - scores.mean(1, keepdim=True) for scores in (found, wanted))
-    torch.testing.assert_close(found, wanted, rtol=0, atol=0.05)
-    torch.testing.assert_close(*(table.square().sum(0) for table in ordered), rtol=1e-6, atol=1e-6)
-
-
 def test_columns_that_say_nothing_are_no_trouble() -> None:
     users, items = drawn(40, 4), drawn(30, 4)
     users[:, 3], items[:, 1] = users[:, 0], 0.0

@@ -4,8 +4,6 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-_OF_COMMON = 1e-4
-"""Weight of what all items have in common, where columns are put in order."""
 _ROUNDING = 1e-12
 """Of the largest singular value, what is none."""
 
@@ -38,8 +36,7 @@ def balanced(users: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
     """Rows with the same inner products, and columns of the same falling energy on both sides.
 
     They are the singular vectors of the scores, times the roots of the singular values: cut after d columns, both
-    tables lose the least of all. What all items have in common ranks none of them and hardly counts for the order.
-    Whatever basis and scale the tables come in, they end in one.
+    tables lose the least of all. Whatever basis and scale the tables come in, they end in one.
 
     Args:
         users: (n, dim) rows of users.
@@ -49,15 +46,11 @@ def balanced(users: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
         Tables of the same shapes and types.
     """
     user_basis, user_part = torch.linalg.qr(users.double())
-    common = items.double().mean(0, keepdim=True)
-    weighed = torch.cat([items.double() - common, (_OF_COMMON * len(items)) ** 0.5 * common])
-    left, values, _ = torch.linalg.svd(user_part @ torch.linalg.qr(weighed, mode="r").R.T, full_matrices=False)
+    left, values, _ = torch.linalg.svd(user_part @ torch.linalg.qr(items.double(), mode="r").R.T, full_matrices=False)
     kept = values > _ROUNDING * values[0]
     left, roots = left[:, kept], values[kept].sqrt()
     found = user_basis @ left * roots, items.double() @ user_part.T @ left / roots
-    # What items have in common is whole again, and its column far larger on their side.
-    scale = (found[1].square().sum(0) / found[0].square().sum(0)) ** 0.25
     # Signs are arbitrary: the users' means shall be positive.
-    scale = torch.where(found[0].mean(0) < 0, -scale, scale)
+    sign = torch.where(found[0].mean(0) < 0, -1.0, 1.0)
     missing = (0, users.shape[1] - len(roots))
-    return pad(found[0] * scale, missing).to(users.dtype), pad(found[1] / scale, missing).to(items.dtype)
+    return pad(found[0] * sign, missing).to(users.dtype), pad(found[1] * sign, missing).to(items.dtype)

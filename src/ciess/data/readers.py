@@ -226,12 +226,14 @@ def _check_told(file: Path, column: pl.Series, told: pl.Series) -> None:
     """
     if column.dtype.is_nested():
         return
-    same = [
-        form(column).eq_missing(form(told).new_from_index(0, len(column)))
-        for form in (lambda values: values.cast(pl.String, strict=False), numbers, seconds)
-        if form(told).null_count() == told.null_count()
-    ]
-    if not pl.DataFrame([each.alias(str(n)) for n, each in enumerate(same)]).max_horizontal().all():
+    forms = (lambda values: values.cast(pl.String, strict=False), numbers, seconds)
+    # What is no number or time is null as one, and so are all others that are none.
+    found = [(form(column), form(told)) for form in forms]
+    if not any(
+        here.eq_missing(there.new_from_index(0, len(here))).all()
+        for here, there in found
+        if there.null_count() == told.null_count()
+    ):
         raise InputError(f"{file} holds other values in column '{column.name}' than its folder says: fix it")
 
 

@@ -39,7 +39,6 @@ _DATUM = re.compile(r"-\d+|[+-]?\d+\.\d+|\d{9,}")
 _JSON = re.compile(rb"\s*(\{|\[\s*[\[{\"\d])")
 _RECBOLE_TYPE = re.compile(r":(token|float)(_seq)?$")
 _LIST_TYPE = ":token_seq"
-_BEGINNING = 100_000
 _MOST_RATING = 100
 _COMMENTS = re.compile(rb"#[^\n]*\n\s*#")
 _COMMENT = re.compile(rb"^#[ \t]*(?=\S)")
@@ -123,9 +122,7 @@ def may_be_lines(path: Path, content: bytes) -> bool:
     """Whether a text file may be lines of whole numbers, of whatever meaning; else it is a table."""
     if ending(path) in TABLES:
         # Rows of users of whom none comes again are none, whatever the file is called.
-        if not is_digits(content) or b"\t" in content:
-            return False
-        return not (_users_come_again(content[:_BEGINNING]) or _users_come_again(content))
+        return is_digits(content) and b"\t" not in content and not _users_come_again(content)
     if not content.translate(None, _NUMBERS) and not is_digits(content):
         # Ratings with decimals or signs; where lines differ in length, reading them will tell which entry is wrong.
         return widths(content) != 1

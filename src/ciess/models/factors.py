@@ -78,7 +78,7 @@ class Factors(BackboneConfig):
         Raises:
             InputError: not two tables of finite numbers and one width, or not one id for each row.
         """
-        tables = _balanced(_checked(users, "the user factors"), _checked(items, "the item factors"))
+        tables = _of_like_columns(_checked(users, "the user factors"), _checked(items, "the item factors"))
         config = cls(dim=tables[0].shape[1])
         # In place of what would be read from files; no field, so that settings stay plain.
         vars(config)["tables"] = tables
@@ -146,7 +146,7 @@ class Factors(BackboneConfig):
         """The user and the item table, read once and balanced."""
         if not self.users or not self.items:
             raise InputError("factors are two tables: name a .npy file of users and one of items")
-        users, items = _balanced(_read(Path(self.users)), _read(Path(self.items)))
+        users, items = _of_like_columns(_read(Path(self.users)), _read(Path(self.items)))
         if self.dim not in (0, users.shape[1]):
             raise InputError(f"dim is {self.dim}, but {self.users} holds {users.shape[1]} columns: leave dim out")
         return users, items
@@ -247,7 +247,7 @@ def _checked(table: Any, name: str) -> _Table:
     return numbers
 
 
-def _balanced(users: _Table, items: _Table) -> tuple[_Table, _Table]:
+def _of_like_columns(users: _Table, items: _Table) -> tuple[_Table, _Table]:
     """Both tables with columns of like mean squares; scores stay as they are, since the factors are powers of two."""
     if users.shape[1] != items.shape[1]:
         raise InputError(

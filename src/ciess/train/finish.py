@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -138,15 +138,14 @@ def finish(
     # Until it is rounded in the end, a model that nothing is cut from is the full one.
     learns = plan.sizes.min() < plan.dim or sees_rounding(plan.precision)
     training = _suited(settings if learns else settings.lasting(0), full, plan)
-    whole = [Run(rate, training.steps) for rate in PEAK_RATES if valid is not None and training.steps]
-    done: list[Run] = []
-    for number, (rate, steps) in enumerate(whole or runs or [Run(1.0, training.steps)]):
-        fitted = _run(
+
+    def one(number: int, run: Run) -> Fitted:
+        return _run(
             small,
             full,
             plan,
             settings,
-            training.paced(rate).lasting(steps),
+            training.paced(run.rate).lasting(run.steps),
             # Each run draws for itself: repeated, it comes to the same, whatever was drawn beyond an earlier best.
             draws=seed + number,
             seed=seed,
@@ -155,12 +154,31 @@ def finish(
             progress=progress,
             kept=kept.within("run", number),
         )
+
+    if valid is not None:
+        return small, in_runs(training.steps, one, start)
+    repeated = tuple(runs or [Run(1.0, training.steps)])
+    for number, run in enumerate(repeated):
+        one(number, run)
+    return small, Finishing(repeated, None, time.perf_counter() - start, converged=False)
+
+
+def in_runs(steps: int, one: Callable[[int, Run], Fitted], start: float) -> Finishing:
+    """Take runs of distillation that are measured on validation, until one levels off without having gained.
+
+    Args:
+        steps: the most that a run may take.
+        one: takes a run, told its number, from the best state so far, and goes back to the best.
+        start: when the finish began, by `time.perf_counter`.
+    """
+    done = list[Run]()
+    for number, rate in enumerate(PEAK_RATES):
+        fitted = one(number, Run(rate, steps))
         done.append(Run(rate, fitted.steps))
         level = 2 * fitted.steps >= steps and not fitted.gaining
-        if whole and level and not fitted.gained:
+        if level and not fitted.gained:
             break
-    converged = valid is not None and (level or fitted.steps == 0)
-    return small, Finishing(tuple(done), fitted.quality, time.perf_counter() - start, converged)
+    return Finishing(tuple(done), fitted.quality, time.perf_counter() - start, level or fitted.steps == 0)
 
 
 def learned_on(

@@ -103,19 +103,19 @@ def fit(
     if plan is not None:
         best.measure(0)
     backbone.train(not isinstance(lesson, Solver) and lesson.dropout)
-    for step in kept.steps(training.steps, parts, lambda: best.diverged or best.misses >= training.patience):
+    for step in kept.steps(training.steps, parts, lambda: best.record.ends(training)):
         advance(step)
         tables.cut()
         if valid is not None and (step % training.eval_every == 0 or step == training.steps):
             best.measure(step)
-        progress(phase, step, training.steps, best.note)
+        progress(phase, step, training.steps, str(best.record))
     if valid is None and not best.finite():
         raise Diverged(DIVERGED.format(training.steps))
     backbone.eval()
     best.take()
     tables.write_back()
-    steps = training.steps if valid is None else best.step
-    return Fitted(steps, best.quality, time.perf_counter() - start, best.gain > LEVEL, best.diverged, best.gained)
+    seconds = time.perf_counter() - start
+    return Fitted(training.steps, None, seconds) if valid is None else best.record.fitted(seconds)
 
 
 def fitted_once(kept: Kept, backbone: Backbone, train: Callable[[], Fitted], always: bool = False) -> Fitted:
@@ -209,31 +209,77 @@ def _sweeps(solver: Solver, tables: HeldTables) -> Callable[[int], None]:
     return advance
 
 
+@dataclass
+class Record:
+    """What measurements on validation have come to so far.
+
+    Attributes:
+        quality: the best one; None before any.
+        step: at which it was measured.
+        misses: measurements since.
+        before: quality before the first step; None where it was not measured.
+        gain: of the last measurement over the best of the steps before it, as a share; 0 where it was no gain.
+        diverged: whether parameters are no numbers any more.
+    """
+
+    quality: float | None = None
+    step: int = 0
+    misses: int = 0
+    before: float | None = None
+    gain: float = 0.0
+    diverged: bool = False
+
+    def note(self, step: int, quality: float) -> bool:
+        """Note a measurement; whether it is the best so far."""
+        if step == 0:
+            self.before = quality
+        if self.quality is not None and quality <= self.quality:
+            self.gain = 0.0
+            self.misses += 1
+            return False
+        self.gain = quality / self.quality - 1 if self.quality else float(step > 0)
+        self.quality, self.step, self.misses = quality, step, 0
+        return True
+
+    def broken(self, step: int) -> None:
+        """Note that parameters are no numbers any more.
+
+        Raises:
+            Diverged: nothing was measured before.
+        """
+        if self.quality is None:
+            raise Diverged(DIVERGED.format(step))
+        self.diverged, self.gain = True, 0.0
+        _log.warning("%s; the state of step %s is kept", DIVERGED.format(step), self.step)
+
+    def ends(self, training: Training) -> bool:
+        """Whether nothing more is to be gained."""
+        return self.diverged or self.misses >= training.patience
+
+    def fitted(self, seconds: float) -> Fitted:
+        """What a fit came to, after so many seconds of wall time, that went back to the best."""
+        gained = self.before is not None and self.quality is not None and self.quality > (1 + LEVEL) * self.before
+        return Fitted(self.step, self.quality, seconds, self.gain > LEVEL, self.diverged, gained)
+
+    def __str__(self) -> str:
+        return "" if self.quality is None else f"best {self.quality:.4f} at step {self.step}"
+
+
 class _Best:
     """The best state on validation so far."""
-
-    _TOLD = ("quality", "before", "step", "misses", "diverged", "gain")
 
     def __init__(self, backbone: Backbone, tables: HeldTables, valid: Evaluator | None) -> None:
         self._backbone, self._tables, self._valid = backbone, tables, valid
         self._state: list[Tensor] = []
-        self.quality: float | None = None
-        self.before: float | None = None
-        """Quality before the first step; None where it was not measured."""
-        self.step = self.misses = 0
-        self.diverged = False
-        self.gain = 0.0
-        """Of the last measurement over the best one before it, as a share; 0 where it was no gain."""
+        self.record = Record()
 
     def state(self) -> State:
         """See `Resumable`."""
-        told = {name: getattr(self, name) for name in self._TOLD}
-        return State(told, {f"{at:03}": each for at, each in enumerate(self._state)})
+        return State(dataclasses.asdict(self.record), {f"{at:03}": each for at, each in enumerate(self._state)})
 
     def restore(self, state: State) -> None:
         """See `Resumable`."""
-        for name in self._TOLD:
-            setattr(self, name, state.told[name])
+        self.record = Record(**state.told)
         self._state = [state.tensors[name] for name in sorted(state.tensors)]
 
     @torch.no_grad()
@@ -242,24 +288,12 @@ class _Best:
         learned = (self._tables.users, self._tables.items, *self._backbone.network.values())
         return all(bool(each.isfinite().all()) for each in learned)
 
-    @property
-    def gained(self) -> bool:
-        """See `Fitted`."""
-        return self.before is not None and self.quality is not None and self.quality > (1 + LEVEL) * self.before
-
-    @property
-    def note(self) -> str:
-        return "" if self.quality is None else f"best {self.quality:.4f} at step {self.step}"
-
     @torch.no_grad()
     def measure(self, step: int) -> None:
         if self._valid is None:
             return
         if not self.finite():
-            if not self._state:
-                raise Diverged(DIVERGED.format(step))
-            self.diverged, self.gain = True, 0.0
-            _log.warning("%s; the state of step %s is kept", DIVERGED.format(step), self.step)
+            self.record.broken(step)
             return
         mode = self._backbone.training
         self._backbone.eval()
@@ -267,15 +301,8 @@ class _Best:
         vectors = self._backbone.vectors(*tables)
         quality = float(self._valid(lambda users: self._backbone.score_all(vectors, users)).quality.mean())
         self._backbone.train(mode)
-        if step == 0:
-            self.before = quality
-        if self.quality is None or quality > self.quality:
-            self.gain = quality / self.quality - 1 if self.quality else 1.0
-            self.quality, self.step, self.misses = quality, step, 0
+        if self.record.note(step, quality):
             self._state = [each.detach().clone() for each in (*tables, *self._backbone.network.values())]
-        else:
-            self.gain = 0.0
-            self.misses += 1
 
     @torch.no_grad()
     def take(self) -> None:

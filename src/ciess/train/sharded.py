@@ -24,7 +24,7 @@ from ciess.models.mf import MF, MFModel
 from ciess.progress import Progress, silent
 from ciess.tables.order import rotation_by
 from ciess.tables.plan import SizePlan
-from ciess.train.finish import PEAK_RATES, Finish, Finishing, Run
+from ciess.train.finish import Finish, Finishing, Run, in_runs
 from ciess.train.fit import Descent, Fitted
 from ciess.train.losses import SPREAD, Distillation, bpr_loss, share_drawn, spaced
 from ciess.train.sharded_fit import Lesson, PlanPart, ShardedEvaluator, Tables, fit_shards
@@ -152,23 +152,16 @@ class Sharded:
         recipe, share = settings.training, _share(self.sides, settings.training)
         if recipe.steps:
             recipe = recipe.stretched(max(1.0, settings.share / share)).paced(own.distance(self.tables))
-        done, level = list[Run](), False
-        for number, rate in enumerate(PEAK_RATES):
-            training = recipe.paced(rate)
+
+        def one(number: int, run: Run) -> Fitted:
+            training = recipe.paced(run.rate)
             distillation = ShardedDistillation(self.sides, self.tables, settings.training, self._seed + number)
             descent = Descent(small, own.scales(self.tables), training)
-
-            def step(at: int, descent: Descent = descent, distillation: ShardedDistillation = distillation) -> None:
-                descent(at, distillation.of(small))
-
-            lesson = Lesson(step, descent.adam, distillation.generator)
+            lesson = Lesson(lambda at: descent(at, distillation.of(small)), descent.adam, distillation.generator)
             checkpoint = Checkpoint(folder and folder / str(number))
-            fitted = fit_shards(self.sides, small, lesson, training, valid, own, checkpoint, progress, "finish")
-            done.append(Run(rate, fitted.steps))
-            level = 2 * fitted.steps >= training.steps and not fitted.gaining
-            if level and not fitted.gained:
-                break
-        return small, Finishing(tuple(done), fitted.quality, time.perf_counter() - start, level or not fitted.steps)
+            return fit_shards(self.sides, small, lesson, training, valid, own, checkpoint, progress, "finish")
+
+        return small, in_runs(recipe.steps, one, start)
 
 
 class _Part(NamedTuple):

@@ -1,9 +1,10 @@
 """The loop that trains tables which lie on several processes: what is kept of them, measured, and gone back to."""
 
+import math
 import signal
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ from ciess.tables.packed import rounded
 from ciess.tables.plan import SizePlan
 from ciess.train.adam import Adam
 from ciess.train.finish import lost_to_kept
-from ciess.train.fit import DIVERGED, LEVEL, Diverged, Fitted
+from ciess.train.fit import Fitted, Record
 from ciess.train.held_tables import SMALLEST_SCALE
 from ciess.train.shards import Checkpoint, Side, total
 
@@ -145,37 +146,29 @@ class _Best:
     def __init__(self, tables: Tables, valid: ShardedEvaluator, plan: PlanPart | None) -> None:
         self._tables, self._valid, self._plan = tables, valid, plan
         self.kept = [table.detach().clone() for table in tables]
-        self.told = torch.tensor([-1.0, 0.0, 0.0, 0.0, -1.0], dtype=torch.float64)
-        """Quality, step, measurements since without a better one, the last gain as a share, and the quality before the
-        first step; below 0 where there is none."""
+        self.record = Record()
+        self.told = self._told()
+        """The record as a checkpoint keeps it; not a number stands for None."""
 
-    @property
-    def note(self) -> str:
-        quality, step, *_ = self.told.tolist()
-        return "" if quality < 0 else f"best {quality:.4f} at step {step:.0f}"
+    def _told(self) -> Tensor:
+        fields = [math.nan if each is None else float(each) for each in astuple(self.record)]
+        return torch.tensor(fields, dtype=torch.float64)
+
+    def restore(self) -> None:
+        """Take the record that a checkpoint kept."""
+        quality, step, misses, before, gain, diverged = self.told.tolist()
+        none = [None if math.isnan(each) else each for each in (quality, before)]
+        self.record = Record(none[0], int(step), int(misses), none[1], gain, bool(diverged))
 
     @torch.no_grad()
-    def measure(self, step: int, patience: int) -> None:
+    def measure(self, step: int) -> None:
         stored = list(self._tables) if self._plan is None else self._plan.stored(self._tables)
-        broken = total(torch.tensor(sum(int((~each.isfinite()).sum()) for each in stored)))
-        quality, at, misses, _, before = self.told.tolist()
-        if broken:
-            if quality < 0:
-                raise Diverged(DIVERGED.format(step))
-            self._tell(quality, at, patience, 0.0, before)
-            return
-        found = self._valid.means(stored)["quality"]
-        before = before if step else found
-        if found > quality:
-            gain = found / quality - 1 if quality > 0 else 1.0
-            self._tell(found, step, 0, gain, before)
+        if total(torch.tensor(sum(int((~each.isfinite()).sum()) for each in stored))):
+            self.record.broken(step)
+        elif self.record.note(step, self._valid.means(stored)["quality"]):
             for kept, table in zip(self.kept, stored, strict=True):
                 kept.copy_(table)
-        else:
-            self._tell(quality, at, misses + 1, 0.0, before)
-
-    def _tell(self, *told: float) -> None:
-        self.told.copy_(torch.tensor(told, dtype=torch.float64))
+        self.told.copy_(self._told())
 
     @torch.no_grad()
     def take(self) -> None:
@@ -212,33 +205,32 @@ def fit_shards(
     start, best = time.perf_counter(), _Best(tables, valid, plan)
     state = _state(sides, tables, lesson, best)
     done = checkpoint.read(state)
+    best.restore()
     if lesson.generator is not None:
         lesson.generator.set_state(state["draws"])
     if lesson.adam is not None:
         for count in lesson.adam.steps:
             count.fill_(done)
     if not done and plan is not None:
-        best.measure(0, training.patience)
+        best.measure(0)
     for step in range(done + 1, training.steps + 1):
-        if best.told[2] >= training.patience:
+        if best.record.ends(training):
             break
         lesson.step(step)
         if plan is not None:
             plan.cut(tables)
         measured = step % training.eval_every == 0 or step == training.steps
         if measured:
-            best.measure(step, training.patience)
+            best.measure(step)
         # One that is asked to stop stops all, or they would wait for it.
         stop = int(total(torch.tensor(int(asked()))))
         if measured or stop:
             if lesson.generator is not None:
                 state["draws"].copy_(lesson.generator.get_state())
             checkpoint.write(step, state)
-        progress(phase, step, training.steps, best.note)
+        progress(phase, step, training.steps, str(best.record))
         if stop:
             safe_point()
             raise Stopped(signal.SIGTERM)
     best.take()
-    quality, kept, _, gain, before = best.told.tolist()
-    gained = 0 <= before < quality / (1 + LEVEL)
-    return Fitted(int(kept), quality, time.perf_counter() - start, gain > LEVEL, gained=gained)
+    return best.record.fitted(time.perf_counter() - start)

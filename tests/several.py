@@ -14,7 +14,8 @@ import torch.distributed as dist
 
 _PATIENCE = timedelta(seconds=60)
 _STARTING = multiprocessing.get_context("forkserver")
-_STARTING.set_forkserver_preload(["ciess.experiment.distribute"])
+# The second is what the first use of a sharded tensor imports.
+_STARTING.set_forkserver_preload(["ciess.experiment.distribute", "torch._dynamo"])
 
 
 def together(count: int, folder: Path, work: Callable[..., Any], *given: Any) -> list[Any]:

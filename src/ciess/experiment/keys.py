@@ -33,16 +33,17 @@ def digest(key: Any) -> str:
 
 
 def code_of(*left_out: str) -> str:
-    """What identifies the code of this package; comments, docstrings and layout do not count.
+    """What identifies the code of this package by its bytes: every command asks, and to parse all of it takes seconds.
 
     Args:
         left_out: folders of the package that have no part in the result.
     """
-    return sources(sorted(path for path in PACKAGE.rglob("*.py") if path.relative_to(PACKAGE).parts[0] not in left_out))
+    names = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
+    return digest([[name.as_posix(), _content(PACKAGE / name)] for name in names if name.parts[0] not in left_out])
 
 
 def sources(paths: Iterable[Path]) -> str:
-    """What identifies the code of Python files, which are read once in a process."""
+    """What identifies the code of Python files; comments, docstrings and layout do not count."""
     return digest([[path.name, _code(path)] for path in paths])
 
 
@@ -179,6 +180,12 @@ def _code(path: Path) -> str:
 
 def _is_text(node: ast.AST) -> bool:
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+
+
+@cache
+def _content(path: Path) -> str:
+    """What identifies a file, which is read once in a process."""
+    return _hashed(path.read_bytes())
 
 
 def _hashed(content: bytes) -> str:

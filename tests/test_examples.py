@@ -9,6 +9,12 @@ from nbclient import NotebookClient
 import ciess
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
+BRIEF = """
+from ciess.models.als import ALS
+
+ALS.distillation = ALS.distillation.shortened(12)
+"""
+"""Before the first cell: what is tried is the notebook, whatever its models are worth."""
 
 
 @pytest.fixture
@@ -18,6 +24,9 @@ def _own_kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR"):
         monkeypatch.setenv(name, str(tmp_path / name.lower()))
     monkeypatch.setenv("PYTHONPATH", str(Path(ciess.__file__).parents[1]))
+    startup = tmp_path / "ipythondir" / "profile_default" / "startup"
+    startup.mkdir(parents=True)
+    (startup / "brief.py").write_text(BRIEF)
 
 
 @pytest.mark.usefixtures("_own_kernel")

@@ -25,7 +25,7 @@ SHORT = dataclasses.replace(BACKBONE, training=Training(steps=30, batch_size=2_0
 
 
 CUT = Finish().lasting(0)
-BRIEF = Finish.suiting(BACKBONE).shortened(30)
+BRIEF = Finish.suiting(BACKBONE).shortened(12)
 PLAIN = ciess.ALS(dim=16, training=Training(steps=3, eval_every=1))
 
 

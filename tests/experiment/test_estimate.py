@@ -100,7 +100,7 @@ torch.set_num_threads(1)
 matrix = random_array((20_000, 200), density=0.02, rng=np.random.default_rng(0)).tocsr()
 backbone = ciess.MF(dim=64, training=Training(steps=2, batch_size=5_000))
 ciess.search(ciess.Interactions.from_matrix(matrix), backbone=backbone, budgets=["10%"],
-             method=Marginal(rounds=1, steps=2, looks=1), finishing=Finish().lasting(1))
+             method=Marginal(rounds=1, steps=2, looks=1), finishing=Finish().lasting(1), refit=False)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024))
 """
     run = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.sparse import csr_array
-from searches import BACKBONE, QUICK, SHORT, plain
+from searches import BACKBONE, BRIEF, QUICK, SHORT, plain
 
 import ciess
 from ciess.data import Split
@@ -26,7 +26,7 @@ from ciess.train.fit import Fitted
 
 def test_methods_beside_ciess_are_measured_by_the_same_rules(split: Split) -> None:
     beside = {"mixed random": MixedRandom(), "popularity": Popularity(rounds=1)}
-    found = ciess.search(split, backbone=BACKBONE, budgets=["30%"], method=QUICK, beside=beside)
+    found = ciess.search(split, backbone=BACKBONE, budgets=["30%"], method=QUICK, beside=beside, finishing=BRIEF)
     lines = [row.method for row in found.rows if row.method != "ciess"]
     assert lines == ["full", "equal", "mixed random", "popularity", "search"]
     assert all(row.table_bytes <= 0.3 * 250 * 16 * 4 for row in found.rows[1:])
@@ -40,7 +40,7 @@ def test_auto_keeps_the_best_of_several_and_says_which(split: Split, monkeypatch
     # As `auto` tries them, only quicker.
     quick = {"popularity": Popularity(rounds=1), "ciess": QUICK}
     monkeypatch.setattr("ciess.experiment.pipeline.cheap_methods", lambda: quick)
-    found = ciess.search(split, backbone=SHORT, budgets=["30%", "15%"], method="auto")
+    found = ciess.search(split, backbone=SHORT, budgets=["30%", "15%"], method="auto", finishing=BRIEF)
     for budget in ("30%", "15%"):
         here = {row.method: row for row in found.rows if row.budget == budget}
         kept = here.pop("search")

@@ -41,8 +41,8 @@ BACKBONES = {
     "lightgcn": ciess.LightGCN(dim=8, training=RECIPE),
     "ncf": ciess.NCF(dim=8, training=RECIPE),
     "ngcf": ciess.NGCF(dim=8, training=RECIPE),
-    "als": ciess.ALS(dim=8, training=Training(steps=2)),
 }
+"""ALS has tables as MF has."""
 METHODS: dict[str, Method] = {
     "ciess": Ciess(episodes=1, steps=1, finish_steps=5, updates=1, start=Popularity(rounds=1, plans=2), td3=SMALL),
     "ciess-alone": Ciess(episodes=1, steps=2, finish_steps=5, updates=1, start=None, td3=SMALL),

@@ -26,22 +26,27 @@ def same(model, path, result=None):
     found = (model.recommend(expected[:, 0], k=expected.shape[1] - 1)[0].astype(str) == expected[:, 1:]).all()
     return found if result is None else sys.exit(0 if found else 3)
 
-if __name__ == "__main__":
-    _, folder, answers, how, temper, count = sys.argv
-    model = ciess.load(folder)
-    # Threads of libraries that a forked process does not have.
-    pl.Series(range(100_000)).n_unique()
-    if temper == "warm":
-        assert same(model, answers)
-        if "torch" in sys.modules:
-            assert sys.modules["torch"].get_num_threads() == 2
+def exits(model, answers, how, count):
     start = multiprocessing.get_context(how).Process
-    workers = [start(target=same, args=(model, answers, True)) for _ in range(int(count))]
+    workers = [start(target=same, args=(model, answers, True)) for _ in range(count)]
     for worker in workers:
         worker.start()
     for worker in workers:
         worker.join()
-    print([worker.exitcode for worker in workers])
+    return [worker.exitcode for worker in workers]
+
+if __name__ == "__main__":
+    _, folder, answers, *counts = sys.argv
+    cold, warm, spawned = map(int, counts)
+    model = ciess.load(folder)
+    # Threads of libraries that a forked process does not have.
+    pl.Series(range(100_000)).n_unique()
+    print(exits(model, answers, "fork", cold))
+    assert same(model, answers)
+    if "torch" in sys.modules:
+        assert sys.modules["torch"].get_num_threads() == 2
+    print(exits(model, answers, "fork", warm))
+    print(exits(model, answers, "spawn", spawned))
 """
 
 
@@ -65,38 +70,23 @@ def answers(folder: Path) -> np.ndarray:
     return np.column_stack([users, model.recommend(users, k=K)[0]]).astype(str)
 
 
-def exits(folder: Path, tmp_path: Path, how: str, temper: str, count: int) -> str:
-    """How workers end that are given a model, and compare what it recommends."""
-    np.save(tmp_path / "answers.npy", answers(folder))
+@pytest.mark.parametrize(("name", "counts"), [("mf", (8, 8, 8)), ("lightgcn", (3, 8, 1)), ("ncf", (3, 1, 1))])
+def test_workers_answer_as_one_process(
+    name: str, counts: tuple[int, int, int], folders: dict[str, Path], tmp_path: Path
+) -> None:
+    """Forked, as `gunicorn --preload` does, before the parent has used the model and after; spawned, each is sent a
+    copy, and imports all anew, PyTorch among it where it is needed."""
+    np.save(tmp_path / "answers.npy", answers(folders[name]))
     (tmp_path / "workers.py").write_text(WORKERS)
     told = subprocess.run(
-        [sys.executable, "-W", "ignore", "workers.py", str(folder), "answers.npy", how, temper, str(count)],
+        [sys.executable, "-W", "ignore", "workers.py", str(folders[name]), "answers.npy", *map(str, counts)],
         cwd=tmp_path,
         env={**os.environ, "OMP_NUM_THREADS": "2"},
         capture_output=True,
         text=True,
         check=False,
     )
-    return told.stdout or told.stderr
-
-
-@pytest.mark.parametrize(
-    ("name", "temper", "count"),
-    [("mf", "warm", 8), ("mf", "cold", 8), ("lightgcn", "warm", 8), ("lightgcn", "cold", 3), ("ncf", "cold", 3)],
-)
-def test_forked_workers_answer_as_one_process(
-    name: str, temper: str, count: int, folders: dict[str, Path], tmp_path: Path
-) -> None:
-    """As `gunicorn --preload` forks them, after the parent has used the model or before."""
-    assert exits(folders[name], tmp_path, "fork", temper, count) == f"{[0] * count}\n"
-
-
-@pytest.mark.parametrize(("name", "temper", "count"), [("mf", "cold", 8), ("mf", "warm", 3), ("lightgcn", "warm", 1)])
-def test_spawned_workers_answer_as_one_process(
-    name: str, temper: str, count: int, folders: dict[str, Path], tmp_path: Path
-) -> None:
-    """They are sent a copy of the model; each imports all anew, PyTorch among it where it is needed."""
-    assert exits(folders[name], tmp_path, "spawn", temper, count) == f"{[0] * count}\n"
+    assert told.stdout == "".join(f"{[0] * count}\n" for count in counts), told.stderr
 
 
 @pytest.mark.parametrize("temper", ["warm", "cold"])

@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 CAMPAIGN = Path(__file__).parents[1] / "hostile.py"
-FOLDERS = 280
-"""Twenty of each kind of change; `make campaign` tries thousands."""
+FOLDERS = 140
+"""Ten of each kind of change; `make campaign` tries thousands."""
 
 
 def test_hostile_folders_are_refused_in_a_sentence_or_recommend_their_own_items() -> None:

@@ -277,7 +277,7 @@ def there(path: Path) -> bool:
 
 
 def given_path(name: str, given: object) -> Path:
-    """What somebody names as a file or folder.
+    """What somebody names as a file or folder; `~/` is the user's home, as shells have it.
 
     Raises:
         InputError: it is no path, or an empty one.
@@ -286,7 +286,8 @@ def given_path(name: str, given: object) -> Path:
         raise InputError(f"{name} is of type {type(given).__name__}: give a path")
     if not os.fspath(given):
         raise InputError(f"{name} is empty: give a path")
-    return Path(given)
+    path = Path(given)
+    return path.expanduser() if path.parts[:1] == ("~",) else path
 
 
 def check_file(path: Path, wanted: str) -> int:

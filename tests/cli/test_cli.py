@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import ciess
 from ciess.cli import Compress, Demo, Search, main
 from ciess.cli.options import Columns, Filters, Shared, command_line
 from ciess.data import Split
@@ -224,3 +225,17 @@ def test_a_command_is_spelled_as_it_was_typed(typed: str, monkeypatch: pytest.Mo
         monkeypatch.setattr(command, "run", lambda self, _: run.append(self))
     main(shlex.split(typed)[1:])
     assert command_line(run[0]) == typed
+
+
+def test_the_users_home_is_meant_by_its_mark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--out=~/mine` reaches the command as it is typed. A name may hold the mark elsewhere."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "here~.csv").write_text("user,item\n" + "".join(f"{user},{user % 3}\n" for user in range(9)))
+    main(["data", "convert", "~/here~.csv", "~/there.csv"])
+    assert ciess.read("~/there.csv") == ciess.read("here~.csv")
+    given = {"backbone": ciess.ALS(dim=4, training=ciess.Training(steps=2)), "method": "equal", "refit": False}
+    data = ciess.synthetic(users=30, items=20, mean_count=6).interactions
+    ciess.search(data, budgets="90%", **given).save("~/mine")
+    assert ciess.load("~/mine/budget-90").plan == ciess.load(tmp_path / "mine" / "budget-90").plan
+    assert not (tmp_path / "~").exists()

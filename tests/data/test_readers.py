@@ -46,6 +46,7 @@ def pairs(interactions: Interactions) -> set[tuple[object, object]]:
         ("commas.txt", "user,item\n7,10\n7,30\n8,30\n"),
         ("spaces.txt", "user  item  rating\n7  10 5\n 7 30  4\n8\t30 1\n"),
         ("mark.csv", b"\xef\xbb\xbfuser,item\n7,10\n7,30\n8,30\n"),
+        ("excel.csv", b"\xef\xbb\xbfsep=;\r\nuser;item\r\n7;10\r\n7;30\r\n8;30\r\n"),
         ("blank.csv", "\nuser, item\n7, 10\n\n7, 30\n  \n8, 30\n\n"),
         ("quoted.csv", '"user","item"\n"7","10"\n"7","30"\n"8","30"\n'),
         ("latin.csv", b"user,item,title\n7,10,caf\xe9\n7,30,x\n8,30,y\n"),

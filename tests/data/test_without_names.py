@@ -119,6 +119,13 @@ def test_lines_that_begin_with_counts_are_no_users_whoever_says_so(tmp_path: Pat
     assert len(read(write(tmp_path, "few.txt", "1 5\n1 6\n2 3 4\n"), layout="lines")) == 4
 
 
+def test_dates_are_no_items_of_a_table(tmp_path: Path) -> None:
+    """As clicks of a session: its user, when, what."""
+    path = write(tmp_path, "clicks.dat", "1,2014-04-07T10:51:09Z,20,0\n1,2014-04-07T10:54:09Z,21,0\n")
+    with pytest.raises(InputError, match=r"no line of column names: add one, such as user,item,rating,time$"):
+        read(path, layout="table")
+
+
 def test_large_numbers_before_times_are_no_times(tmp_path: Path) -> None:
     found = read(write(tmp_path, "weights.txt", "1\t10\t1234567890\t20240101\n1\t11\t12\t20240102\n")).times
     assert found is not None

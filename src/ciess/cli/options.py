@@ -39,8 +39,8 @@ def _default(value: str) -> str:
 
 
 Flat = Annotated[T, tyro.conf.arg(name="", help="")]
-"""Options of their own class: they come after the others, and without a prefix. Without the empty help, the parser looks
-for one in the source at every call, which takes as long as all else that it does."""
+"""Options of their own class: they come after the others, and without a prefix. The help is given, as empty: else the
+parser looks for one in the source at every call, which takes as long as all else that it does."""
 Positional = tyro.conf.Positional[Annotated[T, option()]]
 Count = Annotated[T, option("N")]
 Name = Annotated[T, option("NAME")]

@@ -2,12 +2,14 @@
 
 import math
 import types
+from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from ciess.checks import choice
 from ciess.errors import InputError, shortened
+from ciess.files import given_path
 
 _KINDS: dict[Any, type[int] | type[float]] = {int: int, int | None: int, float: float, float | None: float}
 _DASHED = "\0"
@@ -50,6 +52,8 @@ def _spec(wanted: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
         return _listed(lambda given: tuple(_number(each, int) for each in separated(tuple(given))))
     if words := _words(wanted.type):
         return _single(lambda given: _word(given, words), str)
+    if wanted.type in (Path, Path | None):
+        return _single(_path, Path)
     if wanted.type in _KINDS:
         kind = _KINDS[wanted.type]
         return _single(lambda given: _number(given, kind), kind)
@@ -87,6 +91,10 @@ def _number(given: str, kind: type[int] | type[float]) -> int | float:
     except OverflowError:
         what = "a number that fits"
     raise ValueError(f"'{shortened(given)}' is not {what}")
+
+
+def _path(given: str) -> Path:
+    return given_path("the path", given) if given else Path()
 
 
 def _words(kind: Any) -> tuple[str, ...]:

@@ -102,7 +102,7 @@ def split_or_interactions_of(data: "InteractionsLike | Split") -> Split | Intera
     """
     if isinstance(data, Split):
         return data
-    if isinstance(data, str | os.PathLike) and is_prepared(Path(data)):
+    if isinstance(data, str | os.PathLike) and is_prepared(given_path("data", data)):
         return prepared(data)
     return interactions_of(data)
 

@@ -50,11 +50,11 @@ def interactions_of(data: "InteractionsLike") -> Interactions:
     Raises:
         InputError: anything else, or what these refuse.
     """
-    return read(Path(data)) if isinstance(data, str | os.PathLike) else Interactions.of(data)
+    return read(data) if isinstance(data, str | os.PathLike) else Interactions.of(data)
 
 
 def read(
-    path: str | Path,
+    path: str | os.PathLike[str],
     *,
     user: str | None = None,
     item: str | None = None,

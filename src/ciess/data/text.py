@@ -21,6 +21,8 @@ from ciess.files import check_file
 PACKED = (".gz", ".zst")
 TABLES = (".csv", ".tsv", ".inter", ".dat")
 _BOM = b"\xef\xbb\xbf"
+_OF_EXCEL = re.compile(rb'"?sep=[,;|\t]"?[ \r]*\n', re.IGNORECASE)
+"""A first line that tells Excel what separates columns."""
 NO_TEXT = r"\x00-\x08\x0e-\x1f"
 """Characters that no text holds, as in a regular expression."""
 _CONTROLS = bytes(set(range(32)) - set(b"\t\n\v\f\r"))
@@ -32,7 +34,8 @@ _MOVIELENS_COLUMNS = ["user", "item", "rating", "time"]
 _USUAL = Wanted()
 _SEPARATORS = ("\t", "::", ",", ";", "|")
 _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
-_TIME = re.compile(r"\d{9,}(\.\d+)?|\d(\.\d+)?[eE]\+?(0?[89]|1\d)|\d{4}-\d\d-\d\d.*")
+_DATE = re.compile(r"\d{4}-\d\d-\d\d.*")
+_TIME = re.compile(rf"\d{{9,}}(\.\d+)?|\d(\.\d+)?[eE]\+?(0?[89]|1\d)|{_DATE.pattern}")
 _CLOCK = re.compile(r"\d\d?:\d\d")
 _DATUM = re.compile(r"-\d+|[+-]?\d+\.\d+|\d{9,}")
 """What is a number, and no column's name: below 0, with decimals, or a time."""
@@ -65,6 +68,8 @@ def content_of(path: Path) -> bytes:
     size = check_file(path, "a file with interactions")
     with refused(f"{path} cannot be read", "check that it is whole"):
         content = _unpacked(path, path.read_bytes() if size else b"").removeprefix(_BOM)
+    if found := _OF_EXCEL.match(content):
+        content = content[found.end() :]
     if not content.strip():
         raise InputError(f"{path} is empty: name a file with interactions")
     if b"\n" not in content:
@@ -215,7 +220,7 @@ def _named(path: Path, text: bytes, separator: str, wanted: Wanted, told: bool) 
     if ((numbers and separator not in ",;|") or told) and places:
         return places, text
     if numbers or told or _are_data(names, wanted):
-        few = ", or, if its columns come in this order, say by the layout that it is a table"
+        few = "" if told else ", or, if its columns come in this order, say by the layout that it is a table"
         more = f"; a layout is of {len(_MOVIELENS_COLUMNS)} columns at most, and these are {len(names)}"
         beyond = more if len(names) > len(_MOVIELENS_COLUMNS) else few
         raise InputError(f"{path} has no line of column names: {_HEADED}{beyond}")
@@ -224,7 +229,7 @@ def _named(path: Path, text: bytes, separator: str, wanted: Wanted, told: bool) 
 
 def _places_of(values: list[str]) -> list[str]:
     """What stands where in rows without column names, by the values of the first; nothing where it cannot be known."""
-    if not 2 <= len(values) <= len(_MOVIELENS_COLUMNS):
+    if not 2 <= len(values) <= len(_MOVIELENS_COLUMNS) or any(_DATE.fullmatch(value) for value in values[:2]):
         return []
     if len(values) > 2 and _TIME.fullmatch(values[2]):
         rated = len(values) == 3 or (_NUMBER.fullmatch(values[3]) and float(values[3]) <= _MOST_RATING)

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 
 from ciess.errors import InputError, shortened
 from ciess.experiment.cells import UNFINISHED
-from ciess.files import check_folder, missing_folders, open_regular, parsed_json, remove_empty
+from ciess.files import check_folder, given_path, missing_folders, open_regular, parsed_json, remove_empty
 from ciess.report.rendering import FIGURES, MARKDOWN, PAGE
 from ciess.serve.folder import MODEL_FILES
 from ciess.tables.budget import Budget
@@ -121,7 +121,7 @@ def check_run_folder(folder: str | Path, record: str) -> None:
     Raises:
         InputError: the folder is refused.
     """
-    folder = Path(folder)
+    folder = given_path("folder", folder)
     check_folder(folder)
     # Hidden files, such as a file manager's, are nobody's results.
     held = {path.name for path in folder.glob("*") if not path.name.startswith(".")}

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from ciess.checks import literal, nearest
 from ciess.errors import InputError
+from ciess.files import given_path
 
 if TYPE_CHECKING:
     from ciess.methods.problem import Method
@@ -70,7 +71,7 @@ def methods_named(text: str) -> "dict[str, Method]":
 def _with_defaults(text: str) -> "dict[str, Method]":
     path, colon, wanted = text.partition(":")
     if path.endswith(".py"):
-        found = _methods_of(_module(Path(path)))
+        found = _methods_of(_module(given_path("method", path)))
         if colon:
             found = {name: each for name, each in found.items() if each.__name__ == wanted}
         if not found:

@@ -15,7 +15,7 @@ from ciess.data import Interactions
 from ciess.data.columns import Ids
 from ciess.data.foreign import array_in
 from ciess.errors import InputError, refused
-from ciess.files import check_file
+from ciess.files import check_file, given_path
 from ciess.models import factor_rows
 from ciess.models.base import DESCENT, BackboneConfig, Training, TwoTables
 from ciess.models.factor_rows import RowIds
@@ -146,7 +146,7 @@ class Factors(BackboneConfig):
         """The user and the item table, read once and balanced."""
         if not self.users or not self.items:
             raise InputError("factors are two tables: name a .npy file of users and one of items")
-        users, items = _of_like_columns(_read(Path(self.users)), _read(Path(self.items)))
+        users, items = _of_like_columns(_read(given_path("users", self.users)), _read(given_path("items", self.items)))
         if self.dim not in (0, users.shape[1]):
             raise InputError(f"dim is {self.dim}, but {self.users} holds {users.shape[1]} columns: leave dim out")
         return users, items
@@ -162,7 +162,7 @@ class Factors(BackboneConfig):
         files = (("user", self.user_ids), ("item", self.item_ids))
         return RowIds(
             *(
-                factor_rows.given_ids(side, Path(file), len(table)) if file else None
+                factor_rows.given_ids(side, given_path("ids", file), len(table)) if file else None
                 for (side, file), table in zip(files, self.tables, strict=True)
             )
         )

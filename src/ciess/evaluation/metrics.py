@@ -98,7 +98,10 @@ def _rank(score: Score, users: Tensor, n_items: int, k: int, seen: "_Seen | None
             all_users[start : start + size] = these
     # What is not a number comes first, here as in topk.
     if ranking.scores[:, 0].isnan().any():
-        raise InputError("scores are not numbers: the model has diverged, lower its learning rate or its norms' weight")
+        raise InputError(
+            "scores are not numbers: the model has diverged, or its numbers are too large for the precision: lower its "
+            "learning rate or its norms' weight"
+        )
     return ranking
 
 

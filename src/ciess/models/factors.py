@@ -22,6 +22,8 @@ from ciess.models.factor_rows import RowIds
 from ciess.tables.order import balanced
 
 _Table = NDArray[np.float32]
+_MOST_SCORE = 1e15
+"""The root of the mean square of scores, or its inverse, up to which float32 holds the squares that training takes."""
 
 
 @dataclass(frozen=True)
@@ -248,12 +250,22 @@ def _checked(table: Any, name: str) -> _Table:
 
 
 def _of_like_columns(users: _Table, items: _Table) -> tuple[_Table, _Table]:
-    """Both tables with columns of like mean squares; scores stay as they are, since the factors are powers of two."""
+    """Both tables with columns of like mean squares; scores stay as they are, since the factors are powers of two.
+
+    Raises:
+        InputError: tables of different widths, or of numbers whose squares float32 does not hold.
+    """
     if users.shape[1] != items.shape[1]:
         raise InputError(
             f"user factors have {users.shape[1]} columns and item factors {items.shape[1]}: both need the same"
         )
     of_users, of_items = (np.square(table, dtype=np.float64).mean(0) for table in (users, items))
+    scale = float(np.sqrt(of_users @ of_items))
+    if scale and not 1 / _MOST_SCORE < scale < _MOST_SCORE:
+        raise InputError(
+            f"products of these factors are of about {scale:.0e}, beyond what training can reckon with: multiply both "
+            f"tables by {scale**-0.5:.0e}, which changes no ranking"
+        )
     usable = (of_users > 0) & (of_items > 0)
     ratio = np.divide(of_items, of_users, out=np.ones_like(of_users), where=usable)
     exponents = np.rint(np.log2(ratio) / 4).astype(np.int32)

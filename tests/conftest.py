@@ -1,4 +1,5 @@
 import os
+from functools import partial
 from pathlib import Path
 
 # As the command line sets it, and before PyTorch is imported: threads that spin crawl on a busy machine.
@@ -18,6 +19,7 @@ from hypothesis import settings
 import ciess
 from ciess.data import Interactions, Split, split_random, synthetic
 from ciess.models import BackboneConfig
+from ciess.train import tune
 
 torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 # Time is no property of the code; the same examples on every machine.
@@ -58,7 +60,8 @@ def _undrawn_elsewhere(request: pytest.FixtureRequest) -> None:
 
 @pytest.fixture
 def brief(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Finishes of few steps, for tests of what is done with a model that may be any."""
+    """Finishes of few steps and few trials of settings, for tests of what is done with a model that may be any."""
+    monkeypatch.setattr(tune, "Tuning", partial(tune.Tuning, trials=4))
     for config in (BackboneConfig, ciess.ALS, ciess.MF, ciess.NCF, ciess.NGCF, ciess.Factors):
         monkeypatch.setattr(config, "distillation", config.distillation.shortened(12))
 

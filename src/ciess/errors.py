@@ -37,11 +37,9 @@ def refused(problem: str, remedy: str) -> Iterator[None]:
             yield
     except InputError:
         raise
-    except Exception as error:
-        raise InputError(f"{problem} ({reason(error)}): {remedy}") from error
     except BaseException as error:
-        # No subclass of Exception, so that nothing catches it by chance.
-        if type(error).__name__ != "PanicException":
+        # Polars' panics are no subclass of Exception, so that nothing catches them by chance.
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
         raise InputError(f"{problem} ({reason(error)}): {remedy}") from error
 

@@ -331,7 +331,7 @@ class Bench:
             if precision is Precision.INT8 and plan.max_size == self.full_models.shape.dim:
                 tried += [Precision.FLOAT16, Precision.FLOAT32]
             finished.append(self._finish(plan, f"{budget} {precision}"))
-        return max(finished, key=lambda each: each.quality).plan.precision if finished else Precision.INT8
+        return best_of(finished).plan.precision if finished else Precision.INT8
 
     def _trained_anew(
         self,

@@ -103,9 +103,7 @@ class Cells:
     def read(self, name: str, method: Method | None) -> Cell | None:
         """A cell that was kept, None where there is none; of one that is damaged, a warning tells."""
         found = self._kept(name, method).read()
-        if found is None:
-            return None
-        return _cell(found)
+        return None if found is None else _cell(found)
 
     def write(self, cell: Cell, method: Method | None) -> None:
         """Keep a cell.

@@ -124,7 +124,7 @@ def compare(
         for seed in seeds if merge else ():
             cells_of_seed = trials.of(seed).kept
             for other in merge:
-                cells_of_seed.take(Path(other), {FULL: None, **chosen})
+                cells_of_seed.take(given_path("merge", other), {FULL: None, **chosen})
         if executor is None:
             for seed in filter(wanted_of.get, seeds):
                 run = trials.of(seed, told, clock)

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ciess.checks import choice
 from ciess.data import Interactions, Split, interactions_of, split_random
 from ciess.data.columns import Ids
 from ciess.data.interactions import InteractionsLike
@@ -22,7 +21,6 @@ from ciess.progress import Progress, silent
 from ciess.tables.budget import Budget
 from ciess.tables.plan import TableShape
 from ciess.tables.precision import Precision
-from ciess.tables.taper import TAPERED
 
 _RATIOS = (0.75, 0.25, 0.0)
 """No test: tables that were trained elsewhere have usually learned all interactions, those held out here among them."""
@@ -67,7 +65,7 @@ def compress(
         InputError: tables and interactions that do not belong together, or a budget that cannot be met.
     """
     clock = Clock()
-    choice("precision", precision, ("auto", *Precision, TAPERED))
+    parsed_precision(precision)
     config = factors if isinstance(factors, Factors) else Factors.from_arrays(*_pair(factors))
     config = config.with_ids(user_ids, item_ids)
     check_fit(config, budgets, precision)

@@ -250,13 +250,14 @@ class _Run:
         model, known = bench.built(chosen), bench.full_models.on(2).data
         seconds = sum(bench.clock.seconds().values()) - start
         grown, shrunk = self._changed(chosen.plan, known)
+        brought = coming.k_core(1)
         row = SegmentRow(
             segment=number,
             method=self.name,
             metrics=model.evaluate(_of_users_of(known, coming)).means(METRICS),
             interactions=len(coming),
-            new_users=_new(known, coming, "user"),
-            new_items=_new(known, coming, "item"),
+            new_users=int((known.user_rows(brought.user_ids) < 0).sum()),
+            new_items=int((known.item_rows(brought.item_ids) < 0).sum()),
             table_bytes=model.table_bytes,
             limit=self.budget.limit(chosen.plan.shape),
             grown=grown,
@@ -283,12 +284,7 @@ class _Run:
 
 def _of_users_of(known: Interactions, coming: Interactions) -> Interactions:
     """What comes of users who are known."""
-    return coming.take(rows_of(known.user_ids, coming.user_ids)[coming.users] >= 0).k_core(1)
-
-
-def _new(known: Interactions, coming: Interactions, side: str) -> int:
-    ids = getattr(coming.k_core(1), f"{side}_ids")
-    return int((rows_of(getattr(known, f"{side}_ids"), ids) < 0).sum())
+    return coming.take(known.user_rows(coming.user_ids)[coming.users] >= 0).k_core(1)
 
 
 def table_of(rows: Sequence[SegmentRow]) -> list[dict[str, Any]]:

@@ -62,7 +62,7 @@ def methods_by_name(methods: str | Method | Sequence[str | Method] | Mapping[str
 
 @dataclass(frozen=True)
 class Trials:
-    """What makes cells wherever it is sent to.
+    """Makes cells of a comparison; sent to another process or machine, it makes one there by seed and method.
 
     Attributes:
         given: interactions, or a split for all seeds.
@@ -84,8 +84,7 @@ class Trials:
 
     def of(self, seed: int, progress: Progress = silent, clock: Clock | None = None) -> "_Seed":
         """The cells of a seed."""
-        split = self.given if isinstance(self.given, Split) else split_random(self.given, seed=seed)
-        return _Seed(split, self.recipe, self.budgets, seed, self.folder, progress, clock or Clock(), self.force)
+        return _Seed(self, seed, progress, clock or Clock())
 
     def __call__(self, seed: int, name: str) -> Cell | str:
         """One cell, or what is wrong with the request itself."""
@@ -147,38 +146,25 @@ class _Seed:
     """All cells of one seed.
 
     Args:
-        split: what everything is measured on.
-        recipe: what all methods share.
-        budgets: of the searches.
+        trials: what all seeds share.
         seed: of everything.
-        folder: keeps cells and full models; None keeps nothing.
         progress: told every step.
         clock: told what phase the time goes to.
-        force: whether to try even what would not fit into the memory that is available.
     """
 
-    def __init__(
-        self,
-        split: Split,
-        recipe: Recipe,
-        budgets: list[Budget],
-        seed: int,
-        folder: Path | None,
-        progress: Progress,
-        clock: Clock,
-        force: bool,
-    ) -> None:
-        self.split, self.recipe, self.budgets, self.seed, self.progress = split, recipe, budgets, seed, progress
-        self.clock, self._force = clock, force
-        self.kept = Cells(folder, split, recipe, budgets, seed)
+    def __init__(self, trials: Trials, seed: int, progress: Progress, clock: Clock) -> None:
+        self._trials, self.seed, self.progress, self.clock = trials, seed, progress, clock
+        given = trials.given
+        self.split = given if isinstance(given, Split) else split_random(given, seed=seed)
+        self.kept = Cells(trials.folder, self.split, trials.recipe, trials.budgets, seed)
         self._known: dict[tuple[SizePlan, bool], Evaluation] = {}
 
     @cached_property
     def bench(self) -> Bench:
         """Made when there is something to do."""
-        kept = self.kept.full(), self.clock, self.kept.unfinished()
-        bench = Bench(self.split, self.recipe, self.seed, self.progress, *kept, self._force)
-        bench.check(self.budgets)
+        trials, kept = self._trials, (self.kept.full(), self.clock, self.kept.unfinished())
+        bench = Bench(self.split, trials.recipe, self.seed, self.progress, *kept, trials.force)
+        bench.check(trials.budgets)
         bench.tune()
         return bench
 
@@ -223,7 +209,7 @@ class _Seed:
 
     def _searched(self, name: str, method: Method, full: Cell) -> Cell:
         ready = self.bench.prepared(method)
-        problem = self.bench.problem(self.budgets)
+        problem = self.bench.problem(self._trials.budgets)
         found = self.bench.run(name, ready, problem)
         peak = torch.from_numpy(full.quality[""])
         rows, quality, valid = [], {}, {}

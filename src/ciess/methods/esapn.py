@@ -20,6 +20,7 @@ from ciess.data.sampling import Triplets, TripletSampler
 from ciess.errors import InputError
 from ciess.methods.problem import Problem, SearchResult
 from ciess.methods.shared.joint import Learner, Start
+from ciess.models.seeded import seeded
 from ciess.tables.mask import prefix_mask
 from ciess.tables.plan import SizePlan
 from ciess.train.adam import Adam
@@ -109,8 +110,7 @@ class Policy:
     """
 
     def __init__(self, levels: int, first_chance: float, lr: float, seed: int) -> None:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with seeded(seed):
             self._popularity = nn.Embedding(_POPULARITIES, 32)
             last = nn.Linear(512, 1)
             self._network = nn.Sequential(nn.Linear(32 + levels, 512), nn.Tanh(), last)

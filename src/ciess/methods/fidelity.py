@@ -49,7 +49,7 @@ class Truncate(Checked):
 
 def _short() -> Finish:
     training = Training(steps=40, batch_size=1_000_000, lr=0.3, lr_decay=0.5, lr_every=10)
-    return Finish(refit_steps=2, training=training, share=0.2)
+    return Finish(refit_steps=2, training=training)
 
 
 @dataclass(frozen=True)

@@ -244,15 +244,15 @@ class Problem:
         n_users, n_items, dim = self.shape
         weights = np.ones(n_users + n_items) if self.stands_for is None else self.stands_for
         sides = [(users, weights[:n_users]), (items, weights[n_users:])]
-        of_users, of_items = (float(weights.sum()) for _, weights in sides)
+        of_users, of_items = (float(stand_for.sum()) for _, stand_for in sides)
 
         def scaled(numbers: int) -> SizePlan:
             least, most = max(of_users, numbers - of_items * dim), min(of_users * dim, numbers - of_items)
             for_users = min(max(round(numbers * user_share), least), most)
             shares = for_users, numbers - for_users
             parts = [
-                project(np.asarray(desired), part, dim, None if self.stands_for is None else weights)
-                for part, (desired, weights) in zip(shares, sides, strict=True)
+                project(np.asarray(desired), part, dim, stand_for)
+                for part, (desired, stand_for) in zip(shares, sides, strict=True)
             ]
             return self._plan(np.concatenate(parts), budget)
 

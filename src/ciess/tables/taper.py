@@ -8,7 +8,7 @@ halves of the scale, so that even a single bit is a sign.
 
 import re
 from bisect import bisect_left
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
@@ -122,14 +122,12 @@ class Taper(Encoding):
 
     def spans(self, size: int) -> list[Span]:
         """See `Encoding`."""
-        return list(self._spans(size))
-
-    def _spans(self, size: int) -> Iterator[Span]:
-        first = 0
+        found, first = list[Span](), 0
         for bits, each in groupby(self.profile[:size]):
             stop = first + len(list(each))
-            yield Span(first, stop, bits)
+            found.append(Span(first, stop, bits))
             first = stop
+        return found
 
     @cached_property
     def _sums(self) -> NDArray[np.int64]:

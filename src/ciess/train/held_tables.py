@@ -1,8 +1,6 @@
 """The tables of a backbone while they are trained: held to a size plan, and as its precision stores them."""
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
@@ -66,7 +64,10 @@ class HeldTables:
             return self.users, self.items
         # Those of dimensions stay: found anew they would follow the rows, which follow them.
         if not self._scales or (step % _STEPS_BETWEEN_SCALES == 1 and not self._plan.precision.scale_a_dimension):
-            self._scales = [self._shared_scales(table, sizes) for table, sizes in self._sides(self._plan)]
+            sides = (self.users, self._plan.user_sizes), (self.items, self._plan.item_sizes)
+            precision = self._plan.precision
+            found = (shared_scales(table.detach().numpy(), sizes, precision) for table, sizes in sides)
+            self._scales = [torch.from_numpy(scales) for scales in found]
         users, items = (
             table + (near - table).detach() for table, near in zip((self.users, self.items), self._near(), strict=True)
         )
@@ -95,13 +96,6 @@ class HeldTables:
         assert self._plan is not None
         sides = zip((self.users, self.items), self._scales, self._masks, strict=True)
         return [_nearest(table.detach(), scales, self._plan.precision) * mask for table, scales, mask in sides]
-
-    def _sides(self, plan: SizePlan) -> list[tuple[nn.Parameter, NDArray[np.int32]]]:
-        return [(self.users, plan.user_sizes), (self.items, plan.item_sizes)]
-
-    def _shared_scales(self, table: nn.Parameter, sizes: NDArray[np.int32]) -> Tensor:
-        assert self._plan is not None
-        return torch.from_numpy(shared_scales(table.detach().numpy(), sizes, self._plan.precision))
 
     @torch.no_grad()
     def cut(self) -> None:

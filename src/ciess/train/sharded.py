@@ -149,7 +149,7 @@ class Sharded:
         start, own = time.perf_counter(), PlanPart(plan, self.sides)
         users, items = (nn.Parameter(table[:, : plan.max_size] * mask) for table, mask in own.of(self.tables))
         small: Tables = users, items
-        recipe, share = settings.training, _share(self.sides, settings.training)
+        recipe, share = settings.training, share_drawn(self.sides[0].rows, self.sides[1].rows, settings.training)
         if recipe.steps:
             recipe = recipe.stretched(max(1.0, settings.share / share)).paced(own.distance(self.tables))
 
@@ -195,11 +195,6 @@ def _nothing(vectors: Represented) -> Tensor:
     return 0.0 * sum((each.sum() for each in vectors), start=torch.zeros(()))
 
 
-def _share(sides: tuple[Side, Side], training: Training) -> float:
-    """See `share_drawn`."""
-    return share_drawn(sides[0].rows, sides[1].rows, training)
-
-
 class ShardedDistillation(Distillation):
     """The part of a step's loss that is this process' users'.
 
@@ -213,7 +208,7 @@ class ShardedDistillation(Distillation):
     def __init__(self, sides: tuple[Side, Side], full: Tables, training: Training, seed: int) -> None:
         super().__init__(_SCORER, _SCORER, training, seed)
         self._sides, self._full = sides, full
-        self.share = _share(sides, training)
+        self.share = share_drawn(sides[0].rows, sides[1].rows, training)
         users, items = (spaced(side.rows, self.share) for side in sides)
         with torch.no_grad():
             scores = full[0][self._own(users)] @ sides[1].look_up(full[1], items).T

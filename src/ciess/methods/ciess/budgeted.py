@@ -242,6 +242,5 @@ class _BudgetSearch:
 
 def _features(problem: Problem) -> Tensor:
     """(rows, m) what users' and items' rows are like, each among its own kind."""
-    tables = (problem.full_model.user_table, problem.full_model.item_table)
-    sides = [described(*each) for each in zip(problem.popularity, (t.detach().numpy() for t in tables), strict=True)]
+    sides = [described(*each) for each in zip(problem.popularity, full_rows(problem), strict=True)]
     return torch.cat([Scale.of(each).scaled(each) for each in sides])

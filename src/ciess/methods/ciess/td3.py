@@ -14,6 +14,7 @@ from torch.nn.functional import mse_loss
 
 from ciess.checks import AboveZero, Checked, NotNegative, Positive, Share
 from ciess.errors import InputError
+from ciess.models.seeded import seeded
 from ciess.train.adam import Adam
 from ciess.train.checkpoint import State
 
@@ -117,8 +118,7 @@ class TD3:
 
     def __init__(self, state_size: int, settings: TD3Settings, seed: int, noise_unit: float = 1.0) -> None:
         self.settings, self._noise_unit = settings, noise_unit
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with seeded(seed):
             self.actor = mlp(state_size, settings.hidden)
             self.critics = nn.ModuleList(mlp(state_size + 1, settings.hidden) for _ in range(2))
             # Actions start in the middle of their range.

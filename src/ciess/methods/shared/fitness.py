@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ciess.models.seeded import seeded
 from ciess.tables.plan import SizePlan
 from ciess.train.adam import Adam
 
@@ -36,8 +37,7 @@ class FitnessPredictor:
 
     def __init__(self, popularity: Sequence[NDArray[np.int64]], dim: int, seed: int = 0) -> None:
         self._sides = [_Side.of(each, dim) for each in popularity]
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with seeded(seed):
             self._entities = nn.ModuleList(_network(1, _ENTITY, _ENTITY) for _ in self._sides)
             self._sets = nn.ModuleList(_network(_ENTITY + 1, _SET, _SET) for _ in self._sides)
             self._decoder = _network(_SET, _SET, 1)

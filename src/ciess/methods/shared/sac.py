@@ -13,6 +13,7 @@ from torch.nn.functional import mse_loss, softplus
 
 from ciess.checks import AboveZero, Checked, Positive, Share
 from ciess.methods.ciess.td3 import Replay, Transitions, mlp, soft_update, value, whole
+from ciess.models.seeded import seeded
 from ciess.train.adam import Adam
 from ciess.train.checkpoint import Composed, Part
 
@@ -60,8 +61,7 @@ class SAC(Composed):
 
     def __init__(self, state_size: int, action_size: int, settings: SACSettings, seed: int) -> None:
         self.settings = settings
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with seeded(seed):
             self.actor = mlp(state_size, settings.hidden, 2 * action_size)
             self.critics = nn.ModuleList(mlp(state_size + action_size, settings.hidden) for _ in range(2))
         self.target_critics = copy.deepcopy(self.critics)

@@ -5,8 +5,10 @@ from hypothesis import strategies as st
 
 from ciess.serve.ranking import _are_exact, packed_scores, top_items
 from ciess.serve.seen import SeenItems
+from ciess.tables.encoding import Encoding
 from ciess.tables.packed import PackedTable
 from ciess.tables.precision import Precision
+from ciess.tables.taper import Taper
 
 
 def table(rows: int, seed: int, precision: Precision, whole: bool) -> PackedTable:
@@ -61,16 +63,29 @@ def test_without_seen_items_all_are_ranked() -> None:
     assert (np.diff(scores[0]) <= 0).all()
 
 
-@pytest.mark.parametrize("precision", [Precision.FLOAT32, Precision.INT8, Precision.INT4_SHARED])
-def test_a_ranking_does_not_depend_on_who_else_is_ranked(precision: Precision) -> None:
-    users, items = table(2100, 0, precision, False), table(500, 1, precision, False)
-    together = top_items(users, items, np.arange(2100), 10)
-    for user in (0, 31, 1024, 2099):
-        alone = top_items(users, items, np.array([user]), 10)
+TAPER = Taper((8, 7, 6, 6, 5, 4, 4, 4, 3, 3, 3, 3, 2, 2, 2, 2))
+ENCODINGS = [Precision.FLOAT32, Precision.FLOAT16, Precision.INT8, Precision.INT4_SHARED, TAPER]
+
+
+@pytest.mark.parametrize("precision", ENCODINGS, ids=str)
+def test_a_ranking_does_not_depend_on_who_else_is_ranked(precision: Encoding) -> None:
+    """Nor on a user's place among them. Every item is there twice: both have one score, and the earlier comes first."""
+    rng = np.random.default_rng(0)
+    dense = rng.normal(size=(40, 16)).astype(np.float32), np.tile(rng.normal(size=(250, 16)).astype(np.float32), (2, 1))
+    users, items = (PackedTable.pack(each, np.full(len(each), 16, dtype=np.int32), precision) for each in dense)
+    together = top_items(users, items, np.tile(np.arange(40), 30), 500)
+    for each in together:
+        ranked = each.reshape(30, 40, 500)
+        np.testing.assert_array_equal(ranked, ranked[:1].repeat(30, axis=0))
+    equal = np.diff(together[1]) == 0
+    assert equal.sum(1).min() >= 250
+    assert (np.diff(together[0])[equal] > 0).all()
+    for user in (0, 7, 31, 39):
+        alone = top_items(users, items, np.array([user]), 500)
         for one, all_ in zip(alone, together, strict=True):
             np.testing.assert_array_equal(one[0], all_[user])
         scores = packed_scores(users, items, np.array([user]), alone[0][0])
-        np.testing.assert_allclose(scores, alone[1], rtol=2e-6)
+        np.testing.assert_array_equal(scores, alone[1])
 
 
 def test_sums_of_whole_numbers_beyond_what_floats_hold_are_rounded_as_floats_are() -> None:

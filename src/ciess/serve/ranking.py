@@ -15,17 +15,19 @@ _ITEMS_AT_ONCE = 2048
 _SCORES_AT_ONCE, _NUMBERS_AT_ONCE = 1 << 20, 1 << 19
 """Of a block: few users are scored for more items at once, as long as these stay in the processor's cache."""
 _ENTRIES_AT_ONCE = 1 << 22
-_USERS_IN_A_PRODUCT = 32
-"""Of every matrix product of floats, the last ones filled up: rounding can depend on the shape of a product, and so a
-user's ranking does not depend on who else is ranked."""
 _EXACT = 2**24
 """Whole numbers below are exact in float32, and so are their sums in any order."""
 
 
 class _Rows(NamedTuple):
-    """Some rows of a table: (b, width) numbers, and (b,) scales that are still to be multiplied with, if any."""
+    """Some rows of a table: (b, width) numbers, and (b,) scales that are still to be multiplied with, if any.
 
-    numbers: NDArray[np.float32]
+    Numbers are whole where products of them are exact. Others are of double precision, and their products are rounded
+    to float32 in the end: how a sum of floats is rounded depends on where its row stands in a product, and so a score
+    would depend on who else is ranked, and equal items would not tie.
+    """
+
+    numbers: NDArray[np.float32] | NDArray[np.float64]
     scales: NDArray[np.float32] | None
 
 
@@ -140,12 +142,21 @@ def _are_exact(*tables: PackedTable) -> bool:
 def _rows(table: PackedTable, rows: NDArray[np.int64], as_stored: bool) -> _Rows:
     if as_stored:
         return _Rows(table.stored_rows(rows), table.scales_of(rows))
-    return _Rows(table.rows(rows), None)
+    return _Rows(table.rows(rows).astype(np.float64), None)
+
+
+def _run(table: PackedTable, rows: slice, as_stored: bool) -> _Rows:
+    """As `_rows`, for rows that follow each other."""
+    if as_stored:
+        return _Rows(table.stored_run(rows), table.scales_of(rows))
+    return _Rows(table.run(rows).astype(np.float64), None)
 
 
 def _products(users: _Rows, items: _Rows) -> NDArray[np.float32]:
     """(b, m) inner products; those of whole numbers are multiplied with the scales at the end."""
-    scores: NDArray[np.float32] = users.numbers[:, : items.numbers.shape[1]] @ items.numbers.T
+    scores: NDArray[np.float32] = (users.numbers[:, : items.numbers.shape[1]] @ items.numbers.T).astype(
+        np.float32, copy=False
+    )
     if users.scales is not None and items.scales is not None:
         scores *= users.scales[:, None]
         scores *= items.scales
@@ -164,19 +175,12 @@ def _scores(
     vectors, at_once = _rows(users, rows, exact), _ITEMS_AT_ONCE
     if exact:
         at_once = max(at_once, min(_SCORES_AT_ONCE // max(1, len(rows)), _NUMBERS_AT_ONCE // items.dim))
-    else:
-        filled = np.zeros((-(-len(rows) // _USERS_IN_A_PRODUCT), _USERS_IN_A_PRODUCT, users.dim), dtype=np.float32)
-        filled.reshape(-1, users.dim)[: len(rows)] = vectors.numbers
     if seen is not None:
         places, columns = seen.of_users(rows)
         by_item = np.argsort(columns, kind="stable")
         places, columns = places[by_item], columns[by_item]
     for block in items.blocks(at_once):
-        if exact:
-            scores = _products(vectors, _Rows(items.stored_run(block), items.scales_of(block)))
-        else:
-            numbers = items.run(block)
-            scores = (filled[:, :, : numbers.shape[1]] @ numbers.T).reshape(-1, len(numbers))[: len(rows)]
+        scores = _products(vectors, _run(items, block, exact))
         if seen is not None:
             begin, end = np.searchsorted(columns, [block.start, block.stop])
             scores[places[begin:end], columns[begin:end] - block.start] = -np.inf

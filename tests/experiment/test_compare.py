@@ -244,6 +244,7 @@ def test_impossible_requests_are_refused_before_training(data: Interactions, tmp
         ({"methods": ["magic"]}, "'magic' is not a method"),
         ({"methods": [MixedRandom(), "mixed-random"]}, "methods are mixed-random, mixed-random: give each a name"),
         ({"methods": {"full": MixedRandom()}}, "none 'full'"),
+        ({"methods": {3: MixedRandom()}}, "a method is named 3: names are text"),
         ({"methods": {"equal": MixedRandom()}}, "method equal is MixedRandom, not equal sizes"),
     ):
         with pytest.raises(InputError, match=message):

@@ -142,6 +142,10 @@ def test_results_are_found_by_budgets_as_people_write_them(split: Split, tmp_pat
     [
         ({"budgets": [0.5]}, "'0.5' has no unit: write '50%'"),
         ({"budgets": 0.5}, "'0.5' has no unit: write '50%'"),
+        ({"budgets": 0}, "'0' has no unit: write '5%'"),
+        ({"budgets": b"50%"}, "budget 'b'50%'' is not a budget"),
+        ({"beside": {3: "popularity"}}, "a method is named 3: names are text, and not empty"),
+        ({"beside": {" ": "popularity"}}, "a method is named ' '"),
         ({"budgets": "1MB"}, "more than the 16,.* of the full tables: use at most"),
         ({"target": "inputs"}, "target is 'inputs': use 'input' or 'output'"),
         ({"precision": "float12"}, "float12"),

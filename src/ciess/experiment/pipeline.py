@@ -21,7 +21,7 @@ from ciess.experiment.settings import described, surroundings
 from ciess.experiment.spelling import spelled_call
 from ciess.experiment.users import tested
 from ciess.files import given_path
-from ciess.methods import cheap_methods, method_name, method_named
+from ciess.methods import cheap_methods, method_name, method_named, methods_under
 from ciess.methods.equal import EqualSizes
 from ciess.methods.marginal import Marginal
 from ciess.methods.policy import SizePolicy, policy_of
@@ -149,8 +149,8 @@ def parsed_budgets(budgets: str | Budget | Sequence[str | Budget]) -> list[Budge
     Raises:
         InputError: none, two that are equal, or one that is no budget.
     """
-    given = budgets.split(",") if isinstance(budgets, str) else [budgets] if isinstance(budgets, Budget) else budgets
-    if not isinstance(given, Iterable):
+    given: Any = budgets.split(",") if isinstance(budgets, str) else budgets
+    if isinstance(given, Budget | bytes) or not isinstance(given, Iterable):
         given = [given]
     wanted = [Budget.parse(budget) for budget in given]
     if not wanted:
@@ -178,7 +178,7 @@ def _named_apart(beside: dict[str, str | Method], methods: Iterable[str]) -> dic
     taken = {FULL, EQUAL, KEPT, *methods} & beside.keys()
     if taken:
         raise InputError(f"beside names {', '.join(sorted(taken))}, as other lines of the table: give other names")
-    return {name: method_named(each) if isinstance(each, str) else each for name, each in beside.items()}
+    return methods_under(beside)
 
 
 class _Run:

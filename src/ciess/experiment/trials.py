@@ -19,7 +19,7 @@ from ciess.experiment.cells import Cells
 from ciess.experiment.clock import Clock
 from ciess.experiment.finished import Finished
 from ciess.experiment.recipe import Recipe
-from ciess.methods import method_name, method_named, method_names, methods_named, separated_methods
+from ciess.methods import method_name, method_names, methods_named, methods_under, separated_methods
 from ciess.methods.equal import EqualSizes
 from ciess.methods.problem import Method
 from ciess.progress import Progress, silent
@@ -37,7 +37,7 @@ def methods_by_name(methods: str | Method | Sequence[str | Method] | Mapping[str
         InputError: an unknown method, two of one name, or another one under the name of equal sizes.
     """
     if isinstance(methods, Mapping):
-        given = [(name, method_named(each) if isinstance(each, str) else each) for name, each in methods.items()]
+        given = [*methods_under(methods).items()]
     else:
         given = []
         several = methods if isinstance(methods, Iterable) and not isinstance(methods, str) else [methods]

@@ -24,6 +24,8 @@ from ciess.errors import InputError
 from ciess.files import given_path
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ciess.methods.problem import Method
 
 _APART = r",(?![^(]*\))"
@@ -110,6 +112,18 @@ def method_named(text: str) -> "Method":
     if len(found) > 1:
         raise InputError(f"{text} holds {len(found)} methods: name one, as {text}:{type(found[0]).__name__}")
     return found[0]
+
+
+def methods_under(names: "Mapping[str, str | Method]") -> "dict[str, Method]":
+    """Methods by names of one's own, each given as it is or by what people write.
+
+    Raises:
+        InputError: a name that is no text, or none; no such method, or several.
+    """
+    for name in names:
+        if not isinstance(name, str) or not name.strip():
+            raise InputError(f"a method is named {name!r}: names are text, and not empty")
+    return {name: method_named(each) if isinstance(each, str) else each for name, each in names.items()}
 
 
 def method_name(method: "Method | type[Method]") -> str:

@@ -68,7 +68,7 @@ class Budget:
             raise InputError(f"budget '{text}' is not a budget: write it like '5%', '32MB' or '6.4dims'")
         amount = min(float(form[1]), 2 * _MOST)
         if not form[2]:
-            share = f"'{100 * amount if amount < 1 else min(amount, 100):g}%'"
+            share = f"'{100 * amount if amount < 1 else min(amount, 100):g}%'" if amount else "'5%'"
             many = f"'{amount:.0f}B'" if amount > 100 else "'32MB'"
             raise InputError(f"budget '{text}' has no unit: write {share} for a share of the full tables, or {many}")
         return cls(amount, _SPELLED.get(form[2].lower(), form[2]))

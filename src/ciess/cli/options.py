@@ -153,7 +153,7 @@ class Printing:
 
 @dataclass(frozen=True)
 class Shared:
-    """What `search` and `compare` are both told: data, recommender, budgets."""
+    """What `search`, `apply` and `compare` are all told: data, recommender, budgets."""
 
     data: Positional[Path | None] = None
     """A file, a folder, or a name of `ciess data list`"""

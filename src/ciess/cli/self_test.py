@@ -19,6 +19,8 @@ _LIBRARIES = ("ciess", "torch", "numpy", "scipy", "polars", "safetensors", "rich
 _EXTRAS: Mapping[str, tuple[str, str]] = {
     "faiss": ("ciess export … faiss", "pip install 'ciess[export]'"),
     "pooch": ("ciess data fetch", "pip install 'ciess[data]'"),
+    "usearch": ("ciess export … usearch", "pip install 'ciess[export]'"),
+    "ray": ("--executor ray", "pip install 'ciess[ray]'"),
     "onnx": ("ciess export … onnx", "pip install 'ciess[export]'"),
     "torchrec": ("reading ciess export … torchrec", "the release of torchrec that was built for your PyTorch"),
 }

@@ -133,7 +133,7 @@ def tail_of(counts: NDArray[np.integer]) -> NDArray[np.bool_]:
 
 
 def standard_error(values: Tensor) -> float:
-    """Of the mean of (n,) values; 0 where there is one alone."""
+    """The standard error of the mean of (n,) values; 0 for a single one."""
     return float(values.double().std() / len(values) ** 0.5) if len(values) > 1 else 0.0
 
 

@@ -225,9 +225,8 @@ class Bench:
     def followed(self, chosen: Finished, budget: Budget) -> Finished:
         """A plan as it is once the full model has learned validation too, see `Following`.
 
-        Its runs and what it came to on validation stay those of the plan before.
-
-        Where nothing is learned, validation still tells whether it is better so.
+        Its runs and what it came to on validation stay those of the plan before. Where the full model learns nothing,
+        as given tables do not, the plan that follows is finished, too, and the better of both on validation is taken.
 
         Raises:
             InputError: the method gives a plan that exceeds the budget.

@@ -37,7 +37,7 @@ _ROWS_PROBED, _INTERACTIONS_PROBED = 12_000, 200_000
 
 @dataclass(frozen=True)
 class Packed:
-    """What fits a budget.
+    """The largest equal size that a budget allows in one precision.
 
     Attributes:
         budget: as written.

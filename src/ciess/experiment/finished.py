@@ -89,7 +89,7 @@ class Finished:
 
     @property
     def tail_recall(self) -> float:
-        """On validation."""
+        """Recall@20 of rare items that are held out, on validation, see `tail_of`."""
         return self.valid["tail-recall@20"]
 
     def ahead_of(self, other: "Finished") -> bool:

@@ -50,7 +50,7 @@ class Memory:
 
 
 def memory_of(shape: TableShape, interactions: int, model: Backbone | None, descends: bool) -> Memory:
-    """Of a search.
+    """The memory that a search takes, by what takes it.
 
     Args:
         shape: of the full tables.

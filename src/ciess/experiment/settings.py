@@ -40,5 +40,5 @@ def surroundings(split: Split) -> dict[str, Any]:
 
 
 def versions(*names: str) -> dict[str, str]:
-    """Of installed packages."""
+    """The version of each installed package, by its name."""
     return {name: version(name) for name in names}

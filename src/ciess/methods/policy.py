@@ -54,7 +54,7 @@ class SizePolicy:
 
     @property
     def about(self) -> dict[str, Any]:
-        """What it is, in words."""
+        """Its kind, width and method, as its JSON file and reports have them."""
         return {"kind": "actor" if self.needs_rows else "curve", "dim": self.dim, "found_by": self.found_by}
 
     @classmethod

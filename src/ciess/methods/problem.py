@@ -209,7 +209,7 @@ class Problem:
     def told_of(
         self, model: Backbone, user_table: Tensor | None = None, item_table: Tensor | None = None
     ) -> dict[str, float]:
-        """What a trace tells of such a model, as `told` does of a plan."""
+        """Quality on validation, and its standard error, of a model that a search trained: a row of its trace."""
         vectors = model.vectors(user_table, item_table)
         found = self._valid(lambda users: model.score_all(vectors, users))
         beside = found.quality - self.full.user_quality[found.users]
@@ -259,7 +259,10 @@ class Problem:
         return self.filled(scaled, budget)
 
     def filled(self, plan_of: Callable[[int], SizePlan], budget: Budget) -> SizePlan:
-        """The plan that fills the budget, of a family that grows with its numbers; bytes of samples are not counted."""
+        """The largest plan within the budget among those that `plan_of` makes for each count of numbers.
+
+        On a sample the count alone is the limit: bytes are known of all rows only.
+        """
         if self.stands_for is not None:
             return plan_of(self.numbers[budget])
         return budget.filled(plan_of, self.numbers[budget])

@@ -13,7 +13,7 @@ _LEAST = 0.001
 
 @dataclass(frozen=True)
 class Share:
-    """A share and its 95 % interval over users."""
+    """A share and an interval about it: 95 % over users, or a standard deviation over seeds."""
 
     value: float
     low: float

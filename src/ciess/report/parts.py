@@ -146,7 +146,7 @@ class Card:
 
 @dataclass(frozen=True)
 class Report:
-    """A comparison with figures, made into files by `ciess.report.write`.
+    """What a run came to, as people read it; made into files by `ciess.report.write`.
 
     Attributes:
         title: the answer in one sentence.

@@ -188,12 +188,12 @@ class ComparisonData:
 
     @cached_property
     def gains(self) -> list[Gain]:
-        """Of every method over equal sizes, budget by budget."""
+        """The gain of every method over equal sizes, budget by budget."""
         return self._tested([(method, EQUAL) for method in self.methods if method != EQUAL])
 
     @cached_property
     def pairs(self) -> list[Gain]:
-        """Of every method over every other, budget by budget."""
+        """The gain of every method over every other, budget by budget."""
         return self._tested(list(itertools.combinations(self.methods, 2)))
 
     def gain(self, method: str, budget: str | Budget) -> Gain | None:

@@ -131,7 +131,7 @@ class Budget:
         return f"{share:g}%" if share <= 100 else f"{size}B"
 
     def filled(self, plan_of: Callable[[int], SizePlan], numbers: int) -> SizePlan:
-        """A plan that fits and leaves hardly a parameter's room, of a family that grows with its parameters.
+        """The largest plan that fits, to hardly a parameter, among those that `plan_of` makes for each count of them.
 
         Args:
             plan_of: the plan that keeps so many parameters.

@@ -84,7 +84,7 @@ class Attributes:
 
 
 class Composed(ABC):
-    """What changes in parts, each by itself."""
+    """A `Resumable` made of others, whose states together are its own."""
 
     @property
     @abstractmethod
@@ -106,6 +106,7 @@ class Kept:
     Args:
         folder: where they lie; None keeps nothing.
         name: with which their files' names begin. It must tell apart all that pieces follow from.
+        spent: what writing has taken so far, of all pieces of the run together.
     """
 
     def __init__(self, folder: Path | None, name: str = "", spent: "_Spent | None" = None) -> None:
@@ -120,7 +121,7 @@ class Kept:
 
     @property
     def path(self) -> Path | None:
-        """Of the piece's file."""
+        """The piece's file; None where nothing is kept."""
         return self._folder and self._folder / f"{self._name}.safetensors"
 
     def read(self) -> State | None:
@@ -213,7 +214,7 @@ NOTHING = Kept(None)
 
 
 def taken(parts: Mapping[str, Part]) -> State:
-    """Parts as they are, which may share memory with what comes."""
+    """The state of all parts now. Nothing is copied: it must be written before the next step changes them."""
     told, tensors = dict[str, Any](), dict[str, Tensor]()
     for name, part in parts.items():
         if isinstance(part, Tensor):

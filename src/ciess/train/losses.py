@@ -250,7 +250,7 @@ def _without(scores: Tensor, known: Tensor, in_place: bool = True) -> Tensor:
 
 
 def held_bytes(n_users: int, n_items: int) -> int:
-    """Of the probabilities that are held of a teacher of so many users and items."""
+    """Bytes of a teacher's probabilities of all pairs, which are held where they are few enough; else 0."""
     return 4 * n_users * n_items if n_users * n_items <= _MOST_HELD else 0
 
 

@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 
 from ciess.checks import Dim, check
 from ciess.errors import InputError
-from ciess.files import Content, given_path, open_regular, parsed_json, reading, write_together
+from ciess.files import Content, given_path, reading, write_together
 from ciess.methods import method_name
 from ciess.methods.ciess.policy import Actor
 from ciess.methods.problem import Candidate, Method, Problem, SearchResult
 from ciess.tables.budget import Budget, planned
 from ciess.tables.curve import Curve
 from ciess.tables.encoding import Encoding
-from ciess.tables.files import POLICY_FILES, MappedFile, array_bytes, arrays_in, checksum_of, damaged
+from ciess.tables.files import POLICY_FILES, MappedFile, array_bytes, arrays_in, checksum_of, damaged, read_record
 from ciess.tables.layout import SIDES
 from ciess.tables.plan import MOST_DIM, SizePlan, TableShape
 from ciess.tables.precision import Precision
@@ -171,9 +171,7 @@ class SizePolicy:
 
 
 def _read_settings(path: Path, place: Path) -> dict[str, Any]:
-    try:
-        with open_regular(place) as file:
-            settings = parsed_json(file.read())
+    with read_record(path, place, "a folder", "search anew") as settings:
         if settings["format"] != FORMAT:
             raise InputError(f"{path} is of format {settings['format']!s:.20}, this ciess reads {FORMAT}: search anew")
         types = {"kind": str, "dim": int, "found_by": str, "checksum": str}
@@ -181,14 +179,6 @@ def _read_settings(path: Path, place: Path) -> dict[str, Any]:
             raise ValueError("settings are not those of a policy")
         if settings["kind"] not in ("curve", "actor") or not 1 <= settings["dim"] <= MOST_DIM:
             raise ValueError("settings are not those of a policy")
-    except FileNotFoundError as error:
-        raise InputError(f"{path.parent} holds no {SETTINGS}: name a folder such as runs/…/budget-5") from error
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}): search anew") from error
-    except InputError:
-        raise
-    except (ValueError, KeyError, TypeError) as error:
-        raise damaged(path) from error
     return settings
 
 

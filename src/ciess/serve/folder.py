@@ -13,9 +13,9 @@ from safetensors.numpy import save as serialised
 
 from ciess.data.ids import RowIds
 from ciess.errors import InputError
-from ciess.files import Content, open_regular, parsed_json
+from ciess.files import Content
 from ciess.serve.seen import SeenItems
-from ciess.tables.files import MappedFile, checksum, damaged, write_arrays
+from ciess.tables.files import MappedFile, checksum, damaged, read_record, write_arrays
 from ciess.tables.layout import SIDES
 from ciess.tables.packed import PackedTable, save_tables
 from ciess.tables.plan import MOST_DIM
@@ -145,9 +145,7 @@ def read_settings(path: Path) -> dict[str, Any]:
     Raises:
         InputError: there is no such file, or it is of another format, or damaged.
     """
-    try:
-        with open_regular(path) as file:
-            settings = parsed_json(file.read())
+    with read_record(path, path, "a folder that ciess saved,", "save the model again") as settings:
         written, expected = settings["format"], settings.pop("checksum", None)
         if type(written) is not int:
             raise ValueError("the format is no number")
@@ -158,16 +156,6 @@ def read_settings(path: Path) -> dict[str, Any]:
             )
         if expected != settings_sum(settings) or not _is_model(settings):
             raise ValueError("settings are not those of a model")
-    except FileNotFoundError as error:
-        raise InputError(
-            f"{path.parent} holds no {SETTINGS}: name a folder that ciess saved, such as runs/…/budget-5"
-        ) from error
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}): save the model again") from error
-    except InputError:
-        raise
-    except (ValueError, KeyError, TypeError) as error:
-        raise damaged(path) from error
     return settings
 
 

@@ -7,6 +7,7 @@ import os
 import weakref
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -166,6 +167,33 @@ def _count(number: Any) -> int:
     if type(number) is not int or not 0 <= number < 2**48:
         raise ValueError(f"{number!r} is no number of bytes or entries")
     return number
+
+
+@contextmanager
+def read_record(path: Path, place: Path, folder: str, remedy: str) -> Iterator[dict[str, Any]]:
+    """The JSON object in a file, for checks within the context: what they raise is told as damage of the file.
+
+    Args:
+        path: as people know the file.
+        place: where it is read.
+        folder: what to name where there is no such file, such as `a folder that ciess saved`.
+        remedy: what to do where it cannot be read.
+
+    Raises:
+        InputError: there is no such file, or it cannot be read, is no JSON, or fails a check.
+    """
+    try:
+        with open_regular(place) as file:
+            found = parsed_json(file.read())
+        yield found
+    except FileNotFoundError as error:
+        raise InputError(f"{path.parent} holds no {path.name}: name {folder} such as runs/…/budget-5") from error
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}): {remedy}") from error
+    except InputError:
+        raise
+    except (ValueError, KeyError, TypeError) as error:
+        raise damaged(path) from error
 
 
 def damaged(path: Path) -> InputError:

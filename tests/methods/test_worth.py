@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from ciess.data import Split
-from ciess.methods.shared.worth import Draw, Slopes, columns, draws, slopes, smoothed
+from ciess.methods.shared.worth import Draw, Slopes, draws, slopes, smoothed, worth_of_numbers
 from ciess.models import Backbone, Training, backbone_named
 from ciess.tables.plan import SizePlan, TableShape
 from ciess.train.losses import Distillation
@@ -117,7 +117,9 @@ def test_worth_is_what_second_order_says() -> None:
     curvature = torch.tensor([[2.0] * 6, [0.5] * 6])
     # ½ · 2 · 3², then ½ · 2 · 5 / 2; estimates that disagree in sign are worth less than nothing.
     expected = [[1, 1, 1, 9, 2.5, 2.25], [0.25, 0.25, 0.25, 1, 4, -3]]
-    torch.testing.assert_close(columns(plan, Slopes(tables, (first, second), curvature)), torch.tensor(expected))
+    torch.testing.assert_close(
+        worth_of_numbers(plan, Slopes(tables, (first, second), curvature)), torch.tensor(expected)
+    )
 
 
 def test_a_column_that_nobody_has_is_worth_what_both_sides_would_gain_by_it(split: Split) -> None:
@@ -129,6 +131,6 @@ def test_a_column_that_nobody_has_is_worth_what_both_sides_would_gain_by_it(spli
     plan = SizePlan.equal(TableShape(split.train.n_users, split.train.n_items, 4), 1)
     loss = Distillation(small, full, backbone_named("mf").distillation, seed=0)
     halves = [draws(loss, plan.shape[:2], 8, torch.Generator().manual_seed(seed)) for seed in (1, 2)]
-    last, following = columns(plan, slopes(small, full, plan, loss, (halves[0], halves[1])))[:, :2].T
+    last, following = worth_of_numbers(plan, slopes(small, full, plan, loss, (halves[0], halves[1])))[:, :2].T
     assert (following > 0).float().mean() > 0.8
     assert 0.01 < following.median() / last.median() < 10

@@ -14,7 +14,7 @@ from ciess.methods.popularity import EQUAL, Rule, desired_sizes
 from ciess.methods.problem import Candidate, Problem, SearchResult, seed_for
 from ciess.methods.shared.gains import Gains
 from ciess.methods.shared.student import Begun, Student
-from ciess.methods.shared.worth import columns
+from ciess.methods.shared.worth import worth_of_numbers
 from ciess.tables.budget import Budget
 from ciess.tables.plan import SizePlan
 
@@ -107,6 +107,6 @@ class _Descent:
     def round(self) -> float:
         """Choose sizes, let the small model learn on, and measure its loss on fresh draws."""
         plan = self.student.plan
-        gains = Gains(plan, columns(plan, self.student.slopes(self.settings.looks)), self.problem.stands_for)
+        gains = Gains(plan, worth_of_numbers(plan, self.student.slopes(self.settings.looks)), self.problem.stands_for)
         best = gains.best(gains.price(gains.cost(gains.now)))
         return self.student.learn(self.problem.project(best, self.budget), self.settings.steps)

@@ -28,7 +28,7 @@ _CLEARLY = 4.0
 """Standard errors."""
 
 
-class RowIds(NamedTuple):
+class GivenIds(NamedTuple):
     """Ids of the rows of both tables; None follows the rule: row n belongs to the n-th user or item, see `matched`."""
 
     users: pl.Series | None = None
@@ -61,7 +61,7 @@ def given_ids(side: str, ids: Ids | Path, n_rows: int) -> pl.Series:
     return found
 
 
-def matched(interactions: Interactions, tables: tuple[_Table, _Table], ids: RowIds) -> Interactions:
+def matched(interactions: Interactions, tables: tuple[_Table, _Table], ids: GivenIds) -> Interactions:
     """The interactions over the users and items that factors have rows for, in the order of these rows.
 
     Where no ids are given, row n belongs to the n-th user or item of the interactions, which `ciess.read` puts in
@@ -85,7 +85,7 @@ def matched(interactions: Interactions, tables: tuple[_Table, _Table], ids: RowI
     return Interactions.from_pairs(user[kept], item[kept], user_ids, item_ids, times)
 
 
-def rows_of_all(interactions: Interactions, tables: tuple[_Table, _Table], ids: RowIds) -> list[Rows]:
+def rows_of_all(interactions: Interactions, tables: tuple[_Table, _Table], ids: GivenIds) -> list[Rows]:
     """The factors' rows of all users and of all items that a model is built for.
 
     Raises:
@@ -94,7 +94,7 @@ def rows_of_all(interactions: Interactions, tables: tuple[_Table, _Table], ids: 
     return [side.complete() for side in _sides(interactions, tables, ids)]
 
 
-def caution(interactions: Interactions, tables: tuple[_Table, _Table], ids: RowIds) -> str:
+def caution(interactions: Interactions, tables: tuple[_Table, _Table], ids: GivenIds) -> str:
     """What to tell if the rows seem to be in another order than the ids; empty if they do not.
 
     Each of up to 10,000 interactions is compared with another item of equal popularity in the mean: which one does
@@ -249,7 +249,7 @@ class _Side(NamedTuple):
         return {name: rows for name, rows in orders.items() if name == _RULE or not np.array_equal(rows, by_rule)}
 
 
-def _sides(interactions: Interactions, tables: tuple[_Table, _Table], ids: RowIds) -> tuple[_Side, _Side]:
+def _sides(interactions: Interactions, tables: tuple[_Table, _Table], ids: GivenIds) -> tuple[_Side, _Side]:
     seen = interactions.first_seen or (None, None)
     return (
         _Side("user", interactions.user_ids, interactions.user_rows, len(tables[0]), ids.users, seen[0]),

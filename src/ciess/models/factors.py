@@ -18,7 +18,7 @@ from ciess.errors import InputError, refused
 from ciess.files import check_file, given_path
 from ciess.models import factor_rows
 from ciess.models.base import DESCENT, BackboneConfig, Training, TwoTables
-from ciess.models.factor_rows import RowIds
+from ciess.models.factor_rows import GivenIds
 from ciess.tables.order import balanced
 
 _Table = NDArray[np.float32]
@@ -95,7 +95,7 @@ class Factors(BackboneConfig):
         if user_ids is None and item_ids is None:
             return self
         new = (("user", user_ids), ("item", item_ids))
-        ids = RowIds(
+        ids = GivenIds(
             *(
                 kept if given is None else factor_rows.given_ids(side, given, len(table))
                 for (side, given), kept, table in zip(new, self.ids, self.tables, strict=True)
@@ -159,10 +159,10 @@ class Factors(BackboneConfig):
         return not self.users and "tables" not in vars(self)
 
     @cached_property
-    def ids(self) -> RowIds:
+    def ids(self) -> GivenIds:
         """Ids of the rows of both tables, where they are given."""
         files = (("user", self.user_ids), ("item", self.item_ids))
-        return RowIds(
+        return GivenIds(
             *(
                 factor_rows.given_ids(side, given_path("ids", file), len(table)) if file else None
                 for (side, file), table in zip(files, self.tables, strict=True)

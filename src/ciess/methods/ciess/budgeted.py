@@ -20,7 +20,7 @@ from ciess.methods.popularity import Popularity
 from ciess.methods.problem import Candidate, Problem, SearchResult, seed_for
 from ciess.methods.shared.gains import Gains, filling_price
 from ciess.methods.shared.student import Student
-from ciess.methods.shared.worth import columns
+from ciess.methods.shared.worth import worth_of_numbers
 from ciess.tables.budget import Budget
 from ciess.tables.plan import SizePlan
 
@@ -197,7 +197,7 @@ class _BudgetSearch:
     def _gains(self) -> list[Gains]:
         """By some draws, by others, and by both."""
         plan = self.student.plan
-        some, others = (columns(plan, self.student.slopes(self.settings.looks)) for _ in range(2))
+        some, others = (worth_of_numbers(plan, self.student.slopes(self.settings.looks)) for _ in range(2))
         return [Gains(plan, each, self.problem.stands_for) for each in (some, others, (some + others) / 2)]
 
     def _states(self, gains: Gains, prices: Tensor) -> Tensor:

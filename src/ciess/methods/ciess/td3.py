@@ -137,7 +137,7 @@ class TD3:
         Raises:
             InputError: learning has diverged.
         """
-        return whole(action(self.actor, states), "actor_lr and critic_lr")
+        return finite(action(self.actor, states), "actor_lr and critic_lr")
 
     @torch.no_grad()
     def value(self, states: Tensor, actions: Tensor) -> Tensor:
@@ -197,7 +197,7 @@ def action(actor: nn.Module, states: Tensor) -> Tensor:
     return torch.tanh(actor(states)).squeeze(1)
 
 
-def whole(actions: Tensor, rates: str) -> Tensor:
+def finite(actions: Tensor, rates: str) -> Tensor:
     """The actions of an agent, if they are finite.
 
     Args:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import mse_loss, softplus
 
 from ciess.checks import AboveZero, Checked, Positive, Share
-from ciess.methods.ciess.td3 import Replay, Transitions, mlp, soft_update, value, whole
+from ciess.methods.ciess.td3 import Replay, Transitions, finite, mlp, soft_update, value
 from ciess.models.seeded import seeded
 from ciess.train.adam import Adam
 from ciess.train.checkpoint import Composed, Part
@@ -79,7 +79,7 @@ class SAC(Composed):
         Raises:
             InputError: learning has diverged.
         """
-        return whole(self._drawn(states)[0] if drawn else torch.tanh(self._normal(states)[0]), "lr")
+        return finite(self._drawn(states)[0] if drawn else torch.tanh(self._normal(states)[0]), "lr")
 
     def update(self, replay: Replay) -> None:
         """One update of the critics, the actor, the temperature and the target networks (Alg. 1)."""

@@ -145,7 +145,7 @@ def smoothed(squares: Tensor) -> Tensor:
     return squares.sum(1, keepdim=True) * (squares.sum(0, keepdim=True) / total)
 
 
-def columns(plan: SizePlan, slopes: Slopes) -> Tensor:
+def worth_of_numbers(plan: SizePlan, slopes: Slopes) -> Tensor:
     """(rows, width) what each number is worth: one that a row has, if it were taken; one that it lacks, if given."""
     first, second = slopes.gradients
     kept = slopes.curvature * slopes.tables.square() / 2

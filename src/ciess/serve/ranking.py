@@ -154,9 +154,8 @@ def _run(table: PackedTable, rows: slice, as_stored: bool) -> _Rows:
 
 def _products(users: _Rows, items: _Rows) -> NDArray[np.float32]:
     """(b, m) inner products; those of whole numbers are multiplied with the scales at the end."""
-    scores: NDArray[np.float32] = (users.numbers[:, : items.numbers.shape[1]] @ items.numbers.T).astype(
-        np.float32, copy=False
-    )
+    products = users.numbers[:, : items.numbers.shape[1]] @ items.numbers.T
+    scores: NDArray[np.float32] = products.astype(np.float32, copy=False)
     if users.scales is not None and items.scales is not None:
         scores *= users.scales[:, None]
         scores *= items.scales

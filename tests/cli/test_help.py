@@ -6,6 +6,7 @@ import pytest
 from ciess.cli import main
 from ciess.cli.reference import helps, page
 from ciess.exports import target_names
+from ciess.models import backbone_names
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "cli.md"
 WRONG = {
@@ -76,3 +77,9 @@ def test_the_page_of_commands_is_up_to_date() -> None:
 def test_the_help_of_export_names_all_targets() -> None:
     [(_, text)] = helps("export")
     assert [name for name in target_names() if not re.search(rf"\b{name}\b", text)] == []
+
+
+@pytest.mark.parametrize(("command", "others"), [("search", set()), ("stream", {"factors"}), ("estimate", {"factors"})])
+def test_the_help_names_all_recommenders(command: str, others: set[str]) -> None:
+    [(_, text)] = helps(command)
+    assert [name for name in backbone_names() if name not in others and not re.search(rf"\b{name}\b", text)] == []

@@ -19,6 +19,7 @@ from ciess.cli.options import (
     Name,
     Positional,
     PrecisionName,
+    Set,
     configured,
     option,
     settings_given,
@@ -38,8 +39,7 @@ class Distribute:
     """als or mf"""
     dim: Count[int | None] = None
     """Dimensions of a full row: 128"""
-    set: Annotated[tuple[str, ...], option("NAME=VALUE ...")] = ()
-    """Other settings of the recommender: alpha=40 lr=0.1"""
+    set: Set = ()
     budget: Annotated[str, option("BUDGET")] = "10%"
     """Of both tables: 5% 32MB 6.4dims"""
     policy: Annotated[Path | None, option("FOLDER")] = None

@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from ciess.cli.options import AsJson, Budgets, Count, Filters, Flag, Flat, Name, Positional, configured
+from ciess.cli.options import (
+    AsJson,
+    Budgets,
+    Count,
+    Dim,
+    Filters,
+    Flag,
+    Flat,
+    Positional,
+    Recommender,
+    configured,
+)
 from ciess.cli.values import separated
 from ciess.errors import InputError
 
@@ -29,10 +40,8 @@ class EstimateCommand:
     """How many items"""
     interactions: Count[float | None] = None
     """How many interactions"""
-    backbone: Name[str] = "lightgcn"
-    """lightgcn, mf, ncf, ngcf or als"""
-    dim: Count[int | None] = None
-    """Dimensions of a full row: 128, with ncf 256"""
+    backbone: Recommender = "lightgcn"
+    dim: Dim = None
     budgets: Budgets = ("20%", "10%", "5%")
     no_time: Flag = False
     """Leave out time: the answer comes at once"""

@@ -48,6 +48,9 @@ Flag = Annotated[bool, option()]
 File = Annotated[Path | None, option("FILE")]
 Folder = Annotated[Path, option("FOLDER")]
 Precision = Annotated[PrecisionName, option("NAME", "float32 to int4, int4-shared, tapered, auto")]
+Dim = Annotated[int | None, option("N", "Dimensions of a full row: 128, with ncf 256")]
+Set = Annotated[tuple[str, ...], option("NAME=VALUE ...", "Other settings of the recommender: alpha=40 lr=0.1")]
+Recommender = Annotated[str, option("NAME", "lightgcn, mf, ncf, ngcf or als")]
 Force = Annotated[bool, option(help="Try even what memory is too small for")]
 Budgets = Annotated[tuple[str, ...], option("BUDGET ...", "Of both tables: 5% 32MB 6.4dims")]
 AsJson = Annotated[bool, option(help="Print one JSON document")]
@@ -163,12 +166,10 @@ class Shared:
     precision: Precision = "float32"
     target: Annotated[Literal["input", "output"], option("NAME")] = "input"
     """output: final vectors, served by NumPy alone"""
-    dim: Count[int | None] = None
-    """Dimensions of a full row: 128, with ncf 256"""
+    dim: Dim = None
     l2: Count[float | None] = None
     """Weight of the rows' norms in training"""
-    set: Annotated[tuple[str, ...], option("NAME=VALUE ...")] = ()
-    """Other settings of the recommender: alpha=40 lr=0.1"""
+    set: Set = ()
     tune: Annotated[Literal["on", "off"], option("NAME")] = "on"
     """Tune settings that are not given, or off"""
     user_factors: File = None

@@ -13,13 +13,14 @@ from ciess.checks import Positive, Seed, check
 from ciess.cli.options import (
     Columns,
     Count,
+    Dim,
     Flag,
     Flat,
     Folder,
-    Name,
     Positional,
     Precision,
     Printing,
+    Recommender,
     command_line,
     configured,
     option,
@@ -37,10 +38,8 @@ class Stream:
 
     data: Positional[Path]
     """Interactions with times: a file, a folder or a name"""
-    backbone: Name[str] = "mf"
-    """lightgcn, mf, ncf, ngcf or als"""
-    dim: Count[int | None] = None
-    """Dimensions of a full row: 128, with ncf 256"""
+    backbone: Recommender = "mf"
+    dim: Dim = None
     budget: Annotated[str, option("BUDGET")] = "10%"
     """Of both tables before every segment: 5% 32MB 6.4dims"""
     methods: Annotated[tuple[str, ...], option("NAME ...")] = ("equal", "popularity", "marginal")

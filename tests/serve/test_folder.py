@@ -156,11 +156,15 @@ def test_files_can_be_checked_when_a_model_is_opened(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="the system does not tell which files are open")
 def test_files_are_closed_with_their_model(tmp_path: Path) -> None:
-    folder, before = packed(1).save(tmp_path), len(os.listdir("/proc/self/fd"))
+    def held() -> int:
+        return sum(str(tmp_path) in os.path.realpath(each) for each in Path("/proc/self/fd").iterdir())
+
+    folder = packed(1).save(tmp_path)
+    assert held() == 0
     models = [ciess.load(folder) for _ in range(20)]
-    assert len(os.listdir("/proc/self/fd")) > before
+    assert held() > 0
     del models
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert held() == 0
 
 
 SAVE = """

@@ -172,6 +172,17 @@ def test_columns_of_different_scale_on_both_sides_are_balanced(tables: Tables) -
     np.testing.assert_array_equal(zero[1], items)
 
 
+@pytest.mark.parametrize("scale", [1e25, 1e-25])
+def test_scores_beyond_what_floats_can_square_keep_their_ratios(scale: float, tables: Tables, split: Split) -> None:
+    users, items = (scale * table for table in tables)
+    model = Factors.from_arrays(users, items).build(split.train)
+    expected = tables[0] @ tables[1].T
+    scores = model.score_all(model.vectors(), torch.arange(150)).detach().double().numpy()
+    np.testing.assert_allclose(scores / scores.max(), expected / expected.max(), atol=1e-5)
+    squares = [float(np.square(table).mean()) for table in Factors.from_arrays(users, items).tables]
+    assert 1e-4 < squares[0] * squares[1] < 1e4
+
+
 def test_fitted_models_of_other_libraries(tables: Tables) -> None:
     users, items = tables
     implicit = SimpleNamespace(user_factors=users, item_factors=items)

@@ -252,21 +252,16 @@ def _checked(table: Any, name: str) -> _Table:
 def _of_like_columns(users: _Table, items: _Table) -> tuple[_Table, _Table]:
     """Both tables with columns of like mean squares; scores stay as they are, since the factors are powers of two.
 
-    Raises:
-        InputError: tables of different widths, or of numbers whose squares float32 does not hold.
+    Scores beyond what training can reckon with are all multiplied by one power of two, which changes no ranking.
     """
     if users.shape[1] != items.shape[1]:
         raise InputError(
             f"user factors have {users.shape[1]} columns and item factors {items.shape[1]}: both need the same"
         )
     of_users, of_items = (np.square(table, dtype=np.float64).mean(0) for table in (users, items))
-    scale = float(np.sqrt(of_users @ of_items))
-    if scale and not 1 / _MOST_SCORE < scale < _MOST_SCORE:
-        raise InputError(
-            f"products of these factors are of about {scale:.0e}, beyond what training can reckon with: multiply both "
-            f"tables by {scale**-0.5:.0e}, which changes no ranking"
-        )
     usable = (of_users > 0) & (of_items > 0)
     ratio = np.divide(of_items, of_users, out=np.ones_like(of_users), where=usable)
     exponents = np.rint(np.log2(ratio) / 4).astype(np.int32)
-    return np.ldexp(users, exponents), np.ldexp(items, -exponents)
+    scale = float(np.sqrt(of_users @ of_items))
+    more = 0 if not scale or 1 / _MOST_SCORE < scale < _MOST_SCORE else -round(np.log2(scale) / 2)
+    return np.ldexp(users, more + exponents), np.ldexp(items, more - exponents)

@@ -9,18 +9,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from ciess.cli.options import (
-    AsJson,
-    Budgets,
-    Count,
-    Dim,
-    Filters,
-    Flag,
-    Flat,
-    Positional,
-    Recommender,
-    configured,
-)
+from ciess.cli.options import AsJson, Budgets, Count, Dim, Filters, Flag, Flat, Positional, Recommender, configured
 from ciess.cli.values import separated
 from ciess.errors import InputError
 

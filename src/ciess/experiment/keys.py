@@ -33,7 +33,7 @@ def digest(key: Any) -> str:
 
 
 def code_of(*left_out: str) -> str:
-    """What identifies the code of this package by its bytes: every command asks, and to parse all of it takes seconds.
+    """What identifies the code of this package by its bytes: every search asks, and to parse all of it takes seconds.
 
     Args:
         left_out: folders of the package that have no part in the result.

@@ -233,13 +233,13 @@ class Record:
         """Note a measurement; whether it is the best so far."""
         if step == 0:
             self.before = quality
-        if self.quality is not None and quality <= self.quality:
-            self.gain = 0.0
-            self.misses += 1
-            return False
-        self.gain = quality / self.quality - 1 if self.quality else float(step > 0)
-        self.quality, self.step, self.misses = quality, step, 0
-        return True
+        if self.quality is None or quality > self.quality:
+            self.gain = quality / self.quality - 1 if self.quality else float(step > 0)
+            self.quality, self.step, self.misses = quality, step, 0
+            return True
+        self.gain = 0.0
+        self.misses += 1
+        return False
 
     def broken(self, step: int) -> None:
         """Note that parameters are no numbers any more.
@@ -253,7 +253,7 @@ class Record:
         _log.warning("%s; the state of step %s is kept", DIVERGED.format(step), self.step)
 
     def ends(self, training: Training) -> bool:
-        """Whether nothing more is to be gained."""
+        """Whether training ends here: it has diverged, or has not gained for as long as it may."""
         return self.diverged or self.misses >= training.patience
 
     def fitted(self, seconds: float) -> Fitted:

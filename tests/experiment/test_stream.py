@@ -181,39 +181,6 @@ def test_one_segment_leaves_something_to_learn_before_validation(data: Interacti
     assert [len(part) / len(data) for part in (train, valid, coming)] == pytest.approx([0.25, 0.25, 0.5], abs=0.01)
 
 
-def test_rows_that_are_known_go_on_and_new_ones_begin_anew(data: Interactions) -> None:
-    config = ciess.NCF(dim=8)
-    [old, *_, new] = [train for train, *_ in module._steps(data, 4)]
-    old, new = old.k_core(1), new.k_core(1)
-    trained, model, fresh = config.build(old, 1), config.build(new, 2), config.build(new, 2)
-    module._take_over(model, new, module.Full(trained, trained, old))
-    for side in ("user", "item"):
-        table, before, begun = (getattr(each, f"{side}_table") for each in (model, trained, fresh))
-        rows = {each: row for row, each in enumerate(getattr(old, f"{side}_ids"))}
-        for row, name in enumerate(getattr(new, f"{side}_ids")):
-            same = before[rows[name]] if name in rows else begun[row]
-            assert table[row].equal(same)
-    others = [name for name, _ in model.named_parameters() if not name.endswith("_table")]
-    assert others
-    weights = [dict(each.named_parameters()) for each in (model, trained)]
-    assert all(weights[0][name].equal(weights[1][name]) for name in others)
-
-
-def test_buffers_go_on_unless_they_are_of_the_data(data: Interactions) -> None:
-    def made() -> Any:
-        model = ciess.MF(dim=4).build(data, 1)
-        model.register_buffer("turn", torch.zeros(4, 4))
-        model.register_buffer("popularity", torch.zeros(len(data.item_ids)))
-        return model
-
-    trained, model = made(), made()
-    trained.turn += torch.eye(4)
-    trained.popularity = torch.ones(3)
-    module._take_over(model, data, module.Full(trained, trained, data))
-    assert model.turn.equal(torch.eye(4))
-    assert not model.popularity.any()
-
-
 def test_streams_that_cannot_be_cut_are_refused(data: Interactions) -> None:
     untimed = Interactions(data.matrix, data.user_ids, data.item_ids)
     with pytest.raises(InputError, match="no times are known"):

@@ -3,7 +3,10 @@
 from functools import cached_property
 from typing import Any, NamedTuple
 
+import torch
+
 from ciess.data import Interactions, Split
+from ciess.data.columns import rows_of
 from ciess.errors import InputError
 from ciess.evaluation.metrics import Evaluation, Evaluator, evaluate
 from ciess.experiment.clock import Clock
@@ -27,6 +30,26 @@ class Full(NamedTuple):
     trained: Backbone
     packed: Backbone
     data: Interactions
+
+
+@torch.no_grad()
+def take_over(model: Backbone, data: Interactions, before: Full) -> None:
+    """Give a new model the rows of users and items that an earlier one knows, and its other weights and buffers.
+
+    Args:
+        model: built for the data.
+        data: whose rows it has.
+        before: the earlier one.
+    """
+    for side in ("user", "item"):
+        mine, theirs = (getattr(each, f"{side}_table") for each in (model, before.trained))
+        rows = torch.tensor(rows_of(getattr(before.data, f"{side}_ids"), getattr(data, f"{side}_ids")))
+        mine[rows >= 0] = theirs[rows[rows >= 0]]
+    others = before.trained.beside_tables
+    for name, weight in model.beside_tables.items():
+        # A buffer of another shape is of the data.
+        if weight.shape == others[name].shape:
+            weight.copy_(others[name])
 
 
 class FullModels:
@@ -75,6 +98,7 @@ class FullModels:
         self.untrained = self._packed(self._trained)
         self.shape = TableShape(split.train.n_users, split.train.n_items, self.untrained.user_table.shape[1])
         self._fulls: list[Full] = []
+        self._resumes = False
 
     def tune(self) -> None:
         """Find the decisive settings on validation, before anything is trained."""
@@ -93,6 +117,11 @@ class FullModels:
             tuned = [name for name in found.config.tuned if name in found.trials[0]]
             chosen = {name: found.config.setting(name) for name in tuned}
             self.tuning = {"chosen": chosen, "trials": found.trials}
+
+    def resume(self, before: Full) -> None:
+        """Start from an earlier model, see `take_over`, and train on wherever more is to be learned."""
+        self._resumes = True
+        take_over(self._trained, self._split.train, before)
 
     @property
     def learn(self) -> bool:
@@ -129,16 +158,22 @@ class FullModels:
         return self._fulls[parts - 1]
 
     def _grown(self, before: Full, added: Interactions) -> Full:
-        """A full model trained on with more interactions."""
+        """A full model that has learned more interactions, see docs/search.md.
+
+        A solver starts anew and takes as many sweeps as were best: more of them overfit. Others train on.
+        """
         data = before.data.union(added)
         if not self.learn:
             return before._replace(data=data)
-        config = self.config.on_more(data, self._split.train)
+        config, steps = self.config.on_more(data, self._split.train), self.finished.fitted.steps
         model = self._untrained(data, config)
-        model.load_state_dict(before.trained.state_dict())
+        anew = model.solver(data) is not None and not self._resumes
+        if not anew:
+            model.load_state_dict(before.trained.state_dict())
+        training = config.training.lasting(steps) if anew else config.training.resumed(steps)
         last = len(self._fulls) == 2
         phase, name = ("full model, test too", "given") if last else ("full model, all data", "all")
-        self._fit(model, data, config.training.resumed(self.finished.fitted.steps), phase, name)
+        self._fit(model, data, training, phase, name)
         return self._full(model, data)
 
     def _full(self, trained: Backbone, data: Interactions) -> Full:

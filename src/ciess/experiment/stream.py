@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-import torch
 
 from ciess.checks import Positive, Seed, check
 from ciess.data import Interactions, Split, interactions_of
@@ -24,7 +23,7 @@ from ciess.experiment.trials import methods_by_name, sentence
 from ciess.files import given_path
 from ciess.methods.marginal import Marginal
 from ciess.methods.problem import Method
-from ciess.models import Backbone, BackboneConfig
+from ciess.models import BackboneConfig
 from ciess.progress import Progress, silent
 from ciess.tables.budget import Budget
 from ciess.tables.plan import SizePlan
@@ -209,22 +208,8 @@ def _resumed(split: Split, recipe: Recipe, seed: int, progress: Progress, kept: 
     """A bench whose full model goes on from an earlier one's rows and weights."""
     config = recipe.config.changed(steps=-(-recipe.config.training.steps // 2))
     bench = _bench(split, dataclasses.replace(recipe, config=config), seed, progress, kept)
-    _take_over(bench.full_models.untrained, split.train, before)
+    bench.full_models.resume(before)
     return bench
-
-
-@torch.no_grad()
-def _take_over(model: Backbone, data: Interactions, before: Full) -> None:
-    """Give a new model the rows of users and items that an earlier one knows, and its other weights and buffers."""
-    for side in ("user", "item"):
-        mine, theirs = (getattr(each, f"{side}_table") for each in (model, before.trained))
-        rows = torch.tensor(rows_of(getattr(before.data, f"{side}_ids"), getattr(data, f"{side}_ids")))
-        mine[rows >= 0] = theirs[rows[rows >= 0]]
-    others = before.trained.beside_tables
-    for name, weight in model.beside_tables.items():
-        # A buffer of another shape is of the data.
-        if weight.shape == others[name].shape:
-            weight.copy_(others[name])
 
 
 @dataclass

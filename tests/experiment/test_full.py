@@ -36,11 +36,10 @@ def test_als_learns_what_is_added_anew_in_as_many_sweeps_as_were_best(split: Spl
     torch.testing.assert_close(scores(models.on(2)), tables[0] @ tables[1].T, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("config", [ciess.ALS(dim=8, training=Training(steps=4)), ciess.MF(dim=8)])
+@pytest.mark.parametrize("config", [ciess.ALS(dim=8), ciess.MF(dim=8)])
 def test_what_was_resumed_or_descends_trains_on(config: BackboneConfig, split: Split) -> None:
     """Without a single step more, it would be where it was."""
-    config = config.changed(steps=4)
-    models = full_models(split, config)
+    models = full_models(split, config.changed(steps=4))
     if isinstance(config, ciess.ALS):
         models.resume(models.on(1))
     begun: list[torch.Tensor] = []

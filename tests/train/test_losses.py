@@ -190,7 +190,8 @@ def test_a_finish_does_not_depend_on_the_scale_of_tables(scale: float, split: Sp
     torch.testing.assert_close(*tables, rtol=1e-3, atol=1e-4)
 
 
-def test_the_full_model_itself_is_the_best_small_one(split: Split) -> None:
+def test_the_full_model_itself_is_the_best_small_one(split: Split, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(losses, "_BFLOAT16", False)
     full = backbone_named("mf", dim=4).build(split.train, seed=0)
     loss = Distillation(full, full, Training(batch_size=10**6), seed=0)
     vectors = full.represent(full.user_table, full.item_table)

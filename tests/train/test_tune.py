@@ -4,11 +4,12 @@ import math
 
 import pytest
 
-from ciess.data import Split
+from ciess.data import Interactions, Split
 from ciess.models import backbone_named
 from ciess.models.als import ALS
-from ciess.models.base import BackboneConfig
+from ciess.models.base import Backbone, BackboneConfig, Training
 from ciess.train import tune as tuning
+from ciess.train.losses import BPR
 from ciess.train.tune import Tuning, tune
 
 
@@ -115,11 +116,30 @@ def test_settings_of_training_are_tuned_where_a_backbone_descends(split: Split) 
     assert found.config.training.lr > 1e-4, "thirty steps of this rate lead nowhere"
 
 
-def test_a_narrow_trial_steps_as_far_as_the_whole_model_would() -> None:
+@pytest.mark.parametrize("steps", [100, 240, 960])
+@pytest.mark.parametrize("dim", [32, 64, 128, 500])
+def test_a_trial_goes_as_far_as_the_whole_model_would(dim: int, steps: int) -> None:
     """A step of Adam by lr in each dimension moves an inner product in proportion to lr times the dimensions."""
-    whole = backbone_named("lightgcn", dim=128).changed(lr=0.02, lr_floor=0.001)
-    for dim in (32, 64, 128, 500):
-        narrow = whole.short(dim)
-        assert narrow.dim == min(dim, 128)
-        assert narrow.dim * narrow.training.lr == pytest.approx(128 * 0.02)
-        assert narrow.dim * narrow.training.lr_floor == pytest.approx(128 * 0.001)
+    whole = backbone_named("lightgcn", dim=128).changed(steps=steps, lr=0.02, lr_floor=0.001)
+    trial = whole.short(dim)
+    assert trial.dim == min(dim, 128)
+    assert trial.training.steps == min(steps, 240)
+    assert trial.dim * trial.training.steps * trial.training.lr == pytest.approx(128 * steps * 0.02)
+    assert trial.dim * trial.training.steps * trial.training.lr_floor == pytest.approx(128 * steps * 0.001)
+
+
+def test_trials_of_the_models_own_width_draw_as_many_triplets_as_it_does(
+    split: Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Narrow ones draw no more than a quarter of the interactions."""
+    drawn = dict[int, set[int]]()
+
+    class Noted(BPR):
+        def __init__(self, backbone: Backbone, train: Interactions, training: Training, seed: int) -> None:
+            super().__init__(backbone, train, training, seed)
+            drawn.setdefault(backbone.user_table.shape[1], set()).add(training.triplets(0))
+
+    monkeypatch.setattr(tuning, "BPR", Noted)
+    config = backbone_named("mf", dim=8).changed(steps=30, lr=1e-3, batch_size=len(split.train))
+    tune(config, split, tuning=Tuning(trials=6, dim=4))
+    assert drawn == {4: {len(split.train) // 4}, 8: {len(split.train)}}

@@ -296,11 +296,12 @@ class BackboneConfig(Checked, ABC):
     def short(self, dim: int) -> Self:
         """A narrower model with a part of the training, to try settings on.
 
-        Its rate is higher by as much as it is narrower: so a step of Adam moves scores as far, and what is best for the
-        one is best for the other (Yang et al., Tensor Programs V, NeurIPS 2021).
+        Its rate is higher by as much as it is narrower, so that a step of Adam moves scores as far (Yang et al., Tensor
+        Programs V, NeurIPS 2021), and by as much as its steps are fewer, so that all of them together move a row as
+        far. Then what is best for the one is close to best for the other (docs/search.md).
         """
-        narrow = min(self.dim, dim)
-        training = self.training.shortened(_TRIED_STEPS).paced(self.dim / narrow)
+        narrow, fewer = min(self.dim, dim), self.training.shortened(_TRIED_STEPS)
+        training = fewer.paced(self.dim / narrow * self.training.steps / max(1, fewer.steps))
         return dataclasses.replace(self, dim=narrow, training=training)
 
     def on_more(self, data: Interactions, before: Interactions) -> Self:

@@ -28,7 +28,7 @@ from ciess.train.losses import BPR
 _WORTH_IT = 0.005
 """Gain in validation quality, as a share, up to which there is none: settings stay as they are."""
 _STEPS_A_PASS = 4
-"""Where settings are tried, steps draw no more triplets than it takes to pass over the interactions in so many."""
+"""Steps of a narrow trial draw no more triplets than it takes to pass over the interactions in so many."""
 _LATEST = 5
 """A search goes on beyond its `trials` while so many latest ones together gain enough."""
 _WEIGHTS = ("regularisation", "l2", "network_l2")
@@ -234,14 +234,16 @@ class _Search:
         return trial
 
     def _quality(self, config: BackboneConfig) -> float:
-        train = self._split.train
+        train, training = self._split.train, config.training
         model = config.build(train, self._seed)
-        triplets = min(config.training.triplets(train.n_users + train.n_items), max(1, len(train) // _STEPS_A_PASS))
-        fewer = dataclasses.replace(config.training, batch_size=triplets)
-        lesson = model.solver(train) or BPR(model, train, fewer, self._seed)
+        if config.dim < self._config.dim:
+            # Of the model's own width steps draw as many as later: of fewer, more weight of squares looks better.
+            triplets = min(training.triplets(train.n_users + train.n_items), max(1, len(train) // _STEPS_A_PASS))
+            training = dataclasses.replace(training, batch_size=triplets)
+        lesson = model.solver(train) or BPR(model, train, training, self._seed)
         try:
             with seeded(self._seed):
-                fitted = fit(model, lesson, config.training, valid=self._valid, seed=self._seed)
+                fitted = fit(model, lesson, training, valid=self._valid, seed=self._seed)
             return 0.0 if fitted.diverged else fitted.quality or 0.0
         except Diverged:
             # Such settings are tried, and found to be worth nothing.

@@ -223,7 +223,7 @@ def test_a_tail_that_must_be_kept_costs_quality_and_what_cannot_be_kept_is_told(
 
 
 def test_a_tail_that_is_lost_on_test_though_not_on_validation_is_told(split: Split) -> None:
-    found = plain(Split(split.train, split.test, split.valid), method=ForPopular(), max_tail_loss="31%", seed=5)
+    found = plain(Split(split.train, split.test, split.valid), method=ForPopular(), max_tail_loss="31%", seed=19)
     full, kept = found.row("full"), found.row("search", "40%")
     on_valid = kept.valid_tail_recall / full.valid_tail_recall
     on_test = kept.metrics["tail-recall@20"] / full.metrics["tail-recall@20"]

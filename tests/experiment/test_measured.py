@@ -175,11 +175,12 @@ def test_what_tuning_chose_is_what_the_full_model_has(split: Split) -> None:
 def test_rows_say_how_their_training_went(split: Split, tmp_path: Path) -> None:
     """Few steps end while the models still gain; the runs are those that the plan's own finish takes."""
     few = Finish(training=dataclasses.replace(BACKBONE.distillation, steps=4, eval_every=2, lr=0.02))
-    backbone = dataclasses.replace(BACKBONE, training=Training(steps=20, eval_every=10, batch_size=500, l2=0.02))
+    training = Training(steps=20, eval_every=10, batch_size=500, lr=0.003, l2=0.02)
+    backbone = dataclasses.replace(BACKBONE, training=training)
     found = ciess.search(split, backbone=backbone, budgets=["20%"], method="equal", finishing=few)
     found.save(tmp_path)
     full, equal, _ = json.loads((tmp_path / "result.json").read_text())["rows"]
-    assert (full["converged"], full["runs"]) == (False, [{"rate": 1.0, "steps": 20}])
+    assert (full["converged"], full["runs"]) == (False, [{"rate": 1.0, "steps": 20}] + 4 * [{"rate": 0.5, "steps": 10}])
     bench = Bench(split, Recipe(backbone, few), 0)
     _, fitted = finish(bench.full_models.on(1).packed, found.plans["20%"], few, seed=0, valid=bench.valid)
     assert equal["converged"] is fitted.converged

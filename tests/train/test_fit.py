@@ -24,7 +24,7 @@ from ciess.tables.plan import SizePlan, TableShape
 from ciess.tables.precision import Precision
 from ciess.tables.taper import Taper
 from ciess.train.checkpoint import Kept
-from ciess.train.fit import Fitted, fit
+from ciess.train.fit import Fitted, fit, while_gaining
 from ciess.train.held_tables import HeldTables
 from ciess.train.losses import BPR
 
@@ -141,6 +141,40 @@ def test_fine_tuning_never_ends_below_its_start(split: Split) -> None:
     fitted = fit(model, BPR(model, split.train, harmful, seed=0), harmful, valid=evaluator, plan=plan)
     assert fitted.steps == 0
     assert fitted.quality == start
+
+
+@pytest.mark.parametrize("trained", [False, True])
+def test_a_state_before_the_first_step_counts_where_it_was_trained(trained: bool, split: Split) -> None:
+    evaluator = Evaluator(split.train.matrix, split.valid.matrix)
+    model = backbone_named("mf", dim=8).build(split.train, seed=0)
+    fit(model, BPR(model, split.train, RECIPE, seed=0), dataclasses.replace(RECIPE, steps=200))
+    before = model.user_table.detach().clone()
+    harmful = dataclasses.replace(RECIPE, lr=5.0, steps=5, eval_every=1)
+    fitted = fit(model, BPR(model, split.train, harmful, seed=0), harmful, valid=evaluator, trained=trained)
+    assert (fitted.steps == 0) == before.equal(model.user_table) == trained
+
+
+@pytest.mark.parametrize(
+    ("steps", "gaining", "told"),
+    [
+        ([90], [False], Fitted(90, 0.1, 2.0)),
+        ([100, 40], [True, False], Fitted(140, 0.2, 4.0, later=[40])),
+        ([100, 50, 0], [True, True, False], Fitted(150, 0.3, 6.0, later=[50, 0])),
+        ([100, 50, 50, 50, 50, 50], [True] * 6, Fitted(300, 0.5, 10.0, gaining=True, later=[50] * 4)),
+    ],
+    ids=["levelled off", "a second run", "a run that gains nothing is the last", "three times the steps at most"],
+)
+def test_a_full_model_goes_on_while_it_gains(steps: list[int], gaining: list[bool], told: Fitted) -> None:
+    trainings: list[Training] = []
+
+    def run(number: int, training: Training) -> Fitted:
+        assert number == len(trainings)
+        trainings.append(training)
+        return Fitted(steps[number], (number + 1) / 10, 2.0, gaining[number])
+
+    recipe = Training(steps=100, lr=0.02)
+    assert while_gaining(recipe, run) == told
+    assert trainings == [recipe, *[dataclasses.replace(recipe, steps=50, lr=0.01)] * (len(trainings) - 1)]
 
 
 class Told:

@@ -21,7 +21,7 @@ from ciess.tables.plan import SizePlan, TableShape
 from ciess.tables.precision import Precision
 from ciess.train import losses, sharded, shards
 from ciess.train.finish import Finish, finish
-from ciess.train.fit import fit
+from ciess.train.fit import Fitted, fit, while_gaining
 from ciess.train.losses import BPR
 from ciess.train.sharded import Sharded
 from ciess.train.sharded_fit import ShardedEvaluator
@@ -94,8 +94,12 @@ def alone(split: Split, config: BackboneConfig, precision: Precision) -> Trained
     with seeded(0):
         model = config.build(split.train, 0)
         drawn = [model.user_table.detach().clone(), model.item_table.detach().clone()]
-        lesson = model.solver(split.train) or BPR(model, split.train, config.training, 0)
-        fitted = fit(model, lesson, config.training, valid=valid)
+
+        def run(number: int, training: Training) -> Fitted:
+            lesson = model.solver(split.train) or BPR(model, split.train, training, number)
+            return fit(model, lesson, training, valid=valid, trained=number > 0)
+
+        fitted = while_gaining(config.training, run)
         model.order_dimensions()
         plan = planned(split, precision)
         small, finishing = finish(model, plan, FINISH, seed=0, valid=valid)
@@ -142,7 +146,7 @@ def test_what_two_processes_have_kept_another_number_goes_on_with(
     stop = ("fit" if phase == "full" else phase, at)
     assert all(isinstance(each, KeyboardInterrupt) for each in together(2, tmp_path, trained, *given, stop))
     # Half of a later state is none.
-    [folder] = (tmp_path / "kept").rglob(f"{'full' if phase == 'full' else 'small/0'}/{kept}")
+    [folder] = (tmp_path / "kept").rglob(f"{'full' if phase == 'full' else 'small'}/0/{kept}")
     (folder.parent / "90.part").mkdir()
     found, *_ = together(others, tmp_path, trained, *given)
     assert found.told[0] == (stop[0], kept + 1)
@@ -153,7 +157,7 @@ def test_what_two_processes_have_kept_another_number_goes_on_with(
 def test_a_damaged_state_is_refused(split: Split, tmp_path: Path) -> None:
     given = split, CONFIGS["als"], Precision.FLOAT32, tmp_path / "kept"
     together(2, tmp_path, trained, *given, ("fit", 4))
-    [folder] = (tmp_path / "kept").rglob("full/*")
+    [folder] = (tmp_path / "kept").rglob("full/0/*")
     shards = sorted(folder.iterdir())
     assert len(shards) == 2
     for damage in (shards[1].unlink, lambda: shards[0].write_bytes(shards[0].read_bytes()[:-9])):

@@ -74,8 +74,11 @@ class Finished:
 
     @property
     def runs(self) -> tuple[Run, ...]:
-        """The runs of training, to be repeated: those of distillation, else one."""
-        return self.fitted.runs if isinstance(self.fitted, Finishing) else (Run(1.0, self.fitted.steps),)
+        """The runs of training: those of distillation, to be repeated, or of the full model, see `while_gaining`."""
+        if isinstance(self.fitted, Finishing):
+            return self.fitted.runs
+        later = self.fitted.later
+        return Run(1.0, self.fitted.steps - sum(later)), *(Run(0.5, steps) for steps in later)
 
     @property
     def converged(self) -> bool:

@@ -19,7 +19,7 @@ from ciess.models.seeded import seeded
 from ciess.progress import Progress
 from ciess.tables.plan import SizePlan, TableShape
 from ciess.train.checkpoint import Kept
-from ciess.train.fit import Fitted, fit, fitted_once
+from ciess.train.fit import Fitted, fit, fitted_once, while_gaining
 from ciess.train.losses import BPR
 from ciess.train.tune import tune
 
@@ -226,22 +226,30 @@ class FullModels:
 
         kept = self._kept.within(name)
 
+        def run(number: int, training: Training) -> Fitted:
+            piece = kept.within("run", number)
+
+            def train() -> Fitted:
+                with seeded(self._seed):
+                    return fit(
+                        backbone,
+                        backbone.solver(data) or BPR(backbone, data, training, self._seed + number),
+                        training,
+                        valid=valid,
+                        trained=number > 0,
+                        seed=self._seed,
+                        phase=phase,
+                        progress=self._progress,
+                        kept=piece.within("steps"),
+                    )
+
+            return fitted_once(piece, backbone, train)
+
         def train() -> Fitted:
-            lesson = backbone.solver(data) or BPR(backbone, data, training, self._seed)
-            with seeded(self._seed):
-                fitted = fit(
-                    backbone,
-                    lesson,
-                    training,
-                    valid=valid,
-                    seed=self._seed,
-                    phase=phase,
-                    progress=self._progress,
-                    kept=kept.within("steps"),
-                )
+            fitted = while_gaining(training, run)
             backbone.order_dimensions()
             return fitted
 
         fitted = fitted_once(kept, backbone, train, always=True)
-        kept.within("steps").forget()
+        kept.within("run").forget()
         return fitted

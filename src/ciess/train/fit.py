@@ -4,7 +4,7 @@ import dataclasses
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,8 @@ DIVERGED = "training has diverged by step {}: lower its learning rate, or weigh 
 _log = logging.getLogger(__name__)
 LEVEL = 0.005
 """A gain in validation quality, as a share, up to which training has levelled off."""
+_MORE_RUNS = 4
+"""That a full model may take while it gains: with all of them, it takes three times the steps of the first one."""
 _ATTRIBUTES = "<attributes>"
 """Before what is kept of a model beside its parameters; no module has such a name."""
 
@@ -44,6 +46,7 @@ class Fitted:
         diverged: whether it ended as parameters were no numbers any more; the best state before that was kept.
         gained: whether what was kept is better than the state before the first step by more than half a percent; not
             where that was not measured.
+        later: steps of these that each later run took, see `while_gaining`.
     """
 
     steps: int
@@ -52,6 +55,7 @@ class Fitted:
     gaining: bool = False
     diverged: bool = False
     gained: bool = False
+    later: list[int] = field(default_factory=list)
 
 
 def fit(
@@ -61,6 +65,7 @@ def fit(
     *,
     valid: Evaluator | None = None,
     plan: SizePlan | None = None,
+    trained: bool = False,
     relative_to: Backbone | None = None,
     seed: int = 0,
     phase: str = "train",
@@ -73,11 +78,12 @@ def fit(
         backbone: its tables are where training starts.
         lesson: a loss that each step lowers with Adam, or a solver whose tables each step takes.
         training: the recipe. With `valid`, its steps are a limit; without, all are taken.
-        valid: measures quality every `training.eval_every` steps; the best state is kept. The state before
-            the first step counts when `plan` is given, since what was cut is already trained.
+        valid: measures quality every `training.eval_every` steps; the best state is kept.
         plan: sizes to hold throughout: numbers beyond a row's size are zero and stay zero. Rounded tables are what is
             measured and what comes out; where rows share scales, losses see them rounded too, and gradients pass as if
             they were not (Bengio et al., 2013, arXiv 1308.3432).
+        trained: whether it has been trained before, so that the state before the first step counts, too; it always
+            does when `plan` is given, since what was cut is trained.
         relative_to: given with `plan`: learning rates count in root mean squares of this model's parameters, each its
             own, so that tables of any scale learn alike (as in Shazeer and Stern, Adafactor, ICML 2018, Sec. 8), times
             its `distillation_rate`. Of a table, what the plan keeps counts: leading columns are larger than others.
@@ -100,7 +106,7 @@ def fit(
         rates = tables.rates(relative_to) if relative_to is not None else [1.0] * (2 + len(backbone.network))
         advance = descends = _Descends(lesson, backbone, tables, rates, training, seed)
         parts |= {**{f"network {name}": each for name, each in backbone.network.items()}, **descends.parts}
-    if plan is not None:
+    if trained or plan is not None:
         best.measure(0)
     backbone.train(not isinstance(lesson, Solver) and lesson.dropout)
     for step in kept.steps(training.steps, parts, lambda: best.record.ends(training)):
@@ -116,6 +122,31 @@ def fit(
     tables.write_back()
     seconds = time.perf_counter() - start
     return Fitted(training.steps, None, seconds) if valid is None else best.record.fitted(seconds)
+
+
+def while_gaining(training: Training, run: Callable[[int, Training], Fitted]) -> Fitted:
+    """Train a full model, and for up to four more runs of half the steps at half the rate while it gains.
+
+    Args:
+        training: of the first run.
+        run: takes a run, told its number and its training, from the best state so far, and goes back to the best.
+
+    Returns:
+        What the runs came to together.
+    """
+    fitted, more = run(0, training), training.resumed(training.steps)
+    for number in range(1, 1 + _MORE_RUNS):
+        if not fitted.gaining:
+            break
+        last = run(number, more)
+        fitted = dataclasses.replace(
+            last,
+            steps=fitted.steps + last.steps,
+            seconds=fitted.seconds + last.seconds,
+            diverged=fitted.diverged or last.diverged,
+            later=[*fitted.later, last.steps],
+        )
+    return fitted
 
 
 def fitted_once(kept: Kept, backbone: Backbone, train: Callable[[], Fitted], always: bool = False) -> Fitted:

@@ -25,7 +25,7 @@ from ciess.progress import Progress, silent
 from ciess.tables.order import rotation_by
 from ciess.tables.plan import SizePlan
 from ciess.train.finish import Finish, Finishing, Run, in_runs
-from ciess.train.fit import Descent, Fitted
+from ciess.train.fit import Descent, Fitted, while_gaining
 from ciess.train.losses import SPREAD, Distillation, bpr_loss, share_drawn, spaced
 from ciess.train.sharded_fit import Lesson, PlanPart, ShardedEvaluator, Tables, fit_shards
 from ciess.train.shards import Checkpoint, Side, total
@@ -78,9 +78,14 @@ class Sharded:
             progress: told every step.
             phase: what progress is told.
         """
-        training = self._config.training
-        lesson = self._sweeps(self._config) if isinstance(self._config, ALS) else self._descends(training)
-        fitted = fit_shards(self.sides, self.tables, lesson, training, valid, None, Checkpoint(folder), progress, phase)
+
+        def run(number: int, training: Training) -> Fitted:
+            config = self._config
+            lesson = self._sweeps(config) if isinstance(config, ALS) else self._descends(training, self._seed + number)
+            kept, trained = Checkpoint(folder and folder / str(number)), number > 0
+            return fit_shards(self.sides, self.tables, lesson, training, valid, None, kept, progress, phase, trained)
+
+        fitted = while_gaining(self._config.training, run)
         with torch.no_grad():
             users = self.tables[0].double()
             rotation = rotation_by(total(users.T @ users)).float()
@@ -107,9 +112,9 @@ class Sharded:
 
         return Lesson(step)
 
-    def _descends(self, training: Training) -> Lesson:
+    def _descends(self, training: Training, seed: int) -> Lesson:
         """Steps of Adam down BPR: a triplet is its user's process'."""
-        sampler = TripletSampler(self._train, seed=self._seed)
+        sampler = TripletSampler(self._train, seed=seed)
         descent = Descent(self.tables, [1.0, 1.0], training)
         users, items = self.sides
 

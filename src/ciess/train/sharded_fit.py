@@ -200,6 +200,7 @@ def fit_shards(
     checkpoint: Checkpoint,
     progress: Progress,
     phase: str,
+    trained: bool = False,
 ) -> Fitted:
     """The loop of `ciess.train.fit` for tables that lie on several processes; what is kept is kept when measured."""
     start, best = time.perf_counter(), _Best(tables, valid, plan)
@@ -211,7 +212,7 @@ def fit_shards(
     if lesson.adam is not None:
         for count in lesson.adam.steps:
             count.fill_(done)
-    if not done and plan is not None:
+    if not done and (trained or plan is not None):
         best.measure(0)
     for step in range(done + 1, training.steps + 1):
         if best.record.ends(training):

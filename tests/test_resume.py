@@ -19,7 +19,9 @@ import ciess
 from ciess.cli import main
 from ciess.data import Split
 from ciess.evaluation.metrics import Evaluator
+from ciess.experiment.bench import Bench
 from ciess.experiment.cells import UNFINISHED
+from ciess.experiment.recipe import Recipe
 from ciess.experiment.stream import SegmentRow
 from ciess.stopping import Stopped, asked, safe_point, stopping
 from ciess.tables.plan import SizePlan
@@ -108,6 +110,26 @@ def test_a_training_goes_on_with_the_same_bits(name: str, split: Split, tmp_path
     again, kills = killed_until_it_ends(lambda progress: trained(Kept(tmp_path, name), progress), 3)
     assert again == whole
     assert kills > 1
+
+
+@pytest.mark.usefixtures("_keeping_all")
+@pytest.mark.parametrize("name", ["mf", "ngcf"])
+def test_a_full_model_that_goes_on_while_it_gains_goes_on_with_the_same_bits(
+    name: str, split: Split, tmp_path: Path
+) -> None:
+    """Killed in its first run and in later ones; NGCF counts its draws of dropout from one run to the next."""
+    recipe = Recipe.of(MODELS[name].changed(steps=8, eval_every=4, lr=0.015), None, "float32", "input", False)
+
+    def trained(kept: Kept, progress: Callable[..., None]) -> tuple[Any, ...]:
+        models = Bench(split, recipe, 3, progress, kept).full_models
+        fitted = models.finished.fitted
+        return fitted.later, fitted.quality, bits(models.on(2).trained)
+
+    whole = trained(checkpoint.NOTHING, killed_at(-1))
+    assert len(whole[0]) > 1, "the case has its point"
+    again, kills = killed_until_it_ends(lambda progress: trained(Kept(tmp_path, name), progress), 3)
+    assert again == whole
+    assert kills > 3
 
 
 @pytest.mark.usefixtures("_keeping_all")

@@ -30,7 +30,7 @@ from ciess.train.shards import Side
 DIM = 16
 CONFIGS = {
     "als": backbone_named("als", dim=DIM, training=Training(steps=6, eval_every=2)),
-    "mf": backbone_named("mf", dim=DIM, training=Training(steps=30, batch_size=3_000, eval_every=10, l2=0.01)),
+    "mf": backbone_named("mf", dim=DIM, training=Training(steps=30, batch_size=3_000, eval_every=10, lr=0.01, l2=0.01)),
 }
 FINISH = Finish(training=Training(steps=30, batch_size=1_500, lr=0.1, eval_every=10))
 NEAR = 1e-4

@@ -32,13 +32,14 @@ import ciess
 from ciess.data import Interactions, Split, split_random
 from ciess.evaluation.metrics import Evaluation, Evaluator, evaluate
 from ciess.evaluation.significance import SIGNIFICANT, spelled_p
+from ciess.experiment.bench import Bench
 from ciess.experiment.executors import executor_named, part_of
 from ciess.experiment.keys import canonical, code_of, digest, sources
+from ciess.experiment.recipe import Recipe
 from ciess.files import write_whole
 from ciess.models import BackboneConfig, backbone_named
 from ciess.progress import ConsoleProgress, Progress, silent
 from ciess.train.checkpoint import Kept
-from ciess.train.tune import tune
 
 LINES = {name: OURS[name] for name in CHOICE}
 """Precision and method of our lines."""
@@ -128,7 +129,10 @@ def interactions(folder: Path, name: str) -> Interactions:
 def _tuned(settings: Unseen, split: Split, usual: BackboneConfig, seed: int, progress: Progress) -> BackboneConfig:
     """A backbone's settings on a split, found as a search finds them; kept with the cells."""
     key = digest({"backbone": canonical(usual, "backbone"), "data": canonical(split), "seed": seed, "code": code_of()})
-    return tune(usual, split, seed=seed, progress=progress, kept=Kept(settings.cells, f"tuned-{seed}-{key}")).config
+    recipe = Recipe.of(usual, None, "float32", "input", True)
+    bench = Bench(split, recipe, seed, progress, Kept(settings.cells, f"tuned-{seed}-{key}"))
+    bench.tune()
+    return bench.recipe.config
 
 
 def study(settings: Unseen, data: Interactions, backbone: str, progress: Progress) -> dict[str, Any] | None:

@@ -1,8 +1,10 @@
 """Tuning finds a known optimum, keeps what is as good, and leaves alone what it is told to."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 from ciess.data import Interactions, Split
 from ciess.models import backbone_named
@@ -126,6 +128,19 @@ def test_a_trial_goes_as_far_as_the_whole_model_would(dim: int, steps: int) -> N
     assert trial.training.steps == min(steps, 240)
     assert trial.dim * trial.training.steps * trial.training.lr == pytest.approx(128 * steps * 0.02)
     assert trial.dim * trial.training.steps * trial.training.lr_floor == pytest.approx(128 * steps * 0.001)
+
+
+def test_the_last_trials_are_measured_as_the_full_model_will_be(split: Split) -> None:
+    """Of those that are close, a sample of users would tell apart by chance."""
+
+    def best(_: object) -> SimpleNamespace:
+        return SimpleNamespace(quality=torch.tensor([0.9]))
+
+    config = backbone_named("mf", dim=8).changed(steps=3, lr=1e-3)
+    found = tune(config, split, tuning=Tuning(trials=6, dim=4), valid=best)  # type: ignore[arg-type]
+    for trial in found.trials:
+        assert (trial["quality"] == pytest.approx(0.9)) == (trial["dim"] == 8)
+    assert {trial["dim"] for trial in found.trials} == {4, 8}
 
 
 def test_trials_of_the_models_own_width_draw_as_many_triplets_as_it_does(

@@ -107,6 +107,7 @@ class FullModels:
                 self.config,
                 self._split,
                 held=self._recipe.held,
+                valid=self._valid,
                 seed=self._seed,
                 progress=self._progress,
                 kept=self._kept.within("tuned"),

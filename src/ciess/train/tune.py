@@ -45,7 +45,7 @@ class Tuning(Checked):
         finals: trainings of the model's own width: the best settings, those at the start, and what lies between; then
             one with twice the weight of squares of parameters, and where that gains half a percent, so many more and up
             to as many again.
-        users: users that they are measured on, at most.
+        users: users that models no wider than `dim` are measured on, at most.
     """
 
     trials: Positive = 16
@@ -73,6 +73,7 @@ def tune(
     *,
     tuning: Tuning | None = None,
     held: Collection[str] = (),
+    valid: Evaluator | None = None,
     seed: int = 0,
     progress: Progress = silent,
     kept: Kept = NOTHING,
@@ -84,6 +85,7 @@ def tune(
         split: trained on train, measured on validation.
         tuning: how much is tried.
         held: settings that stay as they are.
+        valid: measures the finals; None measures all users.
         seed: of training and of the users that are measured.
         progress: told after every trial.
         kept: keeps what was found, and the trials until then.
@@ -91,7 +93,7 @@ def tune(
     limits = tuning or Tuning()
 
     def made() -> State:
-        found = _tuned(config, split, limits, held, seed, progress, kept)
+        found = _tuned(config, split, limits, held, valid, seed, progress, kept)
         return State(
             {"settings": {name: found.config.setting(name) for name in config.tuned}, "trials": found.trials}, {}
         )
@@ -106,6 +108,7 @@ def _tuned(
     split: Split,
     limits: Tuning,
     held: Collection[str],
+    valid: Evaluator | None,
     seed: int,
     progress: Progress,
     kept: Kept,
@@ -114,7 +117,7 @@ def _tuned(
     if not names or not config.training.steps:
         return Tuned(config, [])
     steps = np.log([config.tuned[name] for name in names])
-    search = _Search(config, names, split, limits, seed, progress, kept)
+    search = _Search(config, names, split, limits, valid, seed, progress, kept)
     # A simplex about the start: all steps up, and each one alone down.
     search.descend(np.vstack([np.zeros(len(names)), steps, -np.diag(steps)[1:]]), limits.dim, limits.trials)
     ranked = _ranked(search.trials)
@@ -171,6 +174,7 @@ class _Search:
         names: list[str],
         split: Split,
         limits: Tuning,
+        valid: Evaluator | None,
         seed: int,
         progress: Progress,
         kept: Kept,
@@ -179,7 +183,8 @@ class _Search:
         self._seed, self._progress, self._kept = seed, progress, kept
         users = np.flatnonzero(split.valid.user_counts)
         chosen = np.random.default_rng(seed).permutation(users)[: limits.users]
-        self._valid = Evaluator(split.train.matrix, split.valid.matrix, users=np.sort(chosen))
+        self._quick = Evaluator(split.train.matrix, split.valid.matrix, users=np.sort(chosen))
+        self._valid = valid or Evaluator(split.train.matrix, split.valid.matrix)
         self.trials: list[dict[str, float]] = []
 
     def place(self, trial: Mapping[str, float]) -> NDArray[np.float64]:
@@ -241,9 +246,11 @@ class _Search:
             triplets = min(training.triplets(train.n_users + train.n_items), max(1, len(train) // _STEPS_A_PASS))
             training = dataclasses.replace(training, batch_size=triplets)
         lesson = model.solver(train) or BPR(model, train, training, self._seed)
+        # What is decided last, between few that are close, is measured as exactly as the full model will be.
+        valid = self._valid if config.dim > self._limits.dim else self._quick
         try:
             with seeded(self._seed):
-                fitted = fit(model, lesson, training, valid=self._valid, seed=self._seed)
+                fitted = fit(model, lesson, training, valid=valid, seed=self._seed)
             return 0.0 if fitted.diverged else fitted.quality or 0.0
         except Diverged:
             # Such settings are tried, and found to be worth nothing.

@@ -171,7 +171,8 @@ class Training(Checked):
     """How a backbone is trained: BPR with Adam, unless it has a `Solver`.
 
     Attributes:
-        steps: the most steps, or calls of the solver; 0 where nothing is to be trained.
+        steps: the most steps, or calls of the solver; 0 where nothing is to be trained. A full model that still gains
+            goes on, see `ciess.train.fit.while_gaining`.
         batch_size: triplets a step; None takes 50,000, or five for each row of both tables where these are more: so a
             step sees every row.
         lr: learning rate at the start.

@@ -242,7 +242,7 @@ class _Search:
         train, training = self._split.train, config.training
         model = config.build(train, self._seed)
         if config.dim < self._config.dim:
-            # Of the model's own width steps draw as many as later: of fewer, more weight of squares looks better.
+            # Finals draw as many as the whole training: with fewer, more weight of squares looks better.
             triplets = min(training.triplets(train.n_users + train.n_items), max(1, len(train) // _STEPS_A_PASS))
             training = dataclasses.replace(training, batch_size=triplets)
         lesson = model.solver(train) or BPR(model, train, training, self._seed)
